@@ -1,0 +1,16 @@
+"""What a person reads while a command works: always on stderr, because stdout is data."""
+
+import click
+
+
+def progress(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    click.echo(click.style("warning: ", fg="yellow") + text, err=True)
+
+
+def fail(text: str) -> None:
+    for line in text.splitlines():
+        click.echo(click.style("error: ", fg="red") + line, err=True)

@@ -1,0 +1,48 @@
+"""A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailstack import render, settings
+from mailstack.engine import images
+from mailstack.keys import dkim
+from mailstack.stack import SERVICES, Stack, stack_from
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a build did: the Stack, the files that changed, the images that were made, and what a person should know."""
+
+    stack: Stack
+    changed: tuple[str, ...]
+    built: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, tuple[str, ...]]:
+    """The Stack of a directory, with warnings; keys that were never made are made.
+
+    Raises SettingsError before anything is written, DkimKeyError for a key that cannot be used.
+    """
+    chosen = settings.load(settings.read_environment(directory, environment))
+    warnings = chosen.warnings()
+
+    def key_of(domain: str) -> dkim.DkimKey:
+        key, found = dkim.ensure(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
+        warnings.extend(found)
+        return key
+
+    stack = stack_from(chosen, key_of)
+    return stack, tuple(dict.fromkeys(warnings))
+
+
+def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
+    """Validate, make keys, build images, write compose.yaml and the mounted files, in this order.
+
+    The files come last: a failed build leaves the running stack's files as they are.
+    """
+    stack, warnings = load_stack(directory, environment)
+    built = images.build_missing(list(SERVICES), stack.base_image, refresh=refresh)
+    changed = render.site(stack).write(directory, owned=render.SITE)
+    return Deployment(stack, tuple(changed), tuple(built), warnings)

@@ -1,0 +1,114 @@
+"""Stack → the DNS records that make its mail believed, each with the reason for it."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from mailstack.stack import Stack
+
+MX_PREFERENCE = 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record to publish. The name has no final dot; a name in value ends with one, as in a zone file.
+
+    zone is the domain of the site in whose zone the record most probably lies.
+    """
+
+    name: str
+    type: str
+    value: str
+    zone: str
+    why: str
+
+    @property
+    def label(self) -> str:
+        """The name relative to its zone, as web forms want it; '@' is the zone itself."""
+        return "@" if self.name == self.zone else self.name.removesuffix(f".{self.zone}")
+
+
+def records(stack: Stack) -> tuple[Record, ...]:
+    """All records of a site: addresses, MX, SPF, DKIM and DMARC, one SPF record for each name."""
+    mx = f"{MX_PREFERENCE} {stack.hostname}."
+    found = [*_addresses(stack)]
+    found += [("MX", domain, mx, "mail for the domain comes here") for domain in stack.domains]
+    found += [("TXT", domain, _spf(stack), "SPF: who sends for the domain") for domain in stack.domains]
+    if stack.hostname not in stack.domains:
+        found.append(("TXT", stack.hostname, _host_spf(stack), "SPF: HELO, and bounces, which have no other sender"))
+    found += _dkim(stack)
+    found += _dmarc(stack)
+    zones = {*stack.domains, stack.hostname, *(_domain(one) for one in stack.dmarc_report_addresses)}
+    return tuple(Record(name, kind, value, _zone(name, zones), why) for kind, name, value, why in found)
+
+
+_Row = tuple[str, str, str, str]
+
+
+def _addresses(stack: Stack) -> list[_Row]:
+    return [
+        ("A" if address.version == 4 else "AAAA", stack.hostname, str(address), "where the host is")  # noqa: PLR2004
+        for address in stack.public_addresses
+    ]
+
+
+def _spf(stack: Stack) -> str:
+    """RFC 7208. Addresses need no look-ups; an 'mx' costs two, and void ones for each family that is missing."""
+    if stack.spf_record:
+        return stack.spf_record
+    senders = [_mechanism(address) for address in stack.public_addresses] or ["mx"]
+    return " ".join(["v=spf1", *senders, f"{stack.spf_qualifier}all"])
+
+
+def _host_spf(stack: Stack) -> str:
+    """Nothing but this host says HELO with its name, so the record may always end in -all (RFC 7208 section 2.3)."""
+    senders = [_mechanism(address) for address in stack.public_addresses] or ["a"]
+    return " ".join(["v=spf1", *senders, "-all"])
+
+
+def _mechanism(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    return f"ip{address.version}:{address}"
+
+
+def _dkim(stack: Stack) -> list[_Row]:
+    rows = []
+    for signing in stack.signing_keys:
+        name = f"{signing.key.selector}._domainkey.{signing.domain}"
+        if signing.domain == signing.key.domain:
+            rows.append(("TXT", name, signing.key.record, "DKIM: the public key"))
+        else:
+            rows.append(("CNAME", name, f"{signing.key.name}.", "DKIM: the shared public key"))
+    return rows
+
+
+def _dmarc(stack: Stack) -> list[_Row]:
+    """RFC 9989. One record, at the first domain; the others point to it."""
+    first = stack.domains[0]
+    tags = ["v=DMARC1", f"p={stack.dmarc_policy}"]
+    if stack.dmarc_report_addresses:
+        tags.append("rua=" + ",".join(f"mailto:{address}" for address in stack.dmarc_report_addresses))
+    rows: list[_Row] = [("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what to do with mail that fails")]
+    # A host name below one of the domains is covered by that domain's record (RFC 9989, tree walk).
+    owners = [one for one in stack.signing_domains if one in stack.domains or not _below_any(one, stack.domains)]
+    rows += [("CNAME", f"_dmarc.{one}", f"_dmarc.{first}.", "DMARC: the shared policy") for one in owners if one != first]
+    for address in stack.dmarc_report_addresses:
+        receiver = _domain(address)
+        # RFC 9990 section 4: a receiver outside the organisational domain says that it wants the reports. Names of
+        # which one lies below the other count as one organisation; an authorisation too many does no harm.
+        rows += [
+            ("TXT", f"{one}._report._dmarc.{receiver}", "v=DMARC1;", f"DMARC: {receiver} takes reports about {one}")
+            for one in owners
+            if one != receiver and not _below_any(receiver, (one,)) and not _below_any(one, (receiver,))
+        ]
+    return list(dict.fromkeys(rows))
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+def _below_any(name: str, domains: tuple[str, ...]) -> bool:
+    return any(name.endswith(f".{domain}") for domain in domains)
+
+
+def _zone(name: str, zones: set[str]) -> str:
+    return min((zone for zone in zones if name == zone or name.endswith(f".{zone}")), key=len)

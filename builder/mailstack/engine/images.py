@@ -1,0 +1,104 @@
+"""Images: built from rendered contexts, under a tag that is their content's digest."""
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+from mailstack.console import progress
+from mailstack.errors import EngineError
+from mailstack.render import build_context, image_name
+
+_LOG_TAIL = 20
+
+
+def connect() -> docker.DockerClient:
+    """The engine that the environment names, as the docker command finds it."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(
+            f"the container engine does not answer ({error}). Start it, and see that 'docker info' works as this user"
+        ) from None
+    return client
+
+
+def build_missing(images: list[str], base_image: str, *, refresh: bool) -> list[str]:
+    """Build the images that the engine does not have (all of them with refresh); the names that were built."""
+    wanted = {image: image_name(image, base_image) for image in images}
+    client = connect()
+    missing = {image: name for image, name in wanted.items() if refresh or not _exists(client, name)}
+    if missing:
+        _need_base(client, base_image, refresh=refresh)
+    for image, name in missing.items():
+        started = time.monotonic()
+        progress(f"building {name} …")
+        _build(client, image, name, base_image, refresh=refresh)
+        progress(f"built {name} in {time.monotonic() - started:.0f} s")
+    return list(missing.values())
+
+
+def _exists(client: docker.DockerClient, name: str) -> bool:
+    try:
+        client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return False
+    return True
+
+
+def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -> None:
+    """Pull the base image if it is not there; with refresh pull it again, if its registry has it."""
+    here = _exists(client, base_image)
+    if here and not refresh:
+        return
+    progress(f"pulling {base_image} …")
+    try:
+        client.images.pull(*_split(base_image))
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        if not here:
+            raise EngineError(
+                f"MAILSTACK_BASE_IMAGE: {base_image!r}: is not on this host and cannot be pulled ({_reason(error)}). "
+                "Load an image of Debian 13 under this name (docker load, docker import), or name another one"
+            ) from None
+        progress(f"{base_image} cannot be pulled; the one on this host is used")
+
+
+def _split(image: str) -> tuple[str, str | None]:
+    """Name and tag; a port of the registry is no tag."""
+    name, colon, tag = image.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (image, None)
+
+
+def _build(client: docker.DockerClient, image: str, name: str, base_image: str, *, refresh: bool) -> None:
+    context = build_context(image, base_image).tar()
+    try:
+        stream = client.api.build(
+            fileobj=io.BytesIO(context), custom_context=True, tag=name, rm=True, forcerm=True, nocache=refresh, decode=True
+        )
+        _follow(stream, name)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"building {name} failed: {_reason(error)}") from None
+
+
+def _follow(stream: Iterator[Mapping[str, Any]], name: str) -> None:
+    """Read the engine's progress to its end; a failing step is named with the last lines of its log."""
+    lines: list[str] = []
+    step = ""
+    for event in stream:
+        text = str(event.get("stream", "")).rstrip()
+        if text.startswith("Step "):
+            step, lines = text, []
+        elif text:
+            lines += text.splitlines()
+        if "error" in event:
+            log = "\n".join(lines[-_LOG_TAIL:])
+            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "explanation", None) or error)

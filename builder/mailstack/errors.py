@@ -1,0 +1,48 @@
+"""What can go wrong, as a person should read it: what happened, the usual cause, the next step.
+
+Each class has the exit code that the command ends with (README, "Exit codes").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MailstackError(Exception):
+    """Any fault that is reported as text, without a traceback."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a setting: its variable, the token at fault, and the remedy."""
+
+    variable: str
+    token: str | None
+    remedy: str
+
+    def __str__(self) -> str:
+        token = "" if self.token is None else f" {self.token!r}:"
+        return f"{self.variable}:{token} {self.remedy}"
+
+
+class SettingsError(MailstackError):
+    """The settings are wrong; holds every fault that was found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class DkimKeyError(MailstackError):
+    """A DKIM private key cannot be used; nothing may be signed, so nothing may start."""
+
+    exit_code = 3
+
+
+class EngineError(MailstackError):
+    """The container engine, an image build or a compose command failed."""
+
+    exit_code = 4

@@ -1,0 +1,134 @@
+"""DKIM keys below secrets/dkim: made once, checked at every build, never overwritten.
+
+Beside each private key, NAME.pem, lies NAME.txt with the record's value as it was to be published. It tells a lost
+private key (to be restored from a backup) from one that was never made, and a replaced one from the published one.
+"""
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from mailstack.errors import DkimKeyError
+
+DIRECTORY = Path("secrets/dkim")
+# RFC 8301 section 3.2: signers use at least 1024 bits.
+MIN_BITS = 1024
+
+
+@dataclass(frozen=True)
+class DkimKey:
+    """A key pair as the rest of the program may know it: the private half is only a path."""
+
+    domain: str
+    selector: str
+    path: Path
+    bits: int
+    record: str
+
+    @property
+    def name(self) -> str:
+        """The key record's owner name without the final dot (RFC 6376 section 3.6.2.1)."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
+
+def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[DkimKey, list[str]]:
+    """Load a domain's key below directory, or make it if there never was one; with warnings.
+
+    Raises DkimKeyError with domain, selector and path for a key that is missing, empty, truncated, public, not RSA,
+    too short, or not the one whose record was to be published.
+    """
+    name = f"{selector}._domainkey.{domain}"
+    path, published = DIRECTORY / f"{name}.pem", DIRECTORY / f"{name}.txt"
+    where = f"DKIM key of {domain}, selector {selector}, {directory / path}"
+    warnings = []
+    if not (directory / path).exists():
+        if (directory / published).exists():
+            raise DkimKeyError(
+                f"{where}: the private key is missing. Restore it from a backup; "
+                f"or remove {published} to have a new one made, and publish its record"
+            )
+        _make(directory / path, bits)
+    else:
+        warnings = _loose_modes(directory, path)
+    private = _load(directory / path, where)
+    record = _record(private)
+    if (directory / published).exists():
+        if (directory / published).read_text().strip() != record:
+            raise DkimKeyError(
+                f"{where}: the key does not match the record in {published}. Restore the key that belongs to it; "
+                f"or remove {published} if the key was replaced on purpose, and publish the new record"
+            )
+    else:
+        _write_new(directory / published, f"{record}\n".encode(), 0o644)
+    return DkimKey(domain, selector, path, private.key_size, record), warnings
+
+
+def _make(path: Path, bits: int) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (path.parent, path.parent.parent):
+        directory.chmod(0o700)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write_new(path, pem, 0o600)
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    """Create a file whole or not at all; one that is there stays as it is."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        raise DkimKeyError(f"{where}: cannot be read ({error.strerror})") from None
+    if not pem.strip():
+        raise DkimKeyError(f"{where}: the file is empty. Restore the key from a backup")
+    if b"PUBLIC KEY" in pem:
+        raise DkimKeyError(f"{where}: holds a public key. Put the private key there")
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except TypeError:
+        raise DkimKeyError(f"{where}: the key is encrypted. Store it without a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise DkimKeyError(
+            f"{where}: is not a whole RSA private key of at least {MIN_BITS} bits in PEM form. "
+            "Restore the key from a backup"
+        ) from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise DkimKeyError(f"{where}: is not an RSA key. Put an RSA private key there")
+    if key.key_size < MIN_BITS:
+        raise DkimKeyError(f"{where}: has {key.key_size} bits, and verifiers refuse less than {MIN_BITS} (RFC 8301)")
+    return key
+
+
+def _record(key: rsa.RSAPrivateKey) -> str:
+    """The key record's value (RFC 6376 section 3.6.1)."""
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public).decode()}"
+
+
+def _loose_modes(directory: Path, path: Path) -> list[str]:
+    return [
+        f"{directory / one}: readable by others than its owner; run: chmod go= {one}"
+        for one in (path, path.parent, path.parent.parent)
+        if (directory / one).stat().st_mode & 0o077
+    ]

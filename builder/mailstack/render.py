@@ -1,0 +1,92 @@
+"""Stack → Tree: the files of a site and the build contexts of the images. Pure."""
+
+import json
+
+from mailstack import __version__
+from mailstack.fields import Network
+from mailstack.stack import IDS, SERVICES, Stack
+from mailstack.templating import data_root, fill
+from mailstack.tree import File, Tree
+
+SITE = ".mailstack"
+# images/<service>/site/<path in the container>.j2
+_SITE_SUFFIX = ".j2"
+# Directories of images/_python that an image's Dockerfile copies.
+_PYTHON = {"policyd-spf": ("mailstack_auth",)}
+_EXECUTABLE = 0o755
+
+
+def build_context(image: str, base_image: str) -> Tree:
+    """What the engine gets to build an image from: a Dockerfile and the files that go into it. Holds nothing of a site."""
+    root = data_root() / "images" / image
+    files = {"Dockerfile": File(fill(f"images/{image}/Dockerfile.j2", base_image=base_image, ids=IDS))}
+    for path in sorted(root.glob("rootfs/**/*")):
+        if path.is_file():
+            # Everything in a bin directory is run; git alone does not carry the other bits of a mode.
+            mode = _EXECUTABLE if path.parent.name == "bin" else 0o644
+            files[path.relative_to(root).as_posix()] = File(path.read_bytes(), mode)
+    for package in _PYTHON.get(image, ()):
+        source = data_root() / "images" / "_python"
+        for path in sorted((source / package).glob("**/*.py")):
+            files[path.relative_to(source).as_posix()] = File(path.read_bytes())
+    return Tree(files)
+
+
+def image_name(image: str, base_image: str) -> str:
+    """The tag of an image: its content's digest, so that a tag never means two things."""
+    return f"mailstack/{image}:{build_context(image, base_image).digest()[:12]}"
+
+
+def site(stack: Stack) -> Tree:
+    """Everything that is mounted into the containers, below SITE/<service>/<path in the container>, and compose.yaml."""
+    parts = {service: _service(service, stack) for service in SERVICES}
+    tree = Tree({})
+    for service, part in parts.items():
+        tree |= part.under(f"{SITE}/{service}")
+    compose = fill(
+        "compose/compose.yaml.j2",
+        stack=stack,
+        version=__version__,
+        images={service: image_name(service, stack.base_image) for service in SERVICES},
+        mounts={service: _mounts(service, part) for service, part in parts.items()},
+        digests={service: _digest(service, part, stack) for service, part in parts.items()},
+    )
+    return tree | Tree({"compose.yaml": File(compose)})
+
+
+def _service(service: str, stack: Stack) -> Tree:
+    root = data_root() / "images" / service / "site"
+    files = {}
+    for path in sorted(root.glob(f"**/*{_SITE_SUFFIX}")):
+        name = path.relative_to(root).as_posix()
+        content = fill(f"images/{service}/site/{name}", stack=stack, **_VIEWS)
+        files[name.removesuffix(_SITE_SUFFIX)] = File(content)
+    return Tree(files)
+
+
+def _mounts(service: str, part: Tree) -> list[tuple[str, str]]:
+    return [(f"./{SITE}/{service}/{path}", f"/{path}") for path in part]
+
+
+def _digest(service: str, part: Tree, stack: Stack) -> str:
+    """What a service's configuration is known by: a change of it recreates the container.
+
+    The engine shows labels to everybody, so of a key only the public half counts.
+    """
+    if service == "opendkim":
+        records = "".join(f"{key.name} {key.record}\n" for key in stack.keys)
+        part |= Tree({"keys": File(records.encode())})
+    return part.digest()
+
+
+def _bracketed(network: Network) -> str:
+    """A network as Postfix writes it: IPv6 in brackets (postconf(5), mynetworks)."""
+    return f"[{network.network_address}]/{network.prefixlen}" if network.version == 6 else str(network)  # noqa: PLR2004
+
+
+def _mailbox_path(mailbox: str) -> str:
+    local, _, domain = mailbox.rpartition("@")
+    return f"{domain}/{local}/Maildir/"
+
+
+_VIEWS = {"bracketed": _bracketed, "mailbox_path": _mailbox_path, "json": json.dumps}

@@ -1,0 +1,194 @@
+"""Settings → Stack: every decision about a site, made once, as plain values that the templates print.
+
+A Stack knows nothing of files or of compose; compose is one rendering of it.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from mailstack.fields import Address, Alias, HostPort, Network, NextHop
+from mailstack.keys.dkim import DkimKey
+from mailstack.settings import Settings
+
+SERVICES = ("postfix", "opendkim", "policyd-spf", "resolver")
+
+LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+# The key files' directory in the opendkim container, a tmpfs.
+KEY_DIRECTORY = "/run/opendkim/keys"
+
+
+@dataclass(frozen=True)
+class Ids:
+    """User and group ids, the same in every image: packages would give clashing ones, and volumes outlive images."""
+
+    sockets: int = 900  # the group that may connect to the milter and policy sockets
+    postfix: int = 901
+    postdrop: int = 902
+    opendkim: int = 903
+    policyd_spf: int = 904
+    resolver: int = 905
+    world: int = 906  # what stands in for the Internet when stacks are tried out
+    vmail: int = 5000  # the mailboxes' owner, as Dovecot's documentation has it
+
+
+IDS = Ids()
+
+
+@dataclass(frozen=True)
+class SigningRow:
+    """Mail whose author domain is name (or below it, with a leading dot) is signed by the key."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A KeyTable row: the d= and s= of a signature, and which private key makes it."""
+
+    domain: str
+    key: DkimKey
+
+    @property
+    def file(self) -> str:
+        return f"{KEY_DIRECTORY}/{self.key.name}.pem"
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A network between containers, without a way out. The resolver's address is fixed, the others' come from a range."""
+
+    cidr: ipaddress.IPv4Network
+    gateway: ipaddress.IPv4Address
+    resolver: ipaddress.IPv4Address
+    others: ipaddress.IPv4Network
+
+
+@dataclass(frozen=True)
+class SpfActions:
+    """What policyd-spf does with each result that is not harmless."""
+
+    fail: str
+    softfail: str
+    permerror: str
+    temperror: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    project: str
+    hostname: str
+    domains: tuple[str, ...]
+    public_addresses: tuple[Address, ...]
+    next_hop: NextHop | None
+    mailboxes: tuple[str, ...]
+    aliases: tuple[Alias, ...]
+    keys: tuple[DkimKey, ...]
+    signing_keys: tuple[SigningKey, ...]
+    signing_rows: tuple[SigningRow, ...]
+    trusted_networks: tuple[Network, ...]
+    spf_qualifier: str
+    spf_record: str | None
+    spf_actions: SpfActions
+    spf_skip_networks: tuple[Network, ...]
+    dmarc_policy: str
+    dmarc_report_addresses: tuple[str, ...]
+    local_sender: Literal["discard", "reject", "off"]
+    milter_default_action: Literal["tempfail", "accept"]
+    relay_host: HostPort | None
+    message_size: int
+    publish: tuple[str, ...]
+    forwarders: tuple[HostPort, ...]
+    trust_anchors: tuple[str, ...]
+    lookup: Subnet
+    inner: Subnet
+    base_image: str
+    ids: Ids = IDS
+
+    @property
+    def signing_domains(self) -> tuple[str, ...]:
+        """Whose mail is signed: the domains, and the host name, which bounces come from."""
+        return _with_host(self.domains, self.hostname)
+
+
+def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
+    """Decide everything; key_of gives (and makes, if need be) the key of a domain."""
+    signers = _with_host(settings.domains, settings.hostname)
+    shared = settings.dkim_keys == "shared"
+    keys = (key_of(settings.domains[0]),) if shared else tuple(key_of(domain) for domain in signers)
+    signing_keys = tuple(SigningKey(domain, keys[0] if shared else keys[at]) for at, domain in enumerate(signers))
+    rows = [SigningRow(domain, domain) for domain in signers]
+    if settings.sign_subdomains:
+        rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
+    lookup, inner = _subnets(settings.subnet)
+    return Stack(
+        project=settings.hostname.replace(".", "-"),
+        hostname=settings.hostname,
+        domains=settings.domains,
+        public_addresses=settings.public_addresses,
+        next_hop=settings.delivery,
+        mailboxes=settings.mailboxes,
+        aliases=_aliases(settings),
+        keys=keys,
+        signing_keys=signing_keys,
+        signing_rows=tuple(rows),
+        trusted_networks=(*LOOPBACK, *settings.trusted_networks),
+        spf_qualifier=settings.spf_qualifier,
+        spf_record=settings.spf_record,
+        spf_actions=SpfActions(
+            settings.spf_fail, settings.spf_softfail, settings.spf_permerror, settings.spf_temperror
+        ),
+        spf_skip_networks=settings.spf_skip_networks,
+        dmarc_policy=settings.dmarc_policy,
+        dmarc_report_addresses=settings.dmarc_report_addresses,
+        local_sender=settings.local_sender,
+        milter_default_action=settings.milter_default_action,
+        relay_host=settings.relay_host,
+        message_size=int(settings.message_size),
+        publish=_publish(settings),
+        forwarders=settings.resolver_forwarders,
+        trust_anchors=settings.resolver_trust_anchors,
+        lookup=lookup,
+        inner=inner,
+        base_image=settings.base_image,
+    )
+
+
+def _with_host(domains: tuple[str, ...], hostname: str) -> tuple[str, ...]:
+    return domains if hostname in domains else (*domains, hostname)
+
+
+def _subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, Subnet]:
+    """Two networks of 8 addresses, so that neither opendkim nor policyd-spf shares one with postfix."""
+    parts = whole.subnets(new_prefix=29)
+    lookup, inner = (
+        Subnet(part, part[1], part[2], list(part.subnets(new_prefix=30))[1]) for part in (next(parts), next(parts))
+    )
+    return lookup, inner
+
+
+def _publish(settings: Settings) -> tuple[str, ...]:
+    ports = ((settings.port_smtp, 25), (settings.port_submission, 587))
+    return tuple(
+        f"{address}:{outside}:{inside}"
+        for address in settings.publish_addresses
+        for outside, inside in ports
+        if outside
+    )
+
+
+def _aliases(settings: Settings) -> tuple[Alias, ...]:
+    """The site's aliases and those that must exist (RFC 2142; root writes as root@hostname).
+
+    With a mailbox server behind us and no list of its addresses, postmaster@domain is that server's business.
+    """
+    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{settings.domains[0]}")
+    taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
+    wanted = [f"{role}@{settings.hostname}" for role in ("postmaster", "abuse", "root")]
+    if settings.mailboxes or settings.postmaster:
+        wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
+    implied = (Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
+    return (*settings.aliases, *implied)

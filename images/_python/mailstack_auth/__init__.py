@@ -1,0 +1,1 @@
+"""What runs in mailstack's containers: the SPF policy service."""
