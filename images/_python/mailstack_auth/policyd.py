@@ -3,9 +3,8 @@
 One process imports the evaluation once; a thread for each connection, because evaluation waits for DNS.
 """
 
-import contextlib
 import json
-import socket
+import signal
 import socketserver
 import sys
 import threading
@@ -21,7 +20,6 @@ CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed inside, try again later"
 # A message's further recipients follow within a connection's life; this many messages can be in progress.
 REMEMBERED = 1024
-HEALTHCHECK_SECONDS = 5
 
 
 class Decisions:
@@ -108,14 +106,7 @@ def main() -> None:
     """Serve until TERM."""
     policy = spf.Policy.from_json(json.loads(CONFIGURATION.read_text()))
     with Server(SOCKET, policy) as server:
+        # PID 1 has no default action for TERM. shutdown() waits for serve_forever(), so it cannot run inside it.
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
         log(f"listening on {SOCKET}")
         server.serve_forever()
-
-
-def healthcheck() -> None:
-    """Exit 0 if the socket that Postfix uses answers a request."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
-        client.settimeout(HEALTHCHECK_SECONDS)
-        client.connect(str(SOCKET))
-        client.sendall(b"request=healthcheck\n\n")
-        sys.exit(client.recv(64) != b"action=OK\n\n")

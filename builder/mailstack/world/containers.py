@@ -1,0 +1,123 @@
+"""The world's own containers, by the docker SDK."""
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+from docker.models.networks import Network
+from docker.types import IPAMConfig, IPAMPool
+
+from mailstack.errors import EngineError
+
+RELAY_PORT = 1080
+_WAIT_SECONDS = 30.0
+_PAUSE_SECONDS = 0.05
+
+_T = TypeVar("_T")
+
+
+def wait_for(condition: Callable[[], _T], failure: str, seconds: float = _WAIT_SECONDS) -> _T:
+    """Return the condition's first true value; raises EngineError with the failure's text when time is up.
+
+    An EngineError in the condition counts as "not yet".
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            value = condition()
+        except EngineError as error:
+            value, failure_now = None, f"{failure} ({error})"
+        else:
+            failure_now = failure
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise EngineError(f"{failure_now}, after {seconds:.0f} s")
+        time.sleep(_PAUSE_SECONDS)
+
+
+class Edge:
+    """The network that is the world's Internet. It has no way out: no mail leaves the machine."""
+
+    def __init__(self, client: docker.DockerClient, name: str, subnet: ipaddress.IPv4Network) -> None:
+        self.name = name
+        self.subnet = subnet
+        self._client = client
+        # The lower half is given out by hand, the upper one by the engine.
+        pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]), iprange=str(list(subnet.subnets())[1]))
+        self._network: Network = client.networks.create(name, internal=True, ipam=IPAMConfig(pool_configs=[pool]))
+
+    def start(
+        self,
+        name: str,
+        image: str,
+        address: ipaddress.IPv4Address,
+        *,
+        command: list[str],
+        ports: tuple[int, ...] = (),
+        volumes: Mapping[Path, str] | None = None,
+        tmpfs: Mapping[str, str] | None = None,
+    ) -> "Machine":
+        """Start a container with an address on the edge; ports are published on loopback for this host alone."""
+        container = self._client.containers.create(
+            image,
+            command,
+            name=f"{self.name}-{name}",
+            hostname=name,
+            ports={f"{port}/tcp": ("127.0.0.1", None) for port in ports},
+            volumes={str(source): {"bind": target, "mode": "ro"} for source, target in (volumes or {}).items()},
+            tmpfs=dict(tmpfs or {}),
+            cap_drop=["ALL"],
+            sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
+            init=True,
+        )
+        self._network.connect(container, ipv4_address=str(address))
+        container.start()
+        return Machine(container, address)
+
+    def remove(self) -> None:
+        self._network.remove()
+
+
+class Machine:
+    """A container of the world."""
+
+    def __init__(self, container: Container, address: ipaddress.IPv4Address) -> None:
+        self.address = address
+        self._container = container
+
+    def run(self, *command: str) -> str:
+        """Run a command in the container; its output. Raises EngineError if it fails."""
+        status, output = self._container.exec_run(list(command))
+        text = output.decode(errors="replace")
+        if status:
+            raise EngineError(f"{' '.join(command)}: exit {status}: {text}")
+        return text
+
+    def published(self, port: int) -> tuple[str, int]:
+        """Where on this host a port of the container is."""
+        self._container.reload()
+        found = self._container.ports.get(f"{port}/tcp")
+        if not found:
+            raise EngineError(f"{self._container.name}: port {port} is not published (is it running?)")
+        return found[0]["HostIp"], int(found[0]["HostPort"])
+
+    def listens(self, port: int) -> bool:
+        """Whether something listens on a TCP port (proc(5): state 0A in /proc/net/tcp)."""
+        table = self.run("cat", "/proc/net/tcp").splitlines()[1:]
+        return any(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A" for row in table)
+
+    def connect(self, host: str, port: int, seconds: float = 30.0) -> socket.socket:
+        """A TCP connection to a host of the edge that comes from this machine's address there."""
+        link = socket.create_connection(self.published(RELAY_PORT), timeout=seconds)
+        link.sendall(f"{host} {port}\n".encode())
+        return link
+
+    def remove(self) -> None:
+        self._container.remove(force=True, v=True)

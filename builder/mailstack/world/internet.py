@@ -1,0 +1,116 @@
+"""The world as a whole: brought up, stacks added, torn down."""
+
+import contextlib
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from mailstack.dns.formats import rdata
+from mailstack.dns.records import records
+from mailstack.engine import images
+from mailstack.render import image_name
+from mailstack.settings import PREFIX
+from mailstack.stack import IDS
+from mailstack.world.containers import RELAY_PORT, Edge, Machine, wait_for
+from mailstack.world.nameserver import Nameserver
+from mailstack.world.site import Site
+
+# RFC 5737: addresses that no real host has.
+EDGE = ipaddress.ip_network("198.51.100.0/24")
+NAMESERVER = EDGE[2]
+FIRST_SITE = 10
+# The sites' inner networks, 16 addresses each.
+INNER = ipaddress.ip_network("172.30.254.0/24")
+
+_OVERRIDE = """\
+# Made by mailstack: this stack's edge is the world's, without a way to the Internet.
+services:
+  postfix:
+    networks:
+      edge: {{ipv4_address: {address}}}
+networks:
+  edge: {{external: true, name: {edge}}}
+"""
+
+
+class Internet:
+    """A context manager; what it started is removed at its end, in whatever state it is."""
+
+    def __init__(self, directory: Path, *, base_image: str, name: str = "mailstack-world") -> None:
+        self._directory = directory
+        self._base_image = base_image
+        self._name = name
+        self._cleanup = contextlib.ExitStack()
+        self._inner = INNER.subnets(new_prefix=28)
+        self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
+        self.sites: list[Site] = []
+
+    def __enter__(self) -> "Internet":
+        with contextlib.ExitStack() as cleanup:
+            images.build_missing(["world"], self._base_image, refresh=False)
+            self._image = image_name("world", self._base_image)
+            self.edge = Edge(images.connect(), self._name, EDGE)
+            cleanup.callback(self.edge.remove)
+            zones = self._directory / "zones"
+            Nameserver.prepare(zones)
+            machine = self._start(
+                cleanup,
+                "ns",
+                NAMESERVER,
+                ["knotd", "-c", "/zones/knot.conf"],
+                ports=(53,),
+                volumes={zones: "/zones"},
+                tmpfs={path: f"uid={IDS.world},gid={IDS.world}" for path in ("/run/knot", "/var/lib/knot")},
+            )
+            self.names = Nameserver(machine, zones, NAMESERVER)
+            self.names.publish()
+            self._trust_anchor = self.names.trust_anchor()
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._cleanup.close()
+
+    def host(self, name: str, address: ipaddress.IPv4Address) -> Machine:
+        """A host on the edge that connections can be made from."""
+        machine = self._start(self._cleanup, name, address, ["/usr/local/bin/relays"], ports=(RELAY_PORT,))
+        wait_for(lambda: machine.listens(RELAY_PORT), f"{name} does not serve its relay")
+        return machine
+
+    def site(self, environment: Mapping[str, str]) -> Site:
+        """Add a stack with a site's own settings, and publish its records.
+
+        Only what ties it to its place is replaced: ports, resolver, addresses.
+        """
+        address = next(self._addresses)
+        place = {
+            "PUBLIC_ADDRESSES": str(address),
+            "PUBLISH_ADDRESSES": "",
+            "RESOLVER_FORWARDERS": str(self.names.address),
+            "RESOLVER_TRUST_ANCHORS": self._trust_anchor,
+            "SUBNET": str(next(self._inner)),
+            "BASE_IMAGE": self._base_image,
+        }
+        merged = {**environment, **{PREFIX + name: value for name, value in place.items()}}
+        directory = self._directory / environment[f"{PREFIX}HOSTNAME"]
+        site = Site(directory, merged, _OVERRIDE.format(address=address, edge=self._name))
+        for record in records(site.stack):
+            self.names.set(record.name, record.type, rdata(record).to_text())
+        self.names.publish()
+        self._cleanup.callback(site.down)
+        site.up()
+        self.sites.append(site)
+        return site
+
+    def _start(
+        self,
+        cleanup: contextlib.ExitStack,
+        name: str,
+        address: ipaddress.IPv4Address,
+        command: list[str],
+        **options: object,
+    ) -> Machine:
+        machine = self.edge.start(name, self._image, address, command=command, **options)  # type: ignore[arg-type]
+        cleanup.callback(machine.remove)
+        return machine

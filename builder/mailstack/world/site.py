@@ -1,0 +1,93 @@
+"""A stack of the world, in a directory of its own: rendered as a user's would be, driven by docker compose."""
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+
+from mailstack import deploy
+from mailstack.errors import EngineError
+from mailstack.stack import Stack
+from mailstack.world.containers import wait_for
+
+_COMPOSE_SECONDS = 180
+
+
+class Site:
+    """One deployment. The environment is what its .env would hold."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str], override: str) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "compose.override.yaml").write_text(override)
+        self.build(environment)
+
+    def build(self, environment: Mapping[str, str]) -> None:
+        """What "mailstack build" does."""
+        self.stack: Stack = deploy.build(self.directory, environment).stack
+
+    def up(self) -> None:
+        """Start, or recreate what has changed, and wait until every service is healthy."""
+        self.compose("up", "--detach", "--wait")
+
+    def down(self) -> None:
+        """Remove everything, the mail included."""
+        self.compose("down", "--volumes", "--timeout", "5")
+
+    def compose(self, *arguments: str, stdin: bytes | None = None) -> bytes:
+        """Run docker compose in the directory; its stdout. Raises EngineError with its stderr if it fails."""
+        done = subprocess.run(
+            ["docker", "compose", *arguments],
+            cwd=self.directory,
+            env={key: value for key, value in os.environ.items() if not key.startswith(("COMPOSE_", "MAILSTACK_"))},
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            timeout=_COMPOSE_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stderr + done.stdout).decode(errors="replace").strip()
+            raise EngineError(f"docker compose {' '.join(arguments)}: exit {done.returncode}: {said}")
+        return done.stdout
+
+    def run(self, service: str, *command: str, stdin: bytes | None = None) -> bytes:
+        """Run a command in a running container."""
+        return self.compose("exec", "--no-TTY", service, *command, stdin=stdin)
+
+    def sendmail(self, message: bytes, *arguments: str) -> None:
+        """Hand a message to the local sendmail, as root."""
+        self.run("postfix", "sendmail", *arguments, stdin=message)
+
+    def log(self, *services: str) -> list[str]:
+        """The log lines of services, the name of the service before each."""
+        return self.compose("logs", "--no-color", *services).decode(errors="replace").splitlines()
+
+    def mail(self, mailbox: str) -> list[bytes]:
+        """The messages that were delivered to a mailbox, as they lie in its Maildir."""
+        local, _, domain = mailbox.rpartition("@")
+        path = f"/var/vmail/{domain}/{local}/Maildir/new"
+        # "cp" is a tar of the directory; there is none before the first delivery.
+        try:
+            archive = self.compose("cp", f"postfix:{path}", "-")
+        except EngineError:
+            return []
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            found = [files.extractfile(one) for one in sorted(files.getmembers(), key=lambda one: one.name) if one.isfile()]
+            return [one.read() for one in found if one is not None]
+
+    def wait_for_mail(self, mailbox: str, wanted: Callable[[EmailMessage], bool]) -> bytes:
+        """Wait for a message in a mailbox; its octets."""
+
+        def arrived() -> bytes | None:
+            return next((one for one in self.mail(mailbox) if wanted(parse(one))), None)
+
+        return wait_for(arrived, f"no such message arrived for {mailbox}")
+
+
+def parse(message: bytes) -> EmailMessage:
+    """The message as Python's parser of RFC 5322 sees it."""
+    return message_from_bytes(message, policy=policy.SMTP)
