@@ -213,9 +213,9 @@ class NextHop:
     server: HostPort
 
 
-def delivery(token: str) -> NextHop | None:
+def delivery(token: str | None) -> NextHop | None:
     """'maildir' (None), or lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is there already."""
-    if token == "maildir":
+    if token is None or token == "maildir":  # noqa: S105
         return None
     protocol, _, rest = token.partition(":")
     if protocol not in {"lmtp", "smtp"} or not rest:

@@ -17,7 +17,7 @@ _EXECUTABLE = 0o755
 
 
 def build_context(image: str, base_image: str) -> Tree:
-    """What the engine gets to build an image from: a Dockerfile and the files that go into it. Holds nothing of a site."""
+    """What an image is built from: a Dockerfile and the files that go into it. Holds nothing of a site."""
     root = data_root() / "images" / image
     files = {"Dockerfile": File(fill(f"images/{image}/Dockerfile.j2", base_image=base_image, ids=IDS))}
     for path in sorted(root.glob("rootfs/**/*")):
@@ -38,7 +38,7 @@ def image_name(image: str, base_image: str) -> str:
 
 
 def site(stack: Stack) -> Tree:
-    """Everything that is mounted into the containers, below SITE/<service>/<path in the container>, and compose.yaml."""
+    """What is mounted into the containers, as SITE/<service>/<path in the container>, and compose.yaml."""
     parts = {service: _service(service, stack) for service in SERVICES}
     tree = Tree({})
     for service, part in parts.items():

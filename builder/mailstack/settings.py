@@ -6,9 +6,9 @@ and of the table in README.md (reference.py).
 
 import difflib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import dotenv
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError, ValidationInfo, field_validator
@@ -40,7 +40,7 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
-class _FaultyTokens(ValueError):
+class _FaultyTokensError(ValueError):
     """Several tokens of one variable are wrong, each with its own remedy."""
 
     def __init__(self, faults: list[tuple[str, str]]) -> None:
@@ -62,17 +62,20 @@ class Settings(BaseSettings):
         description="The mail domains. The first one holds the shared DKIM key and the shared DMARC record.",
         examples=["example.com,example.net"],
     )
-    public_addresses: Annotated[tuple[Annotated[fields.Address, BeforeValidator(fields.address)], ...], *_Tokens] = Field(
-        default=(),
-        description="The addresses that other servers see when this host sends. With them the printed records hold "
-        "A and AAAA records, and SPF names addresses (no look-ups) in place of 'mx'.",
-        examples=["192.0.2.25,2001:db8::25"],
+    public_addresses: Annotated[tuple[Annotated[fields.Address, BeforeValidator(fields.address)], ...], *_Tokens] = (
+        Field(
+            default=(),
+            description="The addresses that other servers see when this host sends. With them the printed records hold "
+            "A and AAAA records, and SPF names addresses (no look-ups) in place of 'mx'.",
+            examples=["192.0.2.25,2001:db8::25"],
+        )
     )
 
     delivery: Annotated[fields.NextHop | None, BeforeValidator(fields.delivery)] = Field(
-        default="maildir",
-        description="Where mail for the domains goes: 'maildir' (the volume 'mail', as <domain>/<user>/Maildir, owned "
-        "by uid and gid 5000), or lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is there already.",
+        default=None,
+        description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is "
+        "there already. Not set, or 'maildir': the volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid "
+        "5000.",
         examples=["lmtp:dovecot.example.com:24"],
     )
     mailboxes: Annotated[tuple[Mailbox, ...], *_Tokens, AfterValidator(_unique)] = Field(
@@ -184,9 +187,11 @@ class Settings(BaseSettings):
         examples=["25MiB"],
     )
     publish_addresses: Annotated[
-        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(fields.ipv4_address)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(fields.ipv4_address)], ...],
+        *_Tokens,
+        AfterValidator(_unique),
     ] = Field(
-        default=("0.0.0.0",),  # noqa: S104
+        default=(ipaddress.IPv4Address(0),),
         description="The host's IPv4 addresses to listen on; empty: nothing is published. IPv4 only, because behind "
         "the engine's IPv6 hand-over every client would look like the bridge's gateway.",
         examples=["192.0.2.25"],
@@ -200,7 +205,9 @@ class Settings(BaseSettings):
         examples=["0"],
     )
 
-    resolver_forwarders: Annotated[tuple[Annotated[fields.HostPort, BeforeValidator(fields.forwarder)], ...], *_Tokens] = Field(
+    resolver_forwarders: Annotated[
+        tuple[Annotated[fields.HostPort, BeforeValidator(fields.forwarder)], ...], *_Tokens
+    ] = Field(
         default=(),
         description="Resolvers to ask, ADDRESS or ADDRESS@PORT; they must pass DNSSEC on. Empty: ask the root servers "
         "and everyone below them.",
@@ -212,7 +219,7 @@ class Settings(BaseSettings):
         examples=[". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"],
     )
     subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(fields.network)] = Field(
-        default="172.30.253.0/28",
+        default=ipaddress.IPv4Network("172.30.253.0/28"),
         description="Private IPv4 addresses for the networks between the containers, at least a /28.",
         examples=["10.99.0.0/28"],
     )
@@ -303,8 +310,6 @@ class Settings(BaseSettings):
                 raise ValueError(f"overlaps {one} in {PREFIX}TRUSTED_NETWORKS; the containers are not trusted senders")
         return value
 
-    _mapping: ClassVar[Mapping[str, str]] = {}
-
     @classmethod
     def settings_customise_sources(
         cls,
@@ -322,12 +327,14 @@ class Settings(BaseSettings):
         """What is allowed and probably not meant, as sentences."""
         found = []
         if self.dkim_key_bits < GOOD_KEY_BITS:
-            found.append(f"{PREFIX}DKIM_KEY_BITS: {self.dkim_key_bits} bits are weak; {GOOD_KEY_BITS} is the usual length")
+            found.append(
+                f"{PREFIX}DKIM_KEY_BITS: {self.dkim_key_bits} bits are weak; {GOOD_KEY_BITS} is the usual length"
+            )
         found += [
             f"{PREFIX}TRUSTED_NETWORKS: {one} is a whole private range; every container and every client that the "
             "engine shows under its gateway's address could relay through this host"
             for one in self.trusted_networks
-            if any(one.version == wide.version and one.supernet_of(wide) for wide in _PRIVATE_RANGES)
+            if any(one.overlaps(wide) and one.prefixlen <= wide.prefixlen for wide in _PRIVATE_RANGES)
         ]
         if self.milter_default_action == "accept":
             found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
@@ -345,10 +352,10 @@ class _Environment(EnvSettingsSource):
         return {name.lower(): value for name, value in self._environment.items()}
 
 
-def _collect(faults: Any) -> None:
+def _collect(faults: Iterable[tuple[str, str]]) -> None:
     found = list(faults)
     if found:
-        raise _FaultyTokens(found)
+        raise _FaultyTokensError(found)
 
 
 def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -373,7 +380,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         if name in known and (value.strip() or NoDecode in known[name].metadata)
     }
     try:
-        settings = Settings(environment=given)  # type: ignore[call-arg]
+        settings = Settings(environment=given)
     except ValidationError as error:
         for detail in error.errors():
             faults += _faults(detail, given)
@@ -385,13 +392,17 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 def _unknown(name: str, known: list[str]) -> Fault:
     near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
-    return Fault(name, None, f"is no setting of mailstack; did you mean {near[0]}?" if near else "is no setting of mailstack; remove it")
+    return Fault(
+        name,
+        None,
+        f"is no setting of mailstack; did you mean {near[0]}?" if near else "is no setting of mailstack; remove it",
+    )
 
 
 def _faults(detail: ErrorDetails, given: Mapping[str, str]) -> list[Fault]:
     variable = PREFIX + str(detail["loc"][0]).upper()
     cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, _FaultyTokens):
+    if isinstance(cause, _FaultyTokensError):
         return [Fault(variable, token, remedy) for token, remedy in cause.faults]
     token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(variable)
     match detail["type"]:

@@ -59,7 +59,7 @@ class SigningKey:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A network between containers, without a way out. The resolver's address is fixed, the others' come from a range."""
+    """A network between containers, without a way out. The resolver's address is fixed, the others have a range."""
 
     cidr: ipaddress.IPv4Network
     gateway: ipaddress.IPv4Address

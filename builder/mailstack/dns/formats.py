@@ -37,7 +37,8 @@ def zone_fragment(records: Iterable[Record]) -> str:
 def one_line_values(records: Iterable[Record]) -> str:
     """For web forms: the name relative to the zone and the value, without quotes, brackets, backslashes or breaks."""
     blocks = [
-        f"{record.why}\n  zone   {record.zone}\n  name   {record.label}\n  type   {record.type}\n  value  {record.value}\n"
+        f"{record.why}\n"
+        f"  zone   {record.zone}\n  name   {record.label}\n  type   {record.type}\n  value  {record.value}\n"
         for record in records
     ]
     return "\n".join(blocks)

@@ -89,7 +89,9 @@ def _dmarc(stack: Stack) -> list[_Row]:
     rows: list[_Row] = [("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what to do with mail that fails")]
     # A host name below one of the domains is covered by that domain's record (RFC 9989, tree walk).
     owners = [one for one in stack.signing_domains if one in stack.domains or not _below_any(one, stack.domains)]
-    rows += [("CNAME", f"_dmarc.{one}", f"_dmarc.{first}.", "DMARC: the shared policy") for one in owners if one != first]
+    rows += [
+        ("CNAME", f"_dmarc.{one}", f"_dmarc.{first}.", "DMARC: the shared policy") for one in owners if one != first
+    ]
     for address in stack.dmarc_report_addresses:
         receiver = _domain(address)
         # RFC 9990 section 4: a receiver outside the organisational domain says that it wants the reports. Names of

@@ -78,7 +78,13 @@ def _build(client: docker.DockerClient, image: str, name: str, base_image: str, 
     context = build_context(image, base_image).tar()
     try:
         stream = client.api.build(
-            fileobj=io.BytesIO(context), custom_context=True, tag=name, rm=True, forcerm=True, nocache=refresh, decode=True
+            fileobj=io.BytesIO(context),
+            custom_context=True,
+            tag=name,
+            rm=True,
+            forcerm=True,
+            nocache=refresh,
+            decode=True,
         )
         _follow(stream, name)
     except (docker.errors.DockerException, requests.RequestException) as error:

@@ -73,9 +73,7 @@ def _make(path: Path, bits: int) -> None:
     for directory in (path.parent, path.parent.parent):
         directory.chmod(0o700)
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _write_new(path, pem, 0o600)
 
 
@@ -120,9 +118,7 @@ def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
 
 def _record(key: rsa.RSAPrivateKey) -> str:
     """The key record's value (RFC 6376 section 3.6.1)."""
-    public = key.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public).decode()}"
 
 

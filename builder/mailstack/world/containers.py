@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 0.05
 _T = TypeVar("_T")
 
 
-def wait_for(condition: Callable[[], _T], failure: str, seconds: float = _WAIT_SECONDS) -> _T:
+def wait_for(condition: Callable[[], _T | None], failure: str, seconds: float = _WAIT_SECONDS) -> _T:
     """Return the condition's first true value; raises EngineError with the failure's text when time is up.
 
     An EngineError in the condition counts as "not yet".
@@ -70,7 +70,7 @@ class Edge:
             command,
             name=f"{self.name}-{name}",
             hostname=name,
-            ports={f"{port}/tcp": ("127.0.0.1", None) for port in ports},
+            ports={f"{port}/tcp": ("127.0.0.1", None) for port in ports},  # type: ignore[misc]
             volumes={str(source): {"bind": target, "mode": "ro"} for source, target in (volumes or {}).items()},
             tmpfs=dict(tmpfs or {}),
             cap_drop=["ALL"],
@@ -95,7 +95,7 @@ class Machine:
     def run(self, *command: str) -> str:
         """Run a command in the container; its output. Raises EngineError if it fails."""
         status, output = self._container.exec_run(list(command))
-        text = output.decode(errors="replace")
+        text = bytes(output).decode(errors="replace")  # type: ignore[arg-type]
         if status:
             raise EngineError(f"{' '.join(command)}: exit {status}: {text}")
         return text

@@ -5,6 +5,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
@@ -17,11 +18,11 @@ from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site
 
 # RFC 5737: addresses that no real host has.
-EDGE = ipaddress.ip_network("198.51.100.0/24")
+EDGE = ipaddress.IPv4Network("198.51.100.0/24")
 NAMESERVER = EDGE[2]
 FIRST_SITE = 10
 # The sites' inner networks, 16 addresses each.
-INNER = ipaddress.ip_network("172.30.254.0/24")
+INNER = ipaddress.IPv4Network("172.30.254.0/24")
 
 _OVERRIDE = """\
 # Made by mailstack: this stack's edge is the world's, without a way to the Internet.
@@ -46,30 +47,33 @@ class Internet:
         self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
         self.sites: list[Site] = []
 
-    def __enter__(self) -> "Internet":
+    def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
             images.build_missing(["world"], self._base_image, refresh=False)
             self._image = image_name("world", self._base_image)
             self.edge = Edge(images.connect(), self._name, EDGE)
             cleanup.callback(self.edge.remove)
-            zones = self._directory / "zones"
-            Nameserver.prepare(zones)
+            self.zones = self._directory / "zones"
+            Nameserver.prepare(self.zones)
             machine = self._start(
                 cleanup,
                 "ns",
                 NAMESERVER,
                 ["knotd", "-c", "/zones/knot.conf"],
                 ports=(53,),
-                volumes={zones: "/zones"},
-                tmpfs={path: f"uid={IDS.world},gid={IDS.world}" for path in ("/run/knot", "/var/lib/knot")},
+                volumes={self.zones: "/zones"},
+                tmpfs=dict.fromkeys(("/run/knot", "/var/lib/knot"), f"uid={IDS.world},gid={IDS.world}"),
             )
-            self.names = Nameserver(machine, zones, NAMESERVER)
+            wait_for(lambda: machine.run("knotc", "-b", "status"), "the name server does not start")
+            self.names = Nameserver(machine, self.zones, NAMESERVER)
             self.names.publish()
             self._trust_anchor = self.names.trust_anchor()
             self._cleanup = cleanup.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._cleanup.close()
 
     def host(self, name: str, address: ipaddress.IPv4Address) -> Machine:

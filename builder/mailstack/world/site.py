@@ -28,6 +28,7 @@ class Site:
 
     def build(self, environment: Mapping[str, str]) -> None:
         """What "mailstack build" does."""
+        self.environment = dict(environment)
         self.stack: Stack = deploy.build(self.directory, environment).stack
 
     def up(self) -> None:
@@ -76,7 +77,9 @@ class Site:
         except EngineError:
             return []
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            found = [files.extractfile(one) for one in sorted(files.getmembers(), key=lambda one: one.name) if one.isfile()]
+            found = [
+                files.extractfile(one) for one in sorted(files.getmembers(), key=lambda one: one.name) if one.isfile()
+            ]
             return [one.read() for one in found if one is not None]
 
     def wait_for_mail(self, mailbox: str, wanted: Callable[[EmailMessage], bool]) -> bytes:

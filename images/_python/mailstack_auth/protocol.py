@@ -1,18 +1,24 @@
 """Postfix's policy delegation protocol (SMTPD_POLICY_README): one request, one reply, many on a connection."""
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 # Postfix's own limits are far below (line_length_limit 2048); more than this is no Postfix.
 MAX_LINE = 8192
 MAX_LINES = 100
 
 
+class Lines(Protocol):
+    """What is read from: readline() of a binary stream."""
+
+    def readline(self, limit: int, /) -> bytes: ...
+
+
 class ProtocolError(Exception):
     """The peer does not speak the protocol; the connection cannot be used any further."""
 
 
-def requests(stream: BinaryIO) -> Iterator[dict[str, str]]:
+def requests(stream: Lines) -> Iterator[dict[str, str]]:
     """The requests that arrive on a connection, until its end.
 
     Octets that are not UTF-8 come as surrogates (PEP 383), so that nothing is lost or altered.

@@ -74,7 +74,9 @@ def judge(request: Mapping[str, str], policy: Policy) -> Verdict:
     except ValueError:
         raise EvaluationError(f"no client address: {client!r}") from None
     if any(address in network for network in policy.skip_networks):
-        return Verdict("skipped", "none", "", f"PREPEND X-SPF-Skipped: {policy.hostname} trusts {address} to hand on mail")
+        return Verdict(
+            "skipped", "none", "", f"PREPEND X-SPF-Skipped: {policy.hostname} trusts {address} to hand on mail"
+        )
     result, identity = _evaluate(client, helo, sender)
     domain = sender.rpartition("@")[2] if identity == "mailfrom" else helo
     if policy.actions.get(result.lower(), "tag") == "tag":

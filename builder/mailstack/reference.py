@@ -1,0 +1,90 @@
+"""env.example and the settings table of README.md, made from the settings' own descriptions.
+
+Run "python -m mailstack.reference" in a checkout to write them.
+"""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from mailstack.settings import PREFIX, Settings
+
+WIDTH = 110
+# What env.example sets; the rest stands there as a comment, with its example.
+SET = {
+    "hostname": "mail.example.com",
+    "domains": "example.com,example.net",
+    "mailboxes": "user@example.com,info@example.net",
+}
+_HEAD = """\
+# Settings of mailstack. Copy this file to .env and change it; then run: mailstack build
+# Lists take commas or blanks. docker compose reads .env as well: a value that holds $ or # stands in single quotes.
+"""
+_MARK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default as one would write it in .env; empty for "not set" and for an empty list."""
+    return _text(None if field.default is PydanticUndefined else field.default)
+
+
+def env_example() -> str:
+    """The content of env.example: a .env that works as it stands, with every setting explained."""
+    parts = [_HEAD]
+    for name, field in Settings.model_fields.items():
+        lines = textwrap.wrap(field.description or "", WIDTH - 2)
+        default = default_text(field)
+        if not field.is_required() and default:
+            lines.append(f"Default: {default}")
+        value = SET.get(name)
+        line = f"{PREFIX}{name.upper()}={value}" if value else f"#{PREFIX}{name.upper()}={quoted(example(field))}"
+        parts.append("\n".join([*(f"# {text}" for text in lines), line]) + "\n")
+    return "\n".join(parts)
+
+
+def table() -> str:
+    """The settings as a Markdown table."""
+    rows = ["| variable | default | meaning | example |", "| --- | --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else f"`{default_text(field)}`" if default_text(field) else ""
+        meaning = (field.description or "").replace("|", "\\|")
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {meaning} | `{example(field)}` |")
+    return "\n".join(rows) + "\n"
+
+
+def example(field: FieldInfo) -> str:
+    return str((field.examples or [""])[0])
+
+
+def quoted(value: str) -> str:
+    """Quoted where compose or a shell would see more than a value."""
+    return f"'{value}'" if set(value) & set(" $#~?'\"") else value
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(_text(one) for one in value)
+    return str(value)
+
+
+def with_table(readme: str) -> str:
+    """README's text with the table between its marks."""
+    return _MARK.sub(lambda match: match[1] + table() + match[2], readme)
+
+
+def main() -> None:
+    Path("env.example").write_text(env_example())
+    readme = Path("README.md")
+    readme.write_text(with_table(readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()

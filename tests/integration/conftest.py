@@ -1,0 +1,157 @@
+"""One world for the whole suite: stacks alpha and bravo, further ones with other settings, and hosts beside them.
+
+| stack | what differs from the defaults |
+| --- | --- |
+| alpha | two domains, one key |
+| bravo | publishes -all |
+| charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, host name is a mail domain |
+| delta | in an unsigned zone, two domains, rejects local senders, SPF temperror is only tagged |
+| echo | local senders may come from outside, mail goes on to a mailbox server by LMTP |
+"""
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mailstack.world.containers import Machine
+from mailstack.world.internet import EDGE, Internet
+from mailstack.world.site import Site
+
+from integration.mailbox_server import MailboxServer
+
+BASE_IMAGE = os.environ.get("MAILSTACK_BASE_IMAGE", "debian:trixie-slim")
+
+OUTSIDER, INSIDER, BACKUP_MX = EDGE[7], EDGE[8], EDGE[9]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+
+
+@pytest.fixture(scope="session")
+def world(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    with Internet(tmp_path_factory.mktemp("world"), base_image=BASE_IMAGE) as internet:
+        names = internet.names
+        names.set("outsider.example", "A", str(OUTSIDER))
+        names.delegate_unsigned("unsigned.example")
+        names.delegate_unsigned("broken.example")
+        names.set("broken.example", "A", str(OUTSIDER))
+        names.break_zone("broken.example")
+        for name in ("sub.bravo.example", "sub.delta.unsigned.example"):
+            names.set(name, "A", str(OUTSIDER))
+        for name, record in SENDERS.items():
+            names.set(name, "A", str(OUTSIDER))
+            if record:
+                names.set(name, "TXT", f'"{record}"')
+        names.publish()
+        yield internet
+
+
+# Domains that outsiders send from; each has an address, so that it exists.
+SENDERS = {
+    "listed.example": f"v=spf1 ip4:{OUTSIDER} -all",
+    "softfail.example": "v=spf1 ip4:192.0.2.1 ~all",
+    "fail.example": "v=spf1 ip4:192.0.2.1 -all",
+    "neutral.example": "v=spf1 ?all",
+    "none.example": "",
+    "permerror.example": "v=spf1 nonsense:term -all",
+    "temperror.example": "v=spf1 include:broken.example -all",
+    "signer.example": "v=spf1 -all",
+}
+
+
+@pytest.fixture(scope="session")
+def outsider(world: Internet) -> Machine:
+    """A host that no stack knows."""
+    return world.host("outsider", OUTSIDER)
+
+
+@pytest.fixture(scope="session")
+def insider(world: Internet) -> Machine:
+    """A host that alpha and bravo trust."""
+    return world.host("insider", INSIDER)
+
+
+@pytest.fixture(scope="session")
+def backup_mx(world: Internet) -> Machine:
+    """A host whose mail charlie does not judge by SPF."""
+    return world.host("backup", BACKUP_MX)
+
+
+def site(world: Internet, hostname: str, domains: str, **settings: str) -> Site:
+    values = {"HOSTNAME": hostname, "DOMAINS": domains, **settings}
+    return world.site({f"MAILSTACK_{name}": value for name, value in values.items()})
+
+
+@pytest.fixture(scope="session")
+def alpha(world: Internet) -> Site:
+    return site(
+        world,
+        "mail.alpha.example",
+        "alpha.example,alpine.example",
+        MAILBOXES="user@alpha.example,user@alpine.example",
+        TRUSTED_NETWORKS=str(INSIDER),
+    )
+
+
+@pytest.fixture(scope="session")
+def bravo(world: Internet) -> Site:
+    return site(
+        world,
+        "mail.bravo.example",
+        "bravo.example",
+        MAILBOXES="user@bravo.example",
+        ALIASES="sales@bravo.example=user@bravo.example",
+        TRUSTED_NETWORKS=str(INSIDER),
+        SPF_QUALIFIER="-",
+    )
+
+
+@pytest.fixture(scope="session")
+def charlie(world: Internet) -> Site:
+    return site(
+        world,
+        "charlie.example",
+        "charlie.example,chess.example",
+        MAILBOXES="user@charlie.example",
+        DKIM_KEYS="per-domain",
+        SPF_QUALIFIER="-",
+        SPF_FAIL="reject-early",
+        SPF_SOFTFAIL="reject-early",
+        SPF_PERMERROR="reject-early",
+        SPF_SKIP_NETWORKS=str(BACKUP_MX),
+    )
+
+
+@pytest.fixture(scope="session")
+def delta(world: Internet) -> Site:
+    return site(
+        world,
+        "mail.delta.unsigned.example",
+        "delta.unsigned.example,disco.unsigned.example",
+        MAILBOXES="user@delta.unsigned.example",
+        LOCAL_SENDER="reject",
+        SPF_TEMPERROR="tag",
+    )
+
+
+@pytest.fixture(scope="session")
+def mailbox_server(world: Internet) -> Iterator[MailboxServer]:
+    """An LMTP server on the edge, at the address that this machine has there."""
+    with MailboxServer(ipaddress.IPv4Address(EDGE[1]), {"user@echo.example"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def echo(world: Internet, mailbox_server: MailboxServer) -> Site:
+    return site(
+        world,
+        "mail.echo.example",
+        "echo.example",
+        DELIVERY=f"lmtp:{mailbox_server.address}:{mailbox_server.port}",
+        LOCAL_SENDER="off",
+    )

@@ -1,0 +1,57 @@
+"""A mailbox server for the tests of the gateway: LMTP by aiosmtpd, knows a few addresses, keeps what it gets."""
+
+import asyncio
+import ipaddress
+import threading
+from types import TracebackType
+
+from aiosmtpd.controller import UnthreadedController
+from aiosmtpd.lmtp import LMTP
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from mailstack.world.containers import wait_for
+
+
+class MailboxServer(UnthreadedController):
+    """Answers 550 for addresses that it does not have."""
+
+    def __init__(self, address: ipaddress.IPv4Address, mailboxes: set[str]) -> None:
+        self.address = address
+        self.port = 2424
+        self.mailboxes = mailboxes
+        self.received: list[Envelope] = []
+        super().__init__(self, hostname=str(address), port=self.port, loop=asyncio.new_event_loop())
+        self._thread = threading.Thread(target=self.loop.run_forever)
+
+    def factory(self) -> SMTP:
+        return LMTP(self.handler, hostname="mailboxes.example")
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address not in self.mailboxes:
+            return "550 5.1.1 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.received.append(envelope)
+        return "250 OK"
+
+    def wait_for(self, about: str) -> bytes:
+        """Wait for a message with this subject."""
+        wanted = f"Subject: {about}\r\n".encode()
+        return wait_for(
+            lambda: next((bytes(one.content) for one in self.received if wanted in bytes(one.content)), None),
+            "the mailbox server did not get the message",
+        )
+
+    def __enter__(self) -> "MailboxServer":
+        self.begin()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        asyncio.run_coroutine_threadsafe(self.finalize(), self.loop).result(timeout=10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=10)
+        self.loop.close()

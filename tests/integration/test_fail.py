@@ -1,0 +1,324 @@
+"""What is not right is seen: SPF and DKIM failures of every kind, asserted on the reply and in the headers."""
+
+import base64
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import Internet
+from mailstack.world.site import Site, parse
+
+from support import (
+    Client,
+    address_of,
+    count,
+    delivered,
+    dkim_results,
+    dkim_sign,
+    independent_dkim,
+    independent_spf,
+    message,
+    received_spf,
+    results,
+    send,
+    subject,
+)
+
+
+@dataclass(frozen=True)
+class SpfCase:
+    """A sender domain, the result for an unlisted client, and charlie's reply (it refuses early)."""
+
+    domain: str
+    result: str
+    early: tuple[int, str]
+
+
+SPF = [
+    SpfCase("listed.example", "pass", (250, "2.0.0")),
+    SpfCase("softfail.example", "softfail", (550, "5.7.23")),
+    SpfCase("fail.example", "fail", (550, "5.7.23")),
+    SpfCase("neutral.example", "neutral", (250, "2.0.0")),
+    SpfCase("none.example", "none", (250, "2.0.0")),
+    SpfCase("permerror.example", "permerror", (550, "5.7.24")),
+]
+
+
+@pytest.mark.parametrize("case", SPF, ids=lambda case: case.result)
+def test_spf_is_recorded(case: SpfCase, world: Internet, outsider: Machine, bravo: Site) -> None:
+    """By default every result is delivered with its name in Received-SPF, and pyspf agrees."""
+    about, sender = subject(case.result), f"someone@{case.domain}"
+    reply = send(outsider, address_of(bravo), sender, "user@bravo.example", message(sender, "user@bravo.example", about))
+    assert reply.code == 250
+    value = received_spf(delivered(bravo, "user@bravo.example", about))
+    word, _, rest = value.partition(" ")
+    assert word.lower() == case.result
+    assert f"client-ip={outsider.address}; helo=outsider.example;" in rest
+    assert independent_spf(str(outsider.address), sender, "outsider.example", world.names) == case.result
+
+
+@pytest.mark.parametrize("case", SPF, ids=lambda case: case.result)
+def test_reject_early(case: SpfCase, outsider: Machine, charlie: Site) -> None:
+    """With reject-early, fail, softfail and permerror are refused at RCPT; the rest is delivered."""
+    about, sender = subject(case.result), f"someone@{case.domain}"
+    content = message(sender, "user@charlie.example", about)
+    reply = send(outsider, address_of(charlie), sender, "user@charlie.example", content)
+    assert (reply.code, reply.text.split()[0]) == case.early
+    if reply.code == 250:
+        assert received_spf(delivered(charlie, "user@charlie.example", about)).lower().startswith(case.result)
+    elif case.early[1] == "5.7.23":
+        assert str(outsider.address) in reply.text
+        assert case.domain in reply.text
+
+
+@pytest.mark.parametrize("host", ["", "outsider.example"])
+def test_null_sender_is_judged_by_helo(host: str, world: Internet, outsider: Machine, bravo: Site) -> None:
+    """A bounce has no sender: SPF looks at HELO, a name that publishes nothing among them."""
+    helo = host or "fail.example"
+    about = subject("null sender")
+    content = message("MAILER-DAEMON@listed.example", "user@bravo.example", about)
+    assert send(outsider, address_of(bravo), "", "user@bravo.example", content, helo=helo).code == 250
+    value = received_spf(delivered(bravo, "user@bravo.example", about))
+    expected = independent_spf(str(outsider.address), "", helo, world.names)
+    assert value.lower().startswith(f"{expected} (helo) identity=helo;")
+    assert expected == {"fail.example": "fail", "outsider.example": "none"}[helo]
+
+
+@pytest.mark.parametrize(
+    "sender", ["someone@temperror.example", "someone@broken.example"], ids=["in its SPF record", "the sender's domain"]
+)
+def test_dns_without_an_answer(sender: str, world: Internet, insider: Machine, alpha: Site, bravo: Site) -> None:
+    """DNS gives no answer: bravo defers, and when it answers again the message is delivered once."""
+    world.names.break_zone("broken.example")
+    world.names.publish()
+    about = subject("temperror")
+    content = message("user@alpha.example", "user@bravo.example", about)
+    assert send(insider, address_of(alpha), sender, "user@bravo.example", content, port=587).code == 250
+    wait_for(
+        lambda: [one for one in alpha.log("postfix") if f"from=<{sender}>" in one],
+        "alpha did not take the message",
+    )
+    (queue_id,) = {one.split(": ")[1] for one in alpha.log("postfix") if f"from=<{sender}>" in one and "qmgr" in one}
+    wait_for(
+        lambda: [one for one in alpha.log("postfix") if queue_id in one and "status=deferred" in one and " 45" in one],
+        "bravo did not defer",
+    )
+    assert count(bravo, "user@bravo.example", about) == 0
+
+    world.names.mend_zone("broken.example")
+    world.names.set("broken.example", "TXT", f'"v=spf1 ip4:{address_of(alpha)} -all"')
+    world.names.set("broken.example", "A", str(insider.address))
+    world.names.publish()
+
+    def gone() -> bool:
+        # Resolvers remember a failure for some seconds, so one try may come too early.
+        alpha.run("postfix", "postqueue", "-f")
+        return any(queue_id in one and one.endswith(": removed") for one in alpha.log("postfix"))
+
+    wait_for(gone, "the message did not leave alpha's queue", seconds=60)
+    arrived = delivered(bravo, "user@bravo.example", about)
+    assert received_spf(arrived).startswith("Pass ")
+    assert count(bravo, "user@bravo.example", about) == 1
+
+
+def test_temperror_can_be_tagged(world: Internet, outsider: Machine, delta: Site) -> None:
+    """With spf_temperror=tag the message is delivered, with the result in its header."""
+    world.names.break_zone("broken.example")
+    world.names.publish()
+    about, sender = subject("temperror tagged"), "someone@temperror.example"
+    content = message(sender, "user@delta.unsigned.example", about)
+
+    def accepted() -> bool:
+        return send(outsider, address_of(delta), sender, "user@delta.unsigned.example", content).code == 250
+
+    assert accepted()
+    value = received_spf(delivered(delta, "user@delta.unsigned.example", about))
+    assert value.startswith("Temperror (mailfrom)")
+
+
+def test_unknown_sender_domain(outsider: Machine, bravo: Site) -> None:
+    """A sender domain that does not exist is refused for good."""
+    content = message("x@missing.example", "user@bravo.example", subject("unknown"))
+    reply = send(outsider, address_of(bravo), "x@missing.example", "user@bravo.example", content)
+    assert (reply.code, reply.text.split()[0]) == (550, "5.1.8")
+
+
+def test_spf_skip_networks(outsider: Machine, backup_mx: Machine, charlie: Site) -> None:
+    """A backup MX is not judged by SPF, and may not relay for that."""
+    about, sender = subject("by the backup MX"), "someone@fail.example"
+    content = message(sender, "user@charlie.example", about)
+    assert send(outsider, address_of(charlie), sender, "user@charlie.example", content).code == 550
+    assert send(backup_mx, address_of(charlie), sender, "user@charlie.example", content).code == 250
+    arrived = parse(delivered(charlie, "user@charlie.example", about))
+    assert arrived["Received-SPF"] is None
+    reply = send(backup_mx, address_of(charlie), sender, "user@bravo.example", content)
+    assert (reply.code, reply.text.split()[0]) == (554, "5.7.1")
+
+
+def test_one_received_spf_for_many_recipients(outsider: Machine, bravo: Site) -> None:
+    """However many recipients, a message carries exactly one of our Received-SPF."""
+    about, sender = subject("many"), "someone@listed.example"
+    with Client(outsider, address_of(bravo)) as client:
+        client.sendmail(
+            sender,
+            ["user@bravo.example", "sales@bravo.example", "postmaster@bravo.example"],
+            message(sender, "user@bravo.example", about),
+        )
+    assert received_spf(delivered(bravo, "user@bravo.example", about)).startswith("Pass ")
+
+
+def test_unsigned(outsider: Machine, bravo: Site) -> None:
+    """Unsigned mail says so: dkim=none."""
+    about, sender = subject("unsigned"), "someone@listed.example"
+    send(outsider, address_of(bravo), sender, "user@bravo.example", message(sender, "user@bravo.example", about))
+    assert [one.result for one in dkim_results(delivered(bravo, "user@bravo.example", about), bravo)] == ["none"]
+
+
+def _pem(bits: int) -> bytes:
+    """A new private key; of any length, so by openssl, since libraries refuse short ones."""
+    return subprocess.run(["openssl", "genrsa", "-traditional", str(bits)], check=True, capture_output=True).stdout
+
+
+def _public(pem: bytes) -> str:
+    done = subprocess.run(["openssl", "rsa", "-pubout", "-outform", "DER"], input=pem, check=True, capture_output=True)
+    return base64.b64encode(done.stdout).decode()
+
+
+def _record(public: str) -> str:
+    value = f"v=DKIM1; k=rsa; p={public}"
+    return " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255))
+
+
+@pytest.mark.parametrize("kind", ["good", "body changed", "wrong key", "no key", "512 bits", "revoked"])
+def test_foreign_signature(kind: str, world: Internet, outsider: Machine, bravo: Site) -> None:
+    """A signature passes only if nothing is wrong with it, and dkimpy agrees wherever it has an opinion."""
+    selector = kind.replace(" ", "-")
+    key = _pem(512 if kind == "512 bits" else 2048)
+    published = _record("" if kind == "revoked" else _public(_pem(2048) if kind == "wrong key" else key))
+    if kind != "no key":
+        world.names.set(f"{selector}._domainkey.signer.example", "TXT", published)
+        world.names.publish()
+    about = subject(kind)
+    content = message("someone@signer.example", "user@bravo.example", about)
+    signed = dkim_sign(content, "signer.example", selector, key)
+    if kind == "body changed":
+        signed = signed.replace(b"A body.", b"Another body.")
+    reply = send(outsider, address_of(bravo), "someone@listed.example", "user@bravo.example", signed)
+    assert reply.code == 250
+    arrived = delivered(bravo, "user@bravo.example", about)
+    (result,) = dkim_results(arrived, bravo)
+    if kind == "good":
+        assert (result.result, result.header_d, result.header_s) == ("pass", "signer.example", "good")
+    else:
+        assert result.result in {
+            "body changed": {"fail"},
+            "wrong key": {"fail"},
+            "no key": {"permerror", "neutral", "fail"},
+            "512 bits": {"policy", "neutral", "fail", "permerror"},
+            "revoked": {"permerror", "neutral", "fail"},
+        }[kind]
+    assert independent_dkim(arrived, world.names) == (kind == "good")
+
+
+def test_our_signature_is_not_for_outsiders(outsider: Machine, bravo: Site) -> None:
+    """Mail from outside with a local author is verified, never signed."""
+    about = subject("forged author")
+    content = message("user@bravo.example", "user@bravo.example", about)
+    assert send(outsider, address_of(bravo), "x@listed.example", "user@bravo.example", content).code == 250
+    arrived = delivered(bravo, "user@bravo.example", about)
+    assert parse(arrived)["DKIM-Signature"] is None
+    assert [one.result for one in dkim_results(arrived, bravo)] == ["none"]
+
+
+FORGED = [
+    "Authentication-Results: mail.bravo.example; dkim=pass header.d=bravo.example; dmarc=pass",
+    "authentication-RESULTS:mail.bravo.example;dkim=pass header.d=bravo.example",
+    "Authentication-Results: MAIL.bravo.example 1; dkim=pass header.d=bravo.example",
+    'Authentication-Results: (a) "mail.bravo.example"; spf=pass',
+    "Authentication-Results:\r\n mail.bravo.example\r\n ; dkim=pass header.d=example.net(.bravo.example",
+]
+
+
+def test_forged_results_are_removed(outsider: Machine, bravo: Site) -> None:
+    """Results under our name that come with a message go; results of others stay; ours is there once."""
+    about, sender = subject("forged results"), "someone@listed.example"
+    other = "Authentication-Results: mx.none.example; dkim=fail header.d=none.example"
+    content = message(sender, "user@bravo.example", about, extra=[*FORGED, other])
+    send(outsider, address_of(bravo), sender, "user@bravo.example", content)
+    arrived = delivered(bravo, "user@bravo.example", about)
+    assert [one.result for one in dkim_results(arrived, bravo)] == ["none"]
+    assert len(results(arrived, "mx.none.example")) == 1
+    assert len(parse(arrived).get_all("Authentication-Results")) == 2
+
+
+INJECTIONS = [
+    '"a); dkim=pass header.d=bank.example ("@listed.example',
+    '"a; identity=mailfrom; x"@listed.example',
+    "a+1-b.c=d@listed.example",
+    "o'brien@listed.example",
+]
+
+
+@pytest.mark.parametrize("sender", INJECTIONS)
+def test_sender_cannot_write_our_headers(sender: str, outsider: Machine, bravo: Site) -> None:
+    """An envelope sender stands in Received-SPF as one quoted value, and nowhere as a result."""
+    about = subject("injection")
+    content = message("someone@listed.example", "user@bravo.example", about)
+    assert send(outsider, address_of(bravo), sender, "user@bravo.example", content).code == 250
+    arrived = delivered(bravo, "user@bravo.example", about)
+    value = received_spf(arrived)
+    assert value.startswith("Pass (mailfrom) identity=mailfrom;")
+    # Postfix hands on the address without the quotes of its local part (RFC 5321 section 4.1.2).
+    assert f'envelope-from="{sender.replace(chr(34), "")}"; receiver=mail.bravo.example' in value
+    assert [one.result for one in dkim_results(arrived, bravo)] == ["none"]
+
+
+@pytest.mark.parametrize("separator", [b"\n.\r\n", b"\r\n.\n", b"\n.\n", b"\r.\r", b"\r\n.\r"])
+def test_one_message_for_one_data(separator: bytes, outsider: Machine, bravo: Site) -> None:
+    """End of data is CR LF . CR LF alone: what follows another form never becomes a second message."""
+    about, smuggled = subject("smuggling"), subject("smuggled")
+    second = message("admin@listed.example", "user@bravo.example", smuggled)
+    body = b"text" + separator + b"MAIL FROM:<admin@listed.example>\r\nRCPT TO:<user@bravo.example>\r\nDATA\r\n" + second
+    content = message("someone@listed.example", "user@bravo.example", about, body="") + body
+    with outsider.connect(address_of(bravo), 25) as link:
+        stream = link.makefile("rwb")
+        for line in (b"EHLO outsider.example", b"MAIL FROM:<someone@listed.example>", b"RCPT TO:<user@bravo.example>", b"DATA"):
+            _reply(stream)
+            stream.write(line + b"\r\n")
+            stream.flush()
+        _reply(stream)
+        stream.write(content + b"\r\n.\r\n")
+        stream.flush()
+        code = _reply(stream)
+    marker = subject("after")
+    content = message("someone@listed.example", "user@bravo.example", marker)
+    send(outsider, address_of(bravo), "someone@listed.example", "user@bravo.example", content)
+    delivered(bravo, "user@bravo.example", marker)
+    assert count(bravo, "user@bravo.example", smuggled) == 0
+    assert count(bravo, "user@bravo.example", about) == (1 if code == 250 else 0)
+
+
+def _reply(stream) -> int:
+    while True:
+        line = stream.readline()
+        if line[3:4] != b"-":
+            return int(line[:3] or 0)
+
+
+def test_private_key_never_leaves(alpha: Site) -> None:
+    """No log, no container's configuration and no environment holds key material."""
+    pem = (alpha.directory / alpha.stack.keys[0].path).read_bytes()
+    key = serialization.load_pem_private_key(pem, password=None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    secret = "".join(pem.decode().split("\n")[1:3])[:60]
+    ids = alpha.compose("ps", "--quiet", "--all").decode().split()
+    shown = subprocess.run(["docker", "inspect", *ids], check=True, capture_output=True, text=True).stdout
+    shown += "\n".join(alpha.log())
+    for service in ("postfix", "opendkim", "policyd-spf", "resolver"):
+        shown += alpha.run(service, "env").decode()
+    assert secret not in shown
+    assert "PRIVATE KEY" not in shown
+    assert "mailstack.configuration" in shown

@@ -1,0 +1,163 @@
+"""What the suites share: messages, an SMTP client that comes from a host of the world, headers read by parsers."""
+
+import itertools
+import re
+import smtplib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import authres
+import dkim
+import spf
+from mailstack.world.containers import Machine
+from mailstack.world.nameserver import Nameserver
+from mailstack.world.site import Site, parse
+
+_COUNT = itertools.count(1)
+
+
+def subject(about: str) -> str:
+    """A subject that no other message has."""
+    return f"{about} #{next(_COUNT)}"
+
+
+def message(author: str, recipient: str, about: str, *, extra: Sequence[str] = (), body: str = "A body.\r\n") -> bytes:
+    """A plain message with CRLF line ends."""
+    fields = [
+        f"From: {author}",
+        f"To: {recipient}",
+        f"Subject: {about}",
+        "Date: Wed, 25 Nov 2026 12:00:00 +0000",
+        f"Message-ID: <{next(_COUNT)}@test.example>",
+        *extra,
+    ]
+    return ("\r\n".join(fields) + "\r\n\r\n" + body).encode()
+
+
+class Client(smtplib.SMTP):
+    """An SMTP client whose connection comes from a machine of the world."""
+
+    def __init__(self, machine: Machine, host: str, port: int = 25, helo: str = "outsider.example") -> None:
+        self._machine = machine
+        super().__init__(host, port, local_hostname=helo, timeout=30)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self._machine.connect(host, port, timeout)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An SMTP reply: the code, and the text with its enhanced status code."""
+
+    code: int
+    text: str
+
+
+def send(
+    machine: Machine, host: str, sender: str, recipient: str, content: bytes, *, port: int = 25, helo: str = "outsider.example"
+) -> Reply:
+    """One transaction; the first reply that is not positive, or the one to the end of data."""
+    with Client(machine, host, port, helo) as client:
+        client.ehlo_or_helo_if_needed()
+        for command in (lambda: client.mail(sender), lambda: client.rcpt(recipient)):
+            code, text = command()
+            if code >= 400:
+                return Reply(code, text.decode())
+        code, text = client.data(content)
+        return Reply(code, text.decode())
+
+
+def address_of(site: Site) -> str:
+    """Where other hosts reach a site."""
+    return str(site.stack.public_addresses[0])
+
+
+def delivered(site: Site, mailbox: str, about: str) -> bytes:
+    """Wait for the message with this subject."""
+    return site.wait_for_mail(mailbox, lambda one: one["Subject"] == about)
+
+
+def count(site: Site, mailbox: str, about: str) -> int:
+    """How many messages with this subject were delivered so far."""
+    return sum(parse(one)["Subject"] == about for one in site.mail(mailbox))
+
+
+def results(content: bytes, authserv_id: str) -> list[authres.AuthenticationResultsHeader]:
+    """The Authentication-Results fields with an authserv-id, as authres reads them."""
+    found = [
+        authres.AuthenticationResultsHeader.parse(f"Authentication-Results: {_unfold(value)}")
+        for value in parse(content).get_all("Authentication-Results", [])
+    ]
+    return [one for one in found if one.authserv_id == authserv_id]
+
+
+def raw_results(content: bytes) -> list[str]:
+    """The Authentication-Results fields as text on one line each, comments included."""
+    return [_unfold(value) for value in parse(content).get_all("Authentication-Results", [])]
+
+
+def dkim_results(content: bytes, site: Site) -> list[authres.AuthenticationResult]:
+    """What a site says about the signatures of a message; it must have said it in exactly one field."""
+    (header,) = results(content, site.stack.hostname)
+    return [one for one in header.results if one.method == "dkim"]
+
+
+def received_spf(content: bytes) -> str:
+    """The one Received-SPF field."""
+    (value,) = parse(content).get_all("Received-SPF", [])
+    return _unfold(value)
+
+
+def _unfold(value: str) -> str:
+    return " ".join(str(value).split())
+
+
+def as_sent(content: bytes) -> bytes:
+    """A delivered message with the line ends that it had on the wire."""
+    return re.sub(rb"\r?\n", b"\r\n", content)
+
+
+def dkim_sign(content: bytes, domain: str, selector: str, key: bytes) -> bytes:
+    """The message with a signature by dkimpy, relaxed/simple as ours."""
+    signature = dkim.sign(
+        content, selector.encode(), domain.encode(), key, canonicalize=(b"relaxed", b"simple"), include_headers=None
+    )
+    return bytes(signature) + content
+
+
+def signed_part(content: bytes) -> bytes:
+    """A delivered message from its DKIM-Signature on: as its sender's stack sent it."""
+    return as_sent(content[content.index(b"DKIM-Signature:") :])
+
+
+def independent_dkim(content: bytes, names: Nameserver) -> bool:
+    """What dkimpy says about a delivered message."""
+    return dkim.verify(as_sent(content), dnsfunc=lambda name, timeout=5: _first(names.txt(_text(name))))
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _first(values: list[bytes]) -> bytes | None:
+    return values[0] if values else None
+
+
+def independent_spf(client: str, sender: str, helo: str, names: Nameserver) -> str:
+    """What pyspf says about a client, with the world's name server as its DNS."""
+
+    def look_up(name: str, kind: str, tcpfallback: bool = True, timeout: float = 30) -> list[tuple[tuple[str, str], object]]:
+        answers = [rrset for rrset in names.query(name, kind).answer if rrset.rdtype.name == kind]
+        if kind == "TXT":
+            return [((name, kind), tuple(one.strings)) for rrset in answers for one in rrset]
+        if kind == "MX":
+            return [((name, kind), (one.preference, one.exchange.to_text(True))) for rrset in answers for one in rrset]
+        return [((name, kind), one.to_text()) for rrset in answers for one in rrset]
+
+    original = spf.DNSLookup
+    spf.DNSLookup = look_up
+    try:
+        return spf.check2(i=client, s=sender, h=helo)[0]
+    finally:
+        spf.DNSLookup = original

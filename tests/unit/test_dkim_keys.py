@@ -1,0 +1,205 @@
+"""mailstack.keys.dkim: a private key is made once, never changed, and used only if it is whole and the right one."""
+
+import base64
+import subprocess
+import traceback
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from mailstack.errors import DkimKeyError
+from mailstack.keys import dkim
+
+NAME = "s1._domainkey.example.com"
+PEM, TXT = dkim.DIRECTORY / f"{NAME}.pem", dkim.DIRECTORY / f"{NAME}.txt"
+
+
+def ensure(directory, bits=1024):
+    return dkim.ensure(directory, "example.com", "s1", bits)
+
+
+def pem_of(key, passphrase=None, form=serialization.PrivateFormat.PKCS8):
+    encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, encryption)
+
+
+def rsa_key(bits=1024):
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def state(directory):
+    """Everything that would show a change: content, modes, times, inodes."""
+    return {
+        path: (stat.st_mode, stat.st_mtime_ns, stat.st_ino, path.is_file() and path.read_bytes())
+        for path in [directory, *directory.rglob("*")]
+        for stat in [path.lstat()]
+    }
+
+
+def put(directory, content, mode=0o600):
+    """A private key that somebody has put there, with the modes that are asked for."""
+    (directory / PEM).parent.mkdir(parents=True, mode=0o700)
+    (directory / "secrets").chmod(0o700)
+    (directory / PEM).write_bytes(content)
+    (directory / PEM).chmod(mode)
+
+
+def mode(path):
+    return path.stat().st_mode & 0o7777
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+def test_key_is_made(tmp_path, bits):
+    """A new key has the asked length, lies below directories of its owner alone, and its record is its public half."""
+    key, warnings = ensure(tmp_path, bits)
+    private = serialization.load_pem_private_key((tmp_path / PEM).read_bytes(), password=None)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    assert (key.domain, key.selector, key.path, key.name) == ("example.com", "s1", PEM, NAME)
+    assert key.bits == private.key_size == bits
+    assert key.record == f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public).decode()}"
+    assert (tmp_path / TXT).read_text() == f"{key.record}\n"
+    assert [mode(tmp_path / path) for path in ("secrets", dkim.DIRECTORY, PEM)] == [0o700, 0o700, 0o600]
+    assert warnings == []
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / PEM, tmp_path / TXT}
+
+
+def test_second_call_changes_nothing(tmp_path):
+    """A key that is there is used as it is, whatever length is asked for now."""
+    first, _ = ensure(tmp_path)
+    before = state(tmp_path)
+    assert ensure(tmp_path, 2048)[0] == first
+    assert state(tmp_path) == before
+
+
+def test_each_domain_and_selector_has_its_own(tmp_path):
+    """Keys of other domains and selectors are other keys in other files."""
+    keys = [
+        dkim.ensure(tmp_path, domain, selector, 1024)[0]
+        for domain, selector in [("example.com", "s1"), ("example.net", "s1"), ("example.com", "s2")]
+    ]
+    assert len({key.record for key in keys}) == len({key.path for key in keys}) == 3
+
+
+@pytest.mark.parametrize("form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL])
+def test_key_from_elsewhere_is_adopted(tmp_path, form):
+    """A private key that somebody put there is used, its file stays as it is, and its record is kept beside it."""
+    put(tmp_path, pem_of(rsa_key(2048), form=form))
+    before = state(tmp_path)[tmp_path / PEM]
+    key, warnings = ensure(tmp_path)
+    assert (key.bits, warnings) == (2048, [])
+    assert (tmp_path / TXT).read_text() == f"{key.record}\n"
+    assert state(tmp_path)[tmp_path / PEM] == before
+
+
+def test_weak_key_from_elsewhere_is_warned_about(tmp_path):
+    """A key of 1024 bits is used and warned about, even if longer ones are asked for."""
+    put(tmp_path, pem_of(rsa_key(1024)))
+    key, warnings = ensure(tmp_path, 2048)
+    assert key.bits == 1024
+    assert [one for one in warnings if "1024" in one]
+
+
+@pytest.mark.parametrize(
+    ("path", "loose"),
+    [(PEM, 0o644), (PEM, 0o640), (dkim.DIRECTORY, 0o755), (dkim.DIRECTORY.parent, 0o711)],
+)
+def test_loose_modes_are_warned_about(tmp_path, path, loose):
+    """A key file or directory that others may enter is named, with the command that closes it; it is not changed."""
+    ensure(tmp_path)
+    (tmp_path / path).chmod(loose)
+    (warning,) = ensure(tmp_path)[1]
+    assert str(tmp_path / path) in warning
+    assert f"chmod go= {path}" in warning
+    assert mode(tmp_path / path) == loose
+
+
+def weak_pem():
+    """A key that is shorter than cryptography makes them."""
+    return subprocess.run(["openssl", "genrsa", "512"], check=True, capture_output=True).stdout
+
+
+BROKEN = {
+    "empty": lambda pem: b"",
+    "blank": lambda pem: b"\n \n",
+    "cut after 200 bytes": lambda pem: pem[:200],
+    "cut in its last line": lambda pem: pem[:-40],
+    "not text": lambda pem: bytes(range(256)),
+    "public": lambda pem: serialization.load_pem_private_key(pem, None)
+    .public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+    "another algorithm": lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())),
+    "encrypted": lambda pem: pem_of(serialization.load_pem_private_key(pem, None), b"passphrase"),
+    "encrypted as of old": lambda pem: pem_of(
+        serialization.load_pem_private_key(pem, None), b"passphrase", serialization.PrivateFormat.TraditionalOpenSSL
+    ),
+    "512 bits": lambda pem: weak_pem(),
+    "replaced": lambda pem: pem_of(rsa_key()),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_key_is_refused(tmp_path, kind):
+    """The error names domain, selector and path, shows nothing of the key, and all files stay as they are."""
+    ensure(tmp_path)
+    whole = (tmp_path / PEM).read_bytes()
+    broken = BROKEN[kind](whole)
+    (tmp_path / PEM).write_bytes(broken)
+    before = state(tmp_path)
+    with pytest.raises(DkimKeyError) as caught:
+        ensure(tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"DKIM key of example.com, selector s1, {tmp_path / PEM}: ")
+    # With --debug a person sees the traceback, and sends it on.
+    shown = "".join(traceback.format_exception(caught.value))
+    secrets = [line[:16] for pem in (whole, broken) for line in pem.decode("latin-1").split("\n") if len(line) > 32]
+    assert not [one for one in secrets if one in shown]
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", sorted(BROKEN.keys() - {"replaced"}))
+def test_broken_key_from_elsewhere_is_refused(tmp_path, kind):
+    """A key that never was a good one is refused too, and no record is written for it."""
+    put(tmp_path, BROKEN[kind](pem_of(rsa_key())))
+    before = state(tmp_path)
+    with pytest.raises(DkimKeyError, match=r"example\.com, selector s1"):
+        ensure(tmp_path)
+    assert state(tmp_path) == before
+
+
+def test_lost_key_is_not_made_anew(tmp_path):
+    """Where a record was to be published, a missing private key is an error and nothing takes its place."""
+    ensure(tmp_path)
+    (tmp_path / PEM).unlink()
+    before = state(tmp_path)
+    with pytest.raises(DkimKeyError, match="private key is missing") as caught:
+        ensure(tmp_path)
+    assert str(tmp_path / PEM) in str(caught.value)
+    assert str(TXT) in str(caught.value)
+    assert state(tmp_path) == before
+    (tmp_path / TXT).unlink()
+    assert ensure(tmp_path)[0].path == PEM
+
+
+@pytest.mark.parametrize("content", [b"", b"v=DKIM1; h=sha256; k=rsa; p=AAAA\n", b"\xff\xfe"])
+def test_record_of_another_key(tmp_path, content):
+    """A record beside the key that is not the key's own is an error, whatever it holds."""
+    ensure(tmp_path)
+    (tmp_path / TXT).write_bytes(content)
+    with pytest.raises(DkimKeyError, match="does not match the record"):
+        ensure(tmp_path)
+
+
+@pytest.mark.parametrize("obstacle", ["secrets", "secrets/dkim", str(PEM)])
+def test_key_that_cannot_be_made_or_read(tmp_path, obstacle):
+    """Where there is no place for a key (here: a file for a directory, or the reverse), the error names the key."""
+    path = tmp_path / obstacle
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix:
+        path.mkdir()
+    else:
+        path.write_text("in the way")
+    with pytest.raises(DkimKeyError, match=r"example\.com, selector s1"):
+        ensure(tmp_path)
