@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from mailstack.engine import images
 from mailstack.errors import EngineError
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import authres
 import dkim
 import spf
+
 from mailstack.world.containers import Machine
 from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site, parse
@@ -55,7 +56,14 @@ class Reply:
 
 
 def send(
-    machine: Machine, host: str, sender: str, recipient: str, content: bytes, *, port: int = 25, helo: str = "outsider.example"
+    machine: Machine,
+    host: str,
+    sender: str,
+    recipient: str,
+    content: bytes,
+    *,
+    port: int = 25,
+    helo: str = "outsider.example",
 ) -> Reply:
     """One transaction; the first reply that is not positive, or the one to the end of data."""
     with Client(machine, host, port, helo) as client:
@@ -147,7 +155,9 @@ def _first(values: list[bytes]) -> bytes | None:
 def independent_spf(client: str, sender: str, helo: str, names: Nameserver) -> str:
     """What pyspf says about a client, with the world's name server as its DNS."""
 
-    def look_up(name: str, kind: str, tcpfallback: bool = True, timeout: float = 30) -> list[tuple[tuple[str, str], object]]:
+    def look_up(
+        name: str, kind: str, tcpfallback: bool = True, timeout: float = 30
+    ) -> list[tuple[tuple[str, str], object]]:
         answers = [rrset for rrset in names.query(name, kind).answer if rrset.rdtype.name == kind]
         if kind == "TXT":
             return [((name, kind), tuple(one.strings)) for rrset in answers for one in rrset]

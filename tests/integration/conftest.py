@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from integration.mailbox_server import MailboxServer
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
-
-from integration.mailbox_server import MailboxServer
 
 BASE_IMAGE = os.environ.get("MAILSTACK_BASE_IMAGE", "debian:trixie-slim")
 

@@ -4,10 +4,12 @@ import asyncio
 import ipaddress
 import threading
 from types import TracebackType
+from typing import Self
 
 from aiosmtpd.controller import UnthreadedController
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
 from mailstack.world.containers import wait_for
 
 
@@ -45,12 +47,14 @@ class MailboxServer(UnthreadedController):
             "the mailbox server did not get the message",
         )
 
-    def __enter__(self) -> "MailboxServer":
+    def __enter__(self) -> Self:
         self.begin()
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         asyncio.run_coroutine_threadsafe(self.finalize(), self.loop).result(timeout=10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)

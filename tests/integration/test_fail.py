@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
-
 from support import (
     Client,
     address_of,
@@ -51,7 +51,9 @@ SPF = [
 def test_spf_is_recorded(case: SpfCase, world: Internet, outsider: Machine, bravo: Site) -> None:
     """By default every result is delivered with its name in Received-SPF, and pyspf agrees."""
     about, sender = subject(case.result), f"someone@{case.domain}"
-    reply = send(outsider, address_of(bravo), sender, "user@bravo.example", message(sender, "user@bravo.example", about))
+    reply = send(
+        outsider, address_of(bravo), sender, "user@bravo.example", message(sender, "user@bravo.example", about)
+    )
     assert reply.code == 250
     value = received_spf(delivered(bravo, "user@bravo.example", about))
     word, _, rest = value.partition(" ")
@@ -213,13 +215,16 @@ def test_foreign_signature(kind: str, world: Internet, outsider: Machine, bravo:
     if kind == "good":
         assert (result.result, result.header_d, result.header_s) == ("pass", "signer.example", "good")
     else:
-        assert result.result in {
-            "body changed": {"fail"},
-            "wrong key": {"fail"},
-            "no key": {"permerror", "neutral", "fail"},
-            "512 bits": {"policy", "neutral", "fail", "permerror"},
-            "revoked": {"permerror", "neutral", "fail"},
-        }[kind]
+        assert (
+            result.result
+            in {
+                "body changed": {"fail"},
+                "wrong key": {"fail"},
+                "no key": {"permerror", "neutral", "fail"},
+                "512 bits": {"policy", "neutral", "fail", "permerror"},
+                "revoked": {"permerror", "neutral", "fail"},
+            }[kind]
+        )
     assert independent_dkim(arrived, world.names) == (kind == "good")
 
 
@@ -281,11 +286,18 @@ def test_one_message_for_one_data(separator: bytes, outsider: Machine, bravo: Si
     """End of data is CR LF . CR LF alone: what follows another form never becomes a second message."""
     about, smuggled = subject("smuggling"), subject("smuggled")
     second = message("admin@listed.example", "user@bravo.example", smuggled)
-    body = b"text" + separator + b"MAIL FROM:<admin@listed.example>\r\nRCPT TO:<user@bravo.example>\r\nDATA\r\n" + second
+    body = (
+        b"text" + separator + b"MAIL FROM:<admin@listed.example>\r\nRCPT TO:<user@bravo.example>\r\nDATA\r\n" + second
+    )
     content = message("someone@listed.example", "user@bravo.example", about, body="") + body
     with outsider.connect(address_of(bravo), 25) as link:
         stream = link.makefile("rwb")
-        for line in (b"EHLO outsider.example", b"MAIL FROM:<someone@listed.example>", b"RCPT TO:<user@bravo.example>", b"DATA"):
+        for line in (
+            b"EHLO outsider.example",
+            b"MAIL FROM:<someone@listed.example>",
+            b"RCPT TO:<user@bravo.example>",
+            b"DATA",
+        ):
             _reply(stream)
             stream.write(line + b"\r\n")
             stream.flush()

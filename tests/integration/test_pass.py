@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import pytest
+
 from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
-
 from support import (
     address_of,
     count,

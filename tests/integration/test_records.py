@@ -5,6 +5,7 @@ import json
 import dns.rdata
 import pytest
 from click.testing import CliRunner
+
 from mailstack.cli import main
 from mailstack.dns import formats
 from mailstack.dns.records import records
@@ -16,9 +17,7 @@ from mailstack.world.site import Site
 def test_opendkim_testkey(alpha: Site, delta: Site) -> None:
     """opendkim-testkey with the running configuration: OK and secure, OK and not secure; through CNAMEs too."""
     for site, secure in ((alpha, "secure"), (delta, "not secure")):
-        output = site.run(
-            "opendkim", "sh", "-c", "opendkim-testkey -x /etc/opendkim/opendkim.conf -vvv 2>&1"
-        ).decode()
+        output = site.run("opendkim", "sh", "-c", "opendkim-testkey -x /etc/opendkim/opendkim.conf -vvv 2>&1").decode()
         keys = [one.domain for one in site.stack.signing_keys]
         assert len(keys) == 3
         for domain in keys:
@@ -51,7 +50,9 @@ def test_served_as_printed(name: str, world: Internet, request: pytest.FixtureRe
     """Every record is what Knot answers, the CNAMEs included."""
     site = request.getfixturevalue(name)
     for record in records(site.stack):
-        (answer,) = [one for one in world.names.query(record.name, record.type).answer if one.rdtype.name == record.type]
+        (answer,) = [
+            one for one in world.names.query(record.name, record.type).answer if one.rdtype.name == record.type
+        ]
         assert formats.rdata(record) in answer
 
 
@@ -68,7 +69,7 @@ def test_named_checkzone(name: str, world: Internet, request: pytest.FixtureRequ
 
 
 def test_command_prints_the_same_in_all_forms(alpha: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """mailstack dns records: zone, values and JSON say the same, from the directory's .env."""
+    """Mailstack dns records: zone, values and JSON say the same, from the directory's .env."""
     monkeypatch.chdir(alpha.directory)
     for name, value in alpha.environment.items():
         monkeypatch.setenv(name, value)

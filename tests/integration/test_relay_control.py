@@ -1,20 +1,28 @@
 """Who may send what to where: relaying, unknown recipients, local senders from outside."""
 
 import pytest
-from mailstack.world.containers import Machine
-from mailstack.world.site import Site, parse
 
 from integration.mailbox_server import MailboxServer
+from mailstack.world.containers import Machine
+from mailstack.world.site import Site, parse
 from support import Client, address_of, count, delivered, message, send, subject
 
-FOREIGN_SENDERS = ["someone@listed.example", "user@bravo.example", "root@mail.bravo.example", "user@sub.bravo.example", ""]
+FOREIGN_SENDERS = [
+    "someone@listed.example",
+    "user@bravo.example",
+    "root@mail.bravo.example",
+    "user@sub.bravo.example",
+    "",
+]
 
 
 @pytest.mark.parametrize("sender", FOREIGN_SENDERS)
 @pytest.mark.parametrize("recipient", ["x@listed.example", "user@alpha.example", "x@sub.bravo.example"])
 def test_no_relaying(sender: str, recipient: str, outsider: Machine, bravo: Site) -> None:
     """A recipient elsewhere gets 554 from outside, whatever the envelope sender."""
-    reply = send(outsider, address_of(bravo), sender, recipient, message("a@listed.example", recipient, subject("relay")))
+    reply = send(
+        outsider, address_of(bravo), sender, recipient, message("a@listed.example", recipient, subject("relay"))
+    )
     assert (reply.code, reply.text.split()[0]) == (554, "5.7.1")
 
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import spf as pyspf
 import spf_engine
+
+from mailstack_auth.lookup import look_up
+
+pyspf.DNSLookup = look_up
 
 # RFC 7208 section 4.6.4.
 MAX_VOID_LOOKUPS = 2
