@@ -17,3 +17,10 @@ def engine() -> None:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs a container engine: {error}")
         pytest.skip(f"no container engine: {error}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI nothing may be skipped: a test that did not run shows nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

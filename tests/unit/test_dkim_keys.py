@@ -127,9 +127,11 @@ BROKEN = {
     "cut after 200 bytes": lambda pem: pem[:200],
     "cut in its last line": lambda pem: pem[:-40],
     "not text": lambda pem: bytes(range(256)),
-    "public": lambda pem: serialization.load_pem_private_key(pem, None)
-    .public_key()
-    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+    "public": lambda pem: (
+        serialization.load_pem_private_key(pem, None)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    ),
     "another algorithm": lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())),
     "encrypted": lambda pem: pem_of(serialization.load_pem_private_key(pem, None), b"passphrase"),
     "encrypted as of old": lambda pem: pem_of(

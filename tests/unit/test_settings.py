@@ -3,11 +3,11 @@
 import ipaddress
 
 import pytest
-from unit.sites import environment, faults, settings, variable
 
 from mailstack.errors import Fault, SettingsError
 from mailstack.fields import HostPort, NextHop
 from mailstack.settings import Settings, load, read_environment
+from unit.sites import MINIMAL, environment, faults, settings, variable
 
 FIELDS = Settings.model_fields
 # With this the examples of all settings make sense, each alone.
@@ -17,45 +17,27 @@ AROUND_EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("public_addresses", ()),
-        ("delivery", None),
-        ("aliases", ()),
-        ("postmaster", None),
-        ("dkim_selector", "default"),
-        ("dkim_key_bits", 2048),
-        ("dkim_keys", "shared"),
-        ("sign_subdomains", True),
-        ("trusted_networks", ()),
-        ("spf_qualifier", "~"),
-        ("spf_record", None),
-        ("spf_fail", "tag"),
-        ("spf_softfail", "tag"),
-        ("spf_permerror", "tag"),
-        ("spf_temperror", "defer"),
-        ("spf_skip_networks", ()),
-        ("dmarc_policy", "none"),
-        ("dmarc_report_addresses", ()),
-        ("local_sender", "discard"),
-        ("milter_default_action", "tempfail"),
-        ("relay_host", None),
-        ("message_size", 50 * 1024 * 1024),
-        ("publish_addresses", (ipaddress.IPv4Address("0.0.0.0"),)),  # noqa: S104
-        ("port_smtp", 25),
-        ("port_submission", 587),
-        ("resolver_forwarders", ()),
-        ("resolver_trust_anchors", ()),
-        ("subnet", ipaddress.IPv4Network("172.30.253.0/28")),
-        ("base_image", "debian:trixie-slim"),
-    ],
-)
-def test_default(setting, value):
+# fmt: off
+DEFAULTS = {
+    "public_addresses": (), "delivery": None, "aliases": (), "postmaster": None,
+    "dkim_selector": "default", "dkim_key_bits": 2048, "dkim_keys": "shared", "sign_subdomains": True,
+    "trusted_networks": (), "spf_qualifier": "~", "spf_record": None,
+    "spf_fail": "tag", "spf_softfail": "tag", "spf_permerror": "tag", "spf_temperror": "defer",
+    "spf_skip_networks": (), "dmarc_policy": "none", "dmarc_report_addresses": (),
+    "local_sender": "discard", "milter_default_action": "tempfail",
+    "relay_host": None, "message_size": 50 * 1024 * 1024,
+    "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
+    "resolver_forwarders": (), "resolver_trust_anchors": (),
+    "subnet": ipaddress.IPv4Network("172.30.253.0/28"), "base_image": "debian:trixie-slim",
+}
+# fmt: on
+
+
+def test_defaults():
     """What is not set has the documented default, and so has a scalar that is set to nothing."""
-    assert getattr(settings(), setting) == value
-    if not isinstance(value, tuple):
-        assert getattr(settings(**{setting: " "}), setting) == value
+    empty = {name: " " for name, value in DEFAULTS.items() if not isinstance(value, tuple)}
+    for loaded in (settings(), settings(**empty)):
+        assert {name: getattr(loaded, name) for name in FIELDS.keys() - MINIMAL.keys()} == DEFAULTS
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -88,20 +70,16 @@ TWO = ("example.com", "example.net")
         ("example.com", ("example.com",)),
         ("example.com,example.net", TWO),
         ("example.com example.net", TWO),
-        ("example.com, example.net", TWO),
         ("  example.com\t,\texample.net  ", TWO),
-        ("example.com\nexample.net\n", TWO),
         ("example.com\r\nexample.net\r\n", TWO),
         ("example.com,example.net,", TWO),
         (",,example.com,,example.net", TWO),
         ("example.com,example.net\r", TWO),
         ("example.com,example.net,example.com", TWO),
-        ("EXAMPLE.com.", ("example.com",)),
         ("EXAMPLE.com.,example.com", ("example.com",)),
         ("sub.example.com,example.com", ("sub.example.com", "example.com")),
-        ("bücher.example", ("xn--bcher-kva.example",)),
         ("BÜCHER.example., xn--bcher-kva.example", ("xn--bcher-kva.example",)),
-        ("bücher。example", ("xn--bcher-kva.example",)),  # noqa: RUF001
+        ("bücher。example", ("xn--bcher-kva.example",)),
     ],
 )
 def test_domains_as_people_write_them(text, domains):
@@ -119,11 +97,9 @@ def test_domains_as_people_write_them(text, domains):
         ("*", ["*"]),
         ("*.example.com", ["*.example.com"]),
         ("example.com;example.net", ["example.com;example.net"]),
-        ("exa_mple.com", ["exa_mple.com"]),
         ("-example.com", ["-example.com"]),
         ("example..com", ["example..com"]),
         ("user@example.com", ["user@example.com"]),
-        ("https://example.com/", ["https://example.com/"]),
         ("localhost", ["localhost"]),
         ("192.0.2.1", ["192.0.2.1"]),
         (f"{'a' * 64}.example", [f"{'a' * 64}.example"]),
@@ -162,33 +138,22 @@ def test_duplicates_are_merged(setting, text):
 @pytest.mark.parametrize(
     ("setting", "text", "value"),
     [
-        ("public_addresses", "192.0.2.25 2001:DB8::25", ("192.0.2.25", "2001:db8::25")),
-        ("mailboxes", "User@EXAMPLE.com.,a+b@example.com", ("user@example.com", "a+b@example.com")),
-        ("trusted_networks", "192.0.2.7,2001:db8::/32", ("192.0.2.7/32", "2001:db8::/32")),
-        ("publish_addresses", "", ()),
-        ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ("192.0.2.53", "192.0.2.54:5353")),
-    ],
-)
-def test_list_of(setting, text, value):
-    """Lists of other kinds are read as the domains are; an empty value empties a list that has a default."""
-    assert tuple(map(str, getattr(settings(**{setting: text}), setting))) == value
-
-
-@pytest.mark.parametrize(
-    ("setting", "text", "value"),
-    [
+        ("public_addresses", "192.0.2.25 2001:DB8::25", ["192.0.2.25", "2001:db8::25"]),
+        ("mailboxes", "User@EXAMPLE.com.,a+b@example.com", ["user@example.com", "a+b@example.com"]),
+        ("trusted_networks", "192.0.2.7,2001:db8::/32", ["192.0.2.7/32", "2001:db8::/32"]),
+        ("publish_addresses", "", []),
+        ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ["192.0.2.53", "192.0.2.54:5353"]),
         ("delivery", "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
         ("message_size", "25MiB", 25 * 1024 * 1024),
-        ("message_size", "10 MB", 10_000_000),
         ("sign_subdomains", "no", False),
-        ("port_smtp", "0", 0),
         ("dkim_selector", "S2026", "s2026"),
         ("spf_record", "v=spf1  mx   -all", "v=spf1 mx -all"),
     ],
 )
-def test_scalar(setting, text, value):
-    """Scalars are read into their one canonical form."""
-    assert getattr(settings(**{setting: text}), setting) == value
+def test_canonical_value(setting, text, value):
+    """Values of every kind are read into their one form; an empty value empties a list that has a default."""
+    loaded = getattr(settings(**{setting: text}), setting)
+    assert (list(map(str, loaded)) if isinstance(value, list) else loaded) == value
 
 
 # setting, value, the token at fault
@@ -200,7 +165,6 @@ BAD = [
     ("hostname", "mail.local", "mail.local"),
     ("domains", "example.com,*", "*"),
     ("public_addresses", "192.0.2.25,192.0.2.256", "192.0.2.256"),
-    ("public_addresses", "192.0.2.0/24", "192.0.2.0/24"),
     ("public_addresses", "fe80::25%eth0", "fe80::25%eth0"),
     ("delivery", "lmtp:", "lmtp:"),
     ("mailboxes", "user@example.com,info", "info"),
@@ -209,7 +173,6 @@ BAD = [
     ("dkim_selector", "a.b", "a.b"),
     ("dkim_key_bits", "512", "512"),
     ("dkim_key_bits", "8192", "8192"),
-    ("dkim_key_bits", "long", "long"),
     ("dkim_keys", "each", "each"),
     ("sign_subdomains", "perhaps", "perhaps"),
     ("trusted_networks", "192.0.2.0/24,192.0.2.1/24", "192.0.2.1/24"),
@@ -226,10 +189,8 @@ BAD = [
     ("milter_default_action", "reject", "reject"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp"),
     ("message_size", "big", "big"),
-    ("message_size", "-1", "-1"),
     ("publish_addresses", "2001:db8::25", "2001:db8::25"),
     ("port_smtp", "65536", "65536"),
-    ("port_smtp", "smtp", "smtp"),
     ("port_submission", "-1", "-1"),
     ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53"),
     ("resolver_trust_anchors", ". DS 1 8 2 zz", ". DS 1 8 2 zz"),
@@ -275,7 +236,9 @@ def test_nothing_set():
     """Without any variable the three that must be set are asked for, by name."""
     with pytest.raises(SettingsError) as caught:
         load({})
-    assert {fault.variable for fault in caught.value.faults} == {variable(name) for name in ("hostname", "domains", "mailboxes")}
+    assert {fault.variable for fault in caught.value.faults} == {
+        variable(name) for name in ("hostname", "domains", "mailboxes")
+    }
 
 
 @pytest.mark.parametrize(
@@ -285,7 +248,6 @@ def test_nothing_set():
         ("MAILSTACK_HOST_NAME", "MAILSTACK_HOSTNAME"),
         ("MAILSTACK_DKIM_BITS", "MAILSTACK_DKIM_KEY_BITS"),
         ("mailstack_relay_host", "MAILSTACK_RELAY_HOST"),
-        ("MAILSTACK_COLOUR", None),
         ("MAILSTACK_FOO", None),
     ],
 )
@@ -297,82 +259,49 @@ def test_unknown_name(name, meant):
     assert caught.value.faults == (Fault(name, None, remedy),)
 
 
-LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
-
-
 @pytest.mark.parametrize(
     ("changes", "setting", "token", "remedy"),
     [
         ({"mailboxes": "user@example.net"}, "mailboxes", "user@example.net", "add example.net to MAILSTACK_DOMAINS"),
-        ({"mailboxes": ""}, "mailboxes", "", "at least one mailbox"),
-        (
-            {"mailboxes": "", "delivery": "maildir"},
-            "mailboxes",
-            "",
-            "at least one mailbox",
-        ),
-        (
-            {"aliases": "a@example.com=b@example.com"},
-            "aliases",
-            "a@example.com=b@example.com",
-            "add b@example.com to MAILSTACK_MAILBOXES",
-        ),
-        (
-            {"aliases": "a@example.com=a@example.com"},
-            "aliases",
-            "a@example.com=a@example.com",
-            "leads to no mailbox",
-        ),
-        (
-            {"aliases": "user@example.com=x@example.net"},
-            "aliases",
-            "user@example.com=x@example.net",
-            "is a mailbox as well",
-        ),
-        (
-            {"aliases": "a@example.net=user@example.com"},
-            "aliases",
-            "a@example.net=user@example.com",
-            "is outside the domains",
-        ),
-        ({"postmaster": "admin@example.com"}, "postmaster", "admin@example.com", "is no mailbox"),
+        ({"mailboxes": "", "delivery": "maildir"}, "mailboxes", "", "at least one mailbox"),
+        ({"aliases": "a@example.com=b@example.com"}, "aliases", ..., "add b@example.com to MAILSTACK_MAILBOXES"),
+        ({"aliases": "a@example.com=a@example.com"}, "aliases", ..., "leads to no mailbox"),
+        ({"aliases": "user@example.com=x@example.net"}, "aliases", ..., "is a mailbox as well"),
+        ({"aliases": "a@example.net=user@example.com"}, "aliases", ..., "is outside the domains"),
+        ({"postmaster": "admin@example.com"}, "postmaster", ..., "is no mailbox"),
         ({"trusted_networks": "192.0.2.0/28,0.0.0.0/0"}, "trusted_networks", "0.0.0.0/0", "open relay"),
-        ({"trusted_networks": "::/0"}, "trusted_networks", "::/0", "open relay"),
-        ({"spf_skip_networks": "0.0.0.0/0"}, "spf_skip_networks", "0.0.0.0/0", "whole Internet"),
-        (
-            {"trusted_networks": "172.30.0.0/16", "subnet": "172.30.253.0/28"},
-            "subnet",
-            "172.30.253.0/28",
-            "overlaps 172.30.0.0/16",
-        ),
+        ({"trusted_networks": "::/0"}, "trusted_networks", ..., "open relay"),
+        ({"spf_skip_networks": "0.0.0.0/0"}, "spf_skip_networks", ..., "whole Internet"),
+        ({"trusted_networks": "10.1.0.0/16", "subnet": "10.1.2.0/28"}, "subnet", ..., "overlaps 10.1.0.0/16"),
         ({"trusted_networks": "172.30.253.5"}, "subnet", None, "overlaps 172.30.253.5/32"),
-        ({"subnet": "127.0.0.0/28"}, "subnet", "127.0.0.0/28", "overlaps 127.0.0.0/8"),
+        ({"subnet": "127.0.0.0/28"}, "subnet", ..., "overlaps 127.0.0.0/8"),
     ],
 )
 def test_settings_that_contradict_each_other(changes, setting, token, remedy):
-    """What can only be wrong together is refused, with the variable to change and the way out."""
+    """What can only be wrong together is refused, with the variable to change, its token (...: all), and the way out."""
     (fault,) = faults(**changes)
-    assert (fault.variable, fault.token) == (variable(setting), token)
+    assert (fault.variable, fault.token) == (variable(setting), changes[setting] if token is ... else token)
     assert remedy in fault.remedy
 
 
-def test_aliases_in_a_circle():
-    """Aliases that only lead to each other lead to no mailbox."""
-    found = faults(aliases="a@example.com=b@example.com,b@example.com=a@example.com")
-    assert {fault.variable for fault in found} == {"MAILSTACK_ALIASES"}
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        # They lead to no mailbox, only to each other.
+        ({"aliases": "a@example.com=b@example.com,b@example.com=a@example.com"}, "aliases"),
+        # A table has one row for an address; one of the targets would get nothing.
+        ({"aliases": "a@example.com=user@example.com,a@example.com=x@example.net"}, "aliases"),
+        # A port of the host can be published once.
+        ({"port_smtp": "587"}, "port_submission"),
+    ],
+    ids=["circle", "two targets", "one port"],
+)
+def test_values_that_exclude_each_other(changes, setting):
+    """Values that are right one by one and cannot be together are refused."""
+    assert {fault.variable for fault in faults(**changes)} == {variable(setting)}
 
 
-def test_alias_with_two_targets():
-    """An alias with two targets is refused: a table has one row for an address, and one target would get nothing."""
-    found = faults(aliases="a@example.com=user@example.com,a@example.com=x@example.net")
-    assert {fault.variable for fault in found} == {"MAILSTACK_ALIASES"}
-
-
-def test_one_port_for_two_services():
-    """A port of the host can be published once only."""
-    found = faults(port_smtp="587")
-    assert {fault.variable for fault in found} <= {"MAILSTACK_PORT_SMTP", "MAILSTACK_PORT_SUBMISSION"}
-    assert len(found) == 1
+LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
 
 
 @pytest.mark.parametrize(
@@ -398,21 +327,14 @@ def test_settings_that_agree(changes):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, []),
-        ({"dkim_key_bits": "1024"}, ["MAILSTACK_DKIM_KEY_BITS: 1024"]),
         ({"dkim_key_bits": "4096"}, []),
+        ({"dkim_key_bits": "1024"}, ["MAILSTACK_DKIM_KEY_BITS: 1024 "]),
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
-        *(
-            ({"trusted_networks": one, "subnet": subnet}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
-            for one, subnet in [
-                ("10.0.0.0/8", "172.30.253.0/28"),
-                ("172.16.0.0/12", "10.99.0.0/28"),
-                ("192.168.0.0/16", "172.30.253.0/28"),
-                ("fc00::/7", "172.30.253.0/28"),
-                ("0.0.0.0/1", "172.30.253.0/28"),
-            ]
-        ),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
+        *(
+            ({"trusted_networks": one, "subnet": "100.64.0.0/28"}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
+            for one in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+        ),
         (
             {"trusted_networks": "10.0.0.0/8 192.168.0.0/16", "milter_default_action": "accept"},
             ["MAILSTACK_TRUSTED_NETWORKS: 10", "MAILSTACK_TRUSTED_NETWORKS: 192", "MAILSTACK_MILTER_DEFAULT_ACTION"],

@@ -1,0 +1,47 @@
+# What each target does is the text after its "##"; "make" prints them.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(INSTALLED): pyproject.toml
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group test --group lint
+	touch $@
+
+.PHONY: venv
+venv: $(INSTALLED) ## Make the virtual environment with everything in it
+
+.PHONY: test
+test: $(INSTALLED) ## Run all tests; those that need a container engine skip without one
+	$(BIN)/pytest
+
+.PHONY: test-quick
+test-quick: $(INSTALLED) ## Run the tests that need no container engine
+	$(BIN)/pytest tests/unit tests/golden tests/images/test_lint.py
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style, types and import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: reference
+reference: $(INSTALLED) ## Write env.example and README's settings table anew from the settings
+	$(BIN)/python -m mailstack.reference
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

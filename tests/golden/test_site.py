@@ -1,0 +1,112 @@
+"""Whole sites as files: what a user finds on disk, and what the containers mount."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mailstack import __version__
+from mailstack.render import site
+from mailstack.settings import Settings
+from mailstack.tree import File, Tree
+from unit.sites import settings, stack
+
+GOLDEN = Path(__file__).parent
+
+SITES = {
+    "minimal": {},
+    "everything": {
+        "hostname": "mx.example.net",
+        "domains": "example.com,example.org,xn--bcher-kva.example",
+        "public_addresses": "192.0.2.25,2001:db8::25",
+        "delivery": "lmtp:dovecot.example.net:2424",
+        "mailboxes": "user@example.com,info@example.org,o'neil+tag@xn--bcher-kva.example",
+        "aliases": "sales@example.com=user@example.com,abuse@example.org=abuse@provider.example",
+        "postmaster": "sales@example.com",
+        "dkim_selector": "s2026",
+        "dkim_key_bits": "4096",
+        "dkim_keys": "per-domain",
+        "sign_subdomains": "false",
+        "trusted_networks": "198.51.100.0/28,2001:db8:1::/48,203.0.113.9",
+        "spf_qualifier": "-",
+        "spf_record": "v=spf1 mx include:_spf.provider.example -all",
+        "spf_fail": "reject-early",
+        "spf_softfail": "reject-early",
+        "spf_permerror": "reject-early",
+        "spf_temperror": "tag",
+        "spf_skip_networks": "203.0.113.53,2001:db8:2::/48",
+        "dmarc_policy": "reject",
+        "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
+        "local_sender": "reject",
+        "milter_default_action": "accept",
+        "relay_host": "smtp.provider.example:587",
+        "message_size": "25MiB",
+        "publish_addresses": "192.0.2.25,192.0.2.26",
+        "port_smtp": "2525",
+        "port_submission": "0",
+        "resolver_forwarders": "192.0.2.53,192.0.2.54@5353",
+        "resolver_trust_anchors": ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D",
+        "subnet": "10.99.0.0/24",
+        "base_image": "registry.example.com:5000/debian:trixie-slim",
+    },
+}
+
+
+def stable(path: str, file: File) -> str:
+    """A file without what changes with an image or a release: tags, digests and the version."""
+    text = file.content.decode()
+    if path == "compose.yaml":
+        text = re.sub(r"(image: mailstack/[a-z-]+):[0-9a-f]{12}$", r"\1:DIGEST", text, flags=re.MULTILINE)
+        text = re.sub(r'(mailstack\.configuration: "sha256):[0-9a-f]{64}"', r'\1:DIGEST"', text)
+        text = text.replace(f"Made by mailstack {__version__} ", "Made by mailstack VERSION ", 1)
+    return text
+
+
+def test_everything_is_everything():
+    """In 'everything' no setting has its default, nor 'minimal's value."""
+    default = settings()
+    changed = settings(**SITES["everything"])
+    assert [name for name in Settings.model_fields if getattr(changed, name) == getattr(default, name)] == []
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_site(name: str, *, update: bool):
+    """A site renders to exactly the files below tests/golden/<name>: none is missing, none is left over."""
+    rendered = {path: stable(path, file) for path, file in site(stack(**SITES[name])).items()}
+    if update:
+        Tree({f"{name}/{path}": File(text.encode()) for path, text in rendered.items()}).write(GOLDEN, owned=name)
+    root = GOLDEN / name
+    expected = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
+    assert sorted(rendered) == sorted(expected)
+    for path, text in rendered.items():
+        assert text == expected[path], path
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_files_can_be_read_in_the_containers(name: str):
+    """Daemons read their files as users of their own; nothing that is mounted is secret, writable or run."""
+    assert {file.mode for file in site(stack(**SITES[name])).values()} == {0o644}
+
+
+def digests(bits: int = 2048, **changes: str) -> dict[str, str]:
+    """Service → the digest in its label, by which compose sees whether it has to be recreated."""
+    compose = yaml.safe_load(site(stack(bits, **changes))["compose.yaml"].content)
+    return {name: service["labels"]["mailstack.configuration"] for name, service in compose["services"].items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "services"),
+    [
+        ({"message_size": "25MiB"}, {"postfix"}),
+        ({"trusted_networks": "192.0.2.0/28"}, {"postfix", "opendkim"}),
+        ({"spf_fail": "reject-early"}, {"policyd-spf"}),
+        ({"resolver_forwarders": "192.0.2.53"}, {"resolver"}),
+        ({"dmarc_policy": "reject", "public_addresses": "192.0.2.25"}, set()),
+        ({"bits": 4096}, {"opendkim"}),
+    ],
+)
+def test_change_recreates_only_its_services(changes, services):
+    """A changed setting, or another key, changes the digest of the services that read it and of no other."""
+    before, after = digests(), digests(**changes)
+    assert {name for name in before if before[name] != after[name]} == services

@@ -1,0 +1,47 @@
+"""The images hold nothing of a site, and the ids that volumes and sockets depend on."""
+
+import docker
+import pytest
+
+from mailstack.engine import images
+from mailstack.render import build_context, image_name
+from mailstack.stack import IDS, SERVICES
+
+BASE_IMAGE = "debian:trixie-slim"
+
+
+@pytest.fixture(scope="module")
+def client(engine: None) -> docker.DockerClient:
+    images.build_missing(list(SERVICES), BASE_IMAGE, refresh=False)
+    return images.connect()
+
+
+def show(client: docker.DockerClient, image: str, *command: str) -> str:
+    output = client.containers.run(image_name(image, BASE_IMAGE), list(command), entrypoint="", remove=True)
+    return output.decode()
+
+
+SOCKETS = {"opendkim": IDS.opendkim, "policyd-spf": IDS.policyd_spf}
+
+
+@pytest.mark.parametrize("service", SOCKETS)
+def test_socket_directories_agree(service: str, client: docker.DockerClient) -> None:
+    """Both sides of a socket have its directory with the same owner, group and mode, by number."""
+    command = ("stat", "-c", "%u:%g %a", f"/var/spool/postfix/{service}")
+    assert show(client, service, *command) == show(client, "postfix", *command) == f"{SOCKETS[service]}:{IDS.sockets} 750\n"
+
+
+def test_postfix_is_in_the_group_of_the_sockets(client: docker.DockerClient) -> None:
+    """The user postfix has the pinned ids and is in the group that may connect."""
+    assert show(client, "postfix", "id", "postfix").startswith(f"uid={IDS.postfix}(postfix) gid={IDS.postfix}(postfix)")
+    assert f"{IDS.sockets}(mailstack)" in show(client, "postfix", "id", "postfix")
+
+
+@pytest.mark.parametrize("image", SERVICES)
+def test_contexts_hold_no_secret_and_no_site(image: str) -> None:
+    """A build context depends on nothing of a site: it takes the base image and the pinned ids, and no Stack."""
+    context = build_context(image, BASE_IMAGE)
+    everything = b"".join(file.content for file in context.values())
+    assert b"PRIVATE KEY" not in everything
+    assert b"example.com" not in everything
+    assert context.tar() == build_context(image, BASE_IMAGE).tar()

@@ -1,0 +1,44 @@
+"""What is built into images reads well to the linters, as it is rendered."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mailstack.render import build_context
+from mailstack.stack import SERVICES
+
+TOOLS = Path(sys.executable).parent
+IMAGES = (*SERVICES, "world")
+
+
+def lint(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_dockerfile(image: str, tmp_path: Path) -> None:
+    """Hadolint has nothing to say about the Dockerfile."""
+    build_context(image, "debian:trixie-slim").write(tmp_path)
+    lint(TOOLS / "hadolint", tmp_path / "Dockerfile")
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_scripts(image: str, tmp_path: Path) -> None:
+    """Shellcheck has nothing to say about shell scripts, and Perl and Python accept theirs."""
+    build_context(image, "debian:trixie-slim").write(tmp_path)
+    scripts = list((tmp_path / "rootfs/usr/local/bin").iterdir())
+    assert scripts
+    for script in scripts:
+        interpreter = script.read_text().splitlines()[0].rpartition("/")[2]
+        match interpreter:
+            case "bash":
+                lint(TOOLS / "shellcheck", script)
+            case "perl":
+                lint("perl", "-c", script)
+            case "python3":
+                lint(sys.executable, "-m", "py_compile", script)
+            case _:
+                pytest.fail(f"{script.name}: no linter for {interpreter}")

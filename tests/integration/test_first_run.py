@@ -1,0 +1,114 @@
+"""A newcomer's first run: env.example as it stands, two commands, a message in a mailbox."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from testcontainers.compose import DockerCompose
+
+from mailstack.world.containers import wait_for
+from mailstack.world.site import parse
+from support import subject
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def directory(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty directory with env.example as its .env, built."""
+    directory = tmp_path_factory.mktemp("first-run")
+    shutil.copy(CHECKOUT / "env.example", directory / ".env")
+    done = run(directory, sys.executable, "-m", "mailstack", "build")
+    assert done.returncode == 0, done.stderr
+    assert "example.com. 3600 IN MX 10 mail.example.com." in done.stdout
+    return directory
+
+
+@pytest.fixture(scope="module")
+def compose(directory: Path) -> Iterator[DockerCompose]:
+    """The stack, up and healthy: "docker compose up --wait" ended with 0."""
+    with DockerCompose(directory, wait=True) as compose:
+        yield compose
+
+
+def test_every_service_is_healthy(compose: DockerCompose) -> None:
+    """All four services run and their health checks have passed."""
+    states = {one.Service: (one.State, one.Health) for one in compose.get_containers()}
+    assert states == dict.fromkeys(("postfix", "opendkim", "policyd-spf", "resolver"), ("running", "healthy"))
+
+
+def test_first_message(compose: DockerCompose, directory: Path) -> None:
+    """README's first message lands in the mailbox of env.example."""
+    about = subject("first message")
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "user@example.com", "user@example.com", about
+    message.set_content("It works.")
+    sent = subprocess.run(
+        ["docker", "compose", "exec", "-T", "postfix", "sendmail", "-t"],
+        cwd=directory,
+        input=message.as_bytes(),
+        check=False,
+        capture_output=True,
+    )
+    assert sent.returncode == 0, sent.stderr
+
+    def arrived() -> bool:
+        found = run(
+            directory, "docker", "compose", "exec", "-T", "postfix", "sh", "-c", "cat /var/vmail/example.com/user/Maildir/new/*"
+        )
+        return parse(found.stdout.encode())["Subject"] == about
+
+    assert wait_for(arrived, "the message did not arrive")
+
+
+def test_nothing_changed(compose: DockerCompose, directory: Path) -> None:
+    """A second build writes no file and builds no image, and compose then leaves every container alone."""
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+    ids = {one.Service: one.ID for one in compose.get_containers()}
+    done = run(directory, sys.executable, "-m", "mailstack", "build")
+    assert "0 files written, 0 images built" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+    assert run(directory, "docker", "compose", "up", "--detach", "--wait").returncode == 0
+    assert {one.Service: one.ID for one in compose.get_containers()} == ids
+
+
+def test_a_changed_setting_recreates_its_service_alone(compose: DockerCompose, directory: Path) -> None:
+    """After a changed SPF action only policyd-spf is another container."""
+    ids = {one.Service: one.ID for one in compose.get_containers()}
+    environment = directory / ".env"
+    environment.write_text(environment.read_text() + "\nMAILSTACK_SPF_SOFTFAIL=reject-early\n")
+    assert run(directory, sys.executable, "-m", "mailstack", "build").returncode == 0
+    done = run(directory, "docker", "compose", "up", "--detach", "--wait")
+    assert done.returncode == 0, done.stderr
+    now = {one.Service: one.ID for one in compose.get_containers()}
+    assert {service for service in ids if ids[service] != now[service]} == {"policyd-spf"}
+
+
+def test_wrong_settings_write_nothing(tmp_path: Path) -> None:
+    """Faults end with exit code 2, all of them named, and the directory stays as it was."""
+    (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail\nMAILSTACK_DOMAINS=*\nMAILSTACK_MAILBOX=user@example.com\n")
+    done = run(tmp_path, sys.executable, "-m", "mailstack", "build")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    for words in ("MAILSTACK_HOSTNAME: 'mail'", "MAILSTACK_DOMAINS: '*'", "did you mean MAILSTACK_MAILBOXES?"):
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_json_records_are_for_programs(directory: Path) -> None:
+    """The JSON form is JSON and nothing else on stdout."""
+    done = run(directory, sys.executable, "-m", "mailstack", "dns", "records", "--format", "json")
+    assert done.returncode == 0
+    assert {row["type"] for row in json.loads(done.stdout)} == {"MX", "TXT", "CNAME"}
