@@ -24,8 +24,8 @@ PREFIX = "MAILSTACK_"
 MIN_KEY_BITS = 1024  # RFC 8301 section 3.2: verifiers treat less as no signature
 GOOD_KEY_BITS = 2048
 MAX_KEY_BITS = 4096
-# Two networks of 8 addresses each are cut out of it (stack.py).
-MAX_SUBNET_PREFIX = 28
+# Three networks are cut out of it, a quarter each (stack.py); eight addresses are enough for one.
+MAX_SUBNET_PREFIX = 27
 _PRIVATE_RANGES = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
 
 _Tokens = (NoDecode, BeforeValidator(fields.split_list))
@@ -219,9 +219,9 @@ class Settings(BaseSettings):
         examples=[". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"],
     )
     subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(fields.network)] = Field(
-        default=ipaddress.IPv4Network("172.30.253.0/28"),
-        description="Private IPv4 addresses for the networks between the containers, at least a /28.",
-        examples=["10.99.0.0/28"],
+        default=ipaddress.IPv4Network("172.30.253.0/27"),
+        description="Private IPv4 addresses for the networks of the containers, at least a /27.",
+        examples=["10.99.0.0/27"],
     )
     base_image: Annotated[str, Field(pattern=r"^[a-z0-9][a-zA-Z0-9._/:@-]*$")] = Field(
         default="debian:trixie-slim",
@@ -307,7 +307,10 @@ class Settings(BaseSettings):
             raise ValueError(f"is too small; write a network of /{MAX_SUBNET_PREFIX} or larger")
         for one in info.data.get("trusted_networks") or ():
             if one.version == value.version and one.overlaps(value):
-                raise ValueError(f"overlaps {one} in {PREFIX}TRUSTED_NETWORKS; the containers are not trusted senders")
+                raise ValueError(
+                    f"overlaps {one} in {PREFIX}TRUSTED_NETWORKS; the engine shows clients under an address of its own "
+                    "there, the gateway, so everybody could relay. List the senders' own networks"
+                )
         return value
 
     @classmethod

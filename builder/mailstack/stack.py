@@ -59,7 +59,7 @@ class SigningKey:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A network between containers, without a way out. The resolver's address is fixed, the others have a range."""
+    """A network of the stack. On those without a way out the resolver's address is fixed; the others have a range."""
 
     cidr: ipaddress.IPv4Network
     gateway: ipaddress.IPv4Address
@@ -103,6 +103,7 @@ class Stack:
     publish: tuple[str, ...]
     forwarders: tuple[HostPort, ...]
     trust_anchors: tuple[str, ...]
+    edge: Subnet
     lookup: Subnet
     inner: Subnet
     base_image: str
@@ -123,7 +124,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
     rows = [SigningRow(domain, domain) for domain in signers]
     if settings.sign_subdomains:
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
-    lookup, inner = _subnets(settings.subnet)
+    edge, lookup, inner = _subnets(settings.subnet)
     return Stack(
         project=settings.hostname.replace(".", "-"),
         hostname=settings.hostname,
@@ -151,6 +152,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         publish=_publish(settings),
         forwarders=settings.resolver_forwarders,
         trust_anchors=settings.resolver_trust_anchors,
+        edge=edge,
         lookup=lookup,
         inner=inner,
         base_image=settings.base_image,
@@ -161,13 +163,10 @@ def _with_host(domains: tuple[str, ...], hostname: str) -> tuple[str, ...]:
     return domains if hostname in domains else (*domains, hostname)
 
 
-def _subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, Subnet]:
-    """Two networks of 8 addresses, so that neither opendkim nor policyd-spf shares one with postfix."""
-    parts = whole.subnets(new_prefix=29)
-    lookup, inner = (
-        Subnet(part, part[1], part[2], list(part.subnets(new_prefix=30))[1]) for part in (next(parts), next(parts))
-    )
-    return lookup, inner
+def _subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
+    """Edge, lookup, inner: a quarter each, so that neither opendkim nor policyd-spf shares one with postfix."""
+    parts = list(whole.subnets(prefixlen_diff=2))[:3]
+    return tuple(Subnet(part, part[1], part[2], list(part.subnets())[1]) for part in parts)
 
 
 def _publish(settings: Settings) -> tuple[str, ...]:

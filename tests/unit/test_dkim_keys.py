@@ -13,6 +13,8 @@ from mailstack.keys import dkim
 
 NAME = "s1._domainkey.example.com"
 PEM, TXT = dkim.DIRECTORY / f"{NAME}.pem", dkim.DIRECTORY / f"{NAME}.txt"
+PUBLIC = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+OLD_FORM = serialization.PrivateFormat.TraditionalOpenSSL
 
 
 def ensure(directory, bits=1024):
@@ -53,10 +55,8 @@ def mode(path):
 def test_key_is_made(tmp_path, bits):
     """A new key has the asked length, lies below directories of its owner alone, and its record is its public half."""
     key, warnings = ensure(tmp_path, bits)
-    private = serialization.load_pem_private_key((tmp_path / PEM).read_bytes(), password=None)
-    public = private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    private = loaded((tmp_path / PEM).read_bytes())
+    public = private.public_key().public_bytes(serialization.Encoding.DER, PUBLIC[1])
     assert (key.domain, key.selector, key.path, key.name) == ("example.com", "s1", PEM, NAME)
     assert key.bits == private.key_size == bits
     assert key.record == f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public).decode()}"
@@ -83,7 +83,7 @@ def test_each_domain_and_selector_has_its_own(tmp_path):
     assert len({key.record for key in keys}) == len({key.path for key in keys}) == 3
 
 
-@pytest.mark.parametrize("form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("form", [serialization.PrivateFormat.PKCS8, OLD_FORM])
 def test_key_from_elsewhere_is_adopted(tmp_path, form):
     """A private key that somebody put there is used, its file stays as it is, and its record is kept beside it."""
     put(tmp_path, pem_of(rsa_key(2048), form=form))
@@ -121,39 +121,43 @@ def weak_pem():
     return subprocess.run(["openssl", "genrsa", "512"], check=True, capture_output=True).stdout
 
 
+def loaded(pem):
+    return serialization.load_pem_private_key(pem, None)
+
+
+def public_pem(pem):
+    return loaded(pem).public_key().public_bytes(*PUBLIC)
+
+
+# What has become of a key → from the whole key's file, and what the message says.
 BROKEN = {
-    "empty": lambda pem: b"",
-    "blank": lambda pem: b"\n \n",
-    "cut after 200 bytes": lambda pem: pem[:200],
-    "cut in its last line": lambda pem: pem[:-40],
-    "not text": lambda pem: bytes(range(256)),
-    "public": lambda pem: (
-        serialization.load_pem_private_key(pem, None)
-        .public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    ),
-    "another algorithm": lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())),
-    "encrypted": lambda pem: pem_of(serialization.load_pem_private_key(pem, None), b"passphrase"),
-    "encrypted as of old": lambda pem: pem_of(
-        serialization.load_pem_private_key(pem, None), b"passphrase", serialization.PrivateFormat.TraditionalOpenSSL
-    ),
-    "512 bits": lambda pem: weak_pem(),
-    "replaced": lambda pem: pem_of(rsa_key()),
+    "empty": (lambda pem: b"", "is empty"),
+    "blank": (lambda pem: b"\n \n", "is empty"),
+    "cut after 200 bytes": (lambda pem: pem[:200], "is not a whole RSA private key"),
+    "cut in its last line": (lambda pem: pem[:-40], "is not a whole RSA private key"),
+    "not text": (lambda pem: bytes(range(256)), "is not a whole RSA private key"),
+    "public": (public_pem, "holds a public key"),
+    "another algorithm": (lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
+    "encrypted": (lambda pem: pem_of(loaded(pem), b"passphrase"), "is encrypted"),
+    "encrypted as of old": (lambda pem: pem_of(loaded(pem), b"passphrase", OLD_FORM), "is encrypted"),
+    "512 bits": (lambda pem: weak_pem(), "1024"),
+    "replaced": (lambda pem: pem_of(rsa_key()), "does not match the record"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_key_is_refused(tmp_path, kind):
-    """The error names domain, selector and path, shows nothing of the key, and all files stay as they are."""
+    """The error names domain, selector, path and fault, shows nothing of the key, and all files stay as they are."""
     ensure(tmp_path)
     whole = (tmp_path / PEM).read_bytes()
-    broken = BROKEN[kind](whole)
+    make, fault = BROKEN[kind]
+    broken = make(whole)
     (tmp_path / PEM).write_bytes(broken)
     before = state(tmp_path)
     with pytest.raises(DkimKeyError) as caught:
         ensure(tmp_path)
-    text = str(caught.value)
-    assert text.startswith(f"DKIM key of example.com, selector s1, {tmp_path / PEM}: ")
+    assert str(caught.value).startswith(f"DKIM key of example.com, selector s1, {tmp_path / PEM}: ")
+    assert fault in str(caught.value)
     # With --debug a person sees the traceback, and sends it on.
     shown = "".join(traceback.format_exception(caught.value))
     secrets = [line[:16] for pem in (whole, broken) for line in pem.decode("latin-1").split("\n") if len(line) > 32]
@@ -164,7 +168,7 @@ def test_broken_key_is_refused(tmp_path, kind):
 @pytest.mark.parametrize("kind", sorted(BROKEN.keys() - {"replaced"}))
 def test_broken_key_from_elsewhere_is_refused(tmp_path, kind):
     """A key that never was a good one is refused too, and no record is written for it."""
-    put(tmp_path, BROKEN[kind](pem_of(rsa_key())))
+    put(tmp_path, BROKEN[kind][0](pem_of(rsa_key())))
     before = state(tmp_path)
     with pytest.raises(DkimKeyError, match=r"example\.com, selector s1"):
         ensure(tmp_path)

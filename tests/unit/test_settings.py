@@ -28,7 +28,7 @@ DEFAULTS = {
     "relay_host": None, "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "resolver_forwarders": (), "resolver_trust_anchors": (),
-    "subnet": ipaddress.IPv4Network("172.30.253.0/28"), "base_image": "debian:trixie-slim",
+    "subnet": ipaddress.IPv4Network("172.30.253.0/27"), "base_image": "debian:trixie-slim",
 }
 # fmt: on
 
@@ -194,8 +194,8 @@ BAD = [
     ("port_submission", "-1", "-1"),
     ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53"),
     ("resolver_trust_anchors", ". DS 1 8 2 zz", ". DS 1 8 2 zz"),
-    ("subnet", "172.30.253.0/29", "172.30.253.0/29"),
-    ("subnet", "172.30.253.1/28", "172.30.253.1/28"),
+    ("subnet", "172.30.253.0/28", "172.30.253.0/28"),
+    ("subnet", "172.30.253.1/27", "172.30.253.1/27"),
     ("subnet", "2001:db8::/32", "2001:db8::/32"),
     ("base_image", "Debian Trixie", "Debian Trixie"),
 ]
@@ -272,9 +272,9 @@ def test_unknown_name(name, meant):
         ({"trusted_networks": "192.0.2.0/28,0.0.0.0/0"}, "trusted_networks", "0.0.0.0/0", "open relay"),
         ({"trusted_networks": "::/0"}, "trusted_networks", ..., "open relay"),
         ({"spf_skip_networks": "0.0.0.0/0"}, "spf_skip_networks", ..., "whole Internet"),
-        ({"trusted_networks": "10.1.0.0/16", "subnet": "10.1.2.0/28"}, "subnet", ..., "overlaps 10.1.0.0/16"),
+        ({"trusted_networks": "10.1.0.0/16", "subnet": "10.1.2.0/27"}, "subnet", ..., "overlaps 10.1.0.0/16"),
         ({"trusted_networks": "172.30.253.5"}, "subnet", None, "overlaps 172.30.253.5/32"),
-        ({"subnet": "127.0.0.0/28"}, "subnet", ..., "overlaps 127.0.0.0/8"),
+        ({"subnet": "127.0.0.0/27"}, "subnet", ..., "overlaps 127.0.0.0/8"),
     ],
 )
 def test_settings_that_contradict_each_other(changes, setting, token, remedy):
@@ -332,7 +332,7 @@ def test_settings_that_agree(changes):
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
-            ({"trusted_networks": one, "subnet": "100.64.0.0/28"}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
+            ({"trusted_networks": one, "subnet": "100.64.0.0/27"}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
             for one in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
         ),
         (

@@ -35,6 +35,11 @@ class DkimKey:
         """The key record's owner name without the final dot (RFC 6376 section 3.6.2.1)."""
         return f"{self.selector}._domainkey.{self.domain}"
 
+    @property
+    def public(self) -> str:
+        """The public key as the record has it: base64 of a SubjectPublicKeyInfo."""
+        return self.record.rpartition("p=")[2]
+
 
 def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[DkimKey, list[str]]:
     """Load a domain's key below directory, or make it if there never was one; with warnings.

@@ -21,7 +21,7 @@ from mailstack.world.site import Site
 EDGE = ipaddress.IPv4Network("198.51.100.0/24")
 NAMESERVER = EDGE[2]
 FIRST_SITE = 10
-# The sites' inner networks, 16 addresses each.
+# The sites' inner networks, 32 addresses each.
 INNER = ipaddress.IPv4Network("172.30.254.0/24")
 
 _OVERRIDE = """\
@@ -31,7 +31,7 @@ services:
     networks:
       edge: {{ipv4_address: {address}}}
 networks:
-  edge: {{external: true, name: {edge}}}
+  edge: !override {{external: true, name: {edge}}}
 """
 
 
@@ -43,7 +43,7 @@ class Internet:
         self._base_image = base_image
         self._name = name
         self._cleanup = contextlib.ExitStack()
-        self._inner = INNER.subnets(new_prefix=28)
+        self._inner = INNER.subnets(new_prefix=27)
         self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
         self.sites: list[Site] = []
 
