@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailstack import render, settings
-from mailstack.engine import images
+from mailstack.engine import images, preflight
 from mailstack.keys import dkim
 from mailstack.stack import SERVICES, Stack, stack_from
 
@@ -43,6 +43,7 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     The files come last: a failed build leaves the running stack's files as they are.
     """
     stack, warnings = load_stack(directory, environment)
-    built = images.build_missing(list(SERVICES), stack.base_image, refresh=refresh)
+    client = images.connect()
+    built = images.build_missing(client, SERVICES, stack.base_image, refresh=refresh)
     changed = render.site(stack).write(directory, owned=render.SITE)
-    return Deployment(stack, tuple(changed), tuple(built), warnings)
+    return Deployment(stack, tuple(changed), tuple(built), (*warnings, *preflight.warnings(client)))

@@ -12,8 +12,9 @@ BASE_IMAGE = "debian:trixie-slim"
 
 @pytest.fixture(scope="module")
 def client(engine: None) -> docker.DockerClient:
-    images.build_missing(list(SERVICES), BASE_IMAGE, refresh=False)
-    return images.connect()
+    client = images.connect()
+    images.build_missing(client, SERVICES, BASE_IMAGE)
+    return client
 
 
 def show(client: docker.DockerClient, image: str, *command: str) -> str:

@@ -7,6 +7,7 @@
 | charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, host name is a mail domain |
 | delta | in an unsigned zone, two domains, rejects local senders, SPF temperror is only tagged |
 | echo | local senders may come from outside, mail goes on to a mailbox server by LMTP |
+| foxtrot | for tests that break it |
 """
 
 import ipaddress
@@ -14,9 +15,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
 from integration.mailbox_server import MailboxServer
+from mailstack.engine import images
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
@@ -82,9 +85,9 @@ def backup_mx(world: Internet) -> Machine:
     return world.host("backup", BACKUP_MX)
 
 
-def site(world: Internet, hostname: str, domains: str, **settings: str) -> Site:
+def site(world: Internet, hostname: str, domains: str, override: str = "", **settings: str) -> Site:
     values = {"HOSTNAME": hostname, "DOMAINS": domains, **settings}
-    return world.site({f"MAILSTACK_{name}": value for name, value in values.items()})
+    return world.site({f"MAILSTACK_{name}": value for name, value in values.items()}, override)
 
 
 @pytest.fixture(scope="session")
@@ -155,3 +158,19 @@ def echo(world: Internet, mailbox_server: MailboxServer) -> Site:
         DELIVERY=f"lmtp:{mailbox_server.address}:{mailbox_server.port}",
         LOCAL_SENDER="off",
     )
+
+
+@pytest.fixture(scope="session")
+def foxtrot(world: Internet) -> Site:
+    return site(
+        world,
+        "mail.foxtrot.example",
+        "foxtrot.example",
+        MAILBOXES="user@foxtrot.example",
+        TRUSTED_NETWORKS=str(INSIDER),
+    )
+
+
+@pytest.fixture(scope="session")
+def engine_client(engine: None) -> docker.DockerClient:
+    return images.connect()

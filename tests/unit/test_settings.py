@@ -332,8 +332,12 @@ def test_settings_that_agree(changes):
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
-            ({"trusted_networks": one, "subnet": "100.64.0.0/27"}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
-            for one in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+            ({"trusted_networks": one, "subnet": subnet}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
+            for subnet, ones in [
+                ("172.30.253.0/27", ["10.0.0.0/8", "fc00::/7"]),
+                ("10.99.0.0/27", ["172.16.0.0/12", "192.168.0.0/16"]),
+            ]
+            for one in ones
         ),
         (
             {"trusted_networks": "10.0.0.0/8 192.168.0.0/16", "milter_default_action": "accept"},

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import docker
@@ -28,10 +28,11 @@ def connect() -> docker.DockerClient:
     return client
 
 
-def build_missing(images: list[str], base_image: str, *, refresh: bool) -> list[str]:
+def build_missing(
+    client: docker.DockerClient, images: Sequence[str], base_image: str, *, refresh: bool = False
+) -> list[str]:
     """Build the images that the engine does not have (all of them with refresh); the names that were built."""
     wanted = {image: image_name(image, base_image) for image in images}
-    client = connect()
     missing = {image: name for image, name in wanted.items() if refresh or not _exists(client, name)}
     if missing:
         _need_base(client, base_image, refresh=refresh)

@@ -24,7 +24,7 @@ FIRST_SITE = 10
 # The sites' inner networks, 32 addresses each.
 INNER = ipaddress.IPv4Network("172.30.254.0/24")
 
-_OVERRIDE = """\
+_PLACE = """\
 # Made by mailstack: this stack's edge is the world's, without a way to the Internet.
 services:
   postfix:
@@ -49,9 +49,10 @@ class Internet:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
-            images.build_missing(["world"], self._base_image, refresh=False)
-            self._image = image_name("world", self._base_image)
-            self.edge = Edge(images.connect(), self._name, EDGE)
+            client = images.connect()
+            images.build_missing(client, ["world"], self._base_image)
+            self.image = image_name("world", self._base_image)
+            self.edge = Edge(client, self._name, EDGE)
             cleanup.callback(self.edge.remove)
             self.zones = self._directory / "zones"
             Nameserver.prepare(self.zones)
@@ -82,8 +83,8 @@ class Internet:
         wait_for(lambda: machine.listens(RELAY_PORT), f"{name} does not serve its relay")
         return machine
 
-    def site(self, environment: Mapping[str, str]) -> Site:
-        """Add a stack with a site's own settings, and publish its records.
+    def site(self, environment: Mapping[str, str], override: str = "") -> Site:
+        """Add a stack with a site's own settings and its compose.override.yaml, and publish its records.
 
         Only what ties it to its place is replaced: ports, resolver, addresses.
         """
@@ -98,7 +99,7 @@ class Internet:
         }
         merged = {**environment, **{PREFIX + name: value for name, value in place.items()}}
         directory = self._directory / environment[f"{PREFIX}HOSTNAME"]
-        site = Site(directory, merged, _OVERRIDE.format(address=address, edge=self._name))
+        site = Site(directory, merged, place=_PLACE.format(address=address, edge=self._name), override=override)
         for record in records(site.stack):
             self.names.set(record.name, record.type, rdata(record).to_text())
         self.names.publish()
@@ -115,6 +116,6 @@ class Internet:
         command: list[str],
         **options: object,
     ) -> Machine:
-        machine = self.edge.start(name, self._image, address, command=command, **options)  # type: ignore[arg-type]
+        machine = self.edge.start(name, self.image, address, command=command, **options)  # type: ignore[arg-type]
         cleanup.callback(machine.remove)
         return machine

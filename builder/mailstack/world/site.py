@@ -1,6 +1,7 @@
 """A stack of the world, in a directory of its own: rendered as a user's would be, driven by docker compose."""
 
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -11,19 +12,21 @@ from pathlib import Path
 
 from mailstack import deploy
 from mailstack.errors import EngineError
-from mailstack.stack import Stack
+from mailstack.stack import SERVICES, Stack
 from mailstack.world.containers import wait_for
 
 _COMPOSE_SECONDS = 180
+_FILES = ("-f", "compose.yaml", "-f", "compose.override.yaml", "-f", "compose.place.yaml")
 
 
 class Site:
-    """One deployment. The environment is what its .env would hold."""
+    """One deployment. The environment is what its .env would hold; place is compose's YAML that puts it into a world."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], override: str) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], *, place: str, override: str) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "compose.override.yaml").write_text(override)
+        (directory / "compose.place.yaml").write_text(place)
+        (directory / "compose.override.yaml").write_text(override or "services: {}\n")
         self.build(environment)
 
     def build(self, environment: Mapping[str, str]) -> None:
@@ -42,7 +45,7 @@ class Site:
     def compose(self, *arguments: str, stdin: bytes | None = None) -> bytes:
         """Run docker compose in the directory; its stdout. Raises EngineError with its stderr if it fails."""
         done = subprocess.run(
-            ["docker", "compose", *arguments],
+            ["docker", "compose", *_FILES, *arguments],
             cwd=self.directory,
             env={key: value for key, value in os.environ.items() if not key.startswith(("COMPOSE_", "MAILSTACK_"))},
             input=stdin if stdin is not None else b"",
@@ -58,6 +61,20 @@ class Site:
     def run(self, service: str, *command: str, stdin: bytes | None = None) -> bytes:
         """Run a command in a running container."""
         return self.compose("exec", "--no-TTY", service, *command, stdin=stdin)
+
+    def states(self) -> dict[str, tuple[str, str, int]]:
+        """Of each service: the container's state, its health and its exit code."""
+        rows = self.compose("ps", "--all", "--format", "json").decode().splitlines()
+        return {row["Service"]: (row["State"], row["Health"], row["ExitCode"]) for row in map(json.loads, rows)}
+
+    def healthy(self) -> bool:
+        """Whether every service runs and is healthy."""
+        states = self.states()
+        return states.keys() == set(SERVICES) and all(one[:2] == ("running", "healthy") for one in states.values())
+
+    def container(self, service: str) -> str:
+        """The id of a service's container."""
+        return self.compose("ps", "--all", "--quiet", service).decode().strip()
 
     def sendmail(self, message: bytes, *arguments: str) -> None:
         """Hand a message to the local sendmail, as root."""

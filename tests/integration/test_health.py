@@ -1,0 +1,164 @@
+"""Health checks notice what is wrong within 30 seconds, and disturb nothing."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from mailstack.stack import SERVICES
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.site import Site
+from support import Client, address_of
+
+NOTICED_WITHIN = 30.0
+
+
+def wait_healthy(site: Site) -> None:
+    wait_for(site.healthy, "not every service became healthy", NOTICED_WITHIN)
+
+
+def wait_not_healthy(site: Site, service: str) -> None:
+    """Unhealthy, or ended and started again and again."""
+    wait_for(
+        lambda: site.states()[service][:2] not in {("running", "healthy"), ("running", "starting")},
+        f"{service} still counts as healthy: {site.states()}",
+        NOTICED_WITHIN,
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_stopped_daemon(service: str, foxtrot: Site, engine_client: docker.DockerClient) -> None:
+    """A daemon that hangs (SIGSTOP) is unhealthy, and healthy when it goes on."""
+    container = engine_client.containers.get(foxtrot.container(service))
+    container.kill("SIGSTOP")
+    try:
+        wait_not_healthy(foxtrot, service)
+        assert foxtrot.states()[service][:2] == ("running", "unhealthy")
+    finally:
+        container.kill("SIGCONT")
+    wait_healthy(foxtrot)
+
+
+@pytest.mark.parametrize("service", ["opendkim", "policyd-spf"])
+def test_removed_socket(service: str, foxtrot: Site) -> None:
+    """A service whose socket is gone is unhealthy; started anew, it has one again."""
+    foxtrot.run("postfix", "rm", f"/var/spool/postfix/{service}/{service}.sock")
+    wait_not_healthy(foxtrot, service)
+    foxtrot.compose("restart", service)
+    wait_healthy(foxtrot)
+
+
+BROKEN = {
+    "postfix": ("postfix/etc/postfix/main.cf", "virtual_mailbox_domains = texthash:/nonexistent\n"),
+    "opendkim": ("opendkim/etc/opendkim/opendkim.conf", "Canonicalisation relaxed\n"),
+    "policyd-spf": ("policyd-spf/etc/policyd-spf/policy.json", "]"),
+    "resolver": ("resolver/etc/unbound/mailstack.conf", "server:\n  interfaces: none\n"),
+}
+
+
+@contextlib.contextmanager
+def changed(path: Path, content: bytes) -> Iterator[None]:
+    original, mode = path.read_bytes(), path.stat().st_mode
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(original)
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_broken_configuration(service: str, foxtrot: Site) -> None:
+    """A configuration that the daemon cannot use is noticed; mended, the service is healthy."""
+    name, line = BROKEN[service]
+    path = foxtrot.directory / ".mailstack" / name
+    with changed(path, path.read_bytes() + line.encode()):
+        foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+        wait_not_healthy(foxtrot, service)
+    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+    wait_healthy(foxtrot)
+
+
+def _other_key(pem: bytes) -> bytes:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _public_half(pem: bytes) -> bytes:
+    return subprocess.run(["openssl", "pkey", "-pubout"], input=pem, check=True, capture_output=True).stdout
+
+
+KEYS: dict[str, Callable[[bytes], bytes]] = {
+    "another key": _other_key,
+    "empty": lambda pem: b"",
+    "truncated": lambda pem: pem[:200],
+    "public": _public_half,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_wrong_key(kind: str, foxtrot: Site) -> None:
+    """A key that is not the published one does not come up; the log names its file."""
+    path = foxtrot.directory / foxtrot.stack.keys[0].path
+    with changed(path, KEYS[kind](path.read_bytes())):
+        foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+        wait_not_healthy(foxtrot, "opendkim")
+        wait_for(
+            lambda: [line for line in foxtrot.log("opendkim") if f"{path.name} is not the key" in line],
+            "the log does not name the key",
+        )
+        assert not any("PRIVATE" in line for line in foxtrot.log("opendkim"))
+    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+    wait_healthy(foxtrot)
+
+
+def _checks(site: Site, client: docker.DockerClient) -> dict[str, str]:
+    """When each service's last check began."""
+    states = {one: client.api.inspect_container(site.container(one))["State"]["Health"]["Log"] for one in SERVICES}
+    return {service: log[-1]["Start"] for service, log in states.items()}
+
+
+def test_checks_leave_no_trace_in_the_logs(foxtrot: Site, engine_client: docker.DockerClient) -> None:
+    """Three more checks of every service add no line to any log."""
+    wait_healthy(foxtrot)
+    lines = foxtrot.log()
+    for _ in range(3):
+        before = _checks(foxtrot, engine_client)
+        wait_for(
+            lambda before=before: all(
+                now != before[service] for service, now in _checks(foxtrot, engine_client).items()
+            ),
+            "not every service was checked again",
+        )
+    assert foxtrot.log() == lines
+
+
+def test_healthy_with_a_hundred_sessions(
+    outsider: Machine, backup_mx: Machine, foxtrot: Site, engine_client: docker.DockerClient
+) -> None:
+    """With all 100 smtpd processes of port 25 past RCPT the checks still pass."""
+    with contextlib.ExitStack() as sessions:
+        # smtpd_client_connection_count_limit is 50 for one address.
+        for machine in (outsider, backup_mx):
+            for _ in range(50):
+                client = sessions.enter_context(Client(machine, address_of(foxtrot)))
+                client.ehlo()
+                assert client.mail("someone@listed.example")[0] == 250
+                assert client.rcpt("user@foxtrot.example")[0] == 250
+        for service in SERVICES:
+            foxtrot.run(service, "/usr/local/bin/healthcheck")
+        before = _checks(foxtrot, engine_client)
+        wait_for(
+            lambda: all(now != before[service] for service, now in _checks(foxtrot, engine_client).items()),
+            "not every service was checked again",
+        )
+        assert foxtrot.healthy()
+        assert json.loads(foxtrot.run("postfix", "sh", "-c", "ls /proc | grep -c '^[0-9]'").decode()) > 100

@@ -1,0 +1,268 @@
+"""Parts die: mail waits, nothing leaves unsigned, nothing comes in unchecked, and all of it arrives once."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import docker
+import pytest
+
+from integration.test_health import wait_healthy
+from mailstack.stack import SERVICES
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import Internet
+from mailstack.world.site import Site, parse
+from support import (
+    address_of,
+    count,
+    delivered,
+    dkim_results,
+    independent_dkim,
+    message,
+    received_spf,
+    send,
+    subject,
+)
+
+
+def flush_until_delivered(origin: Site, target: Site, mailbox: str, about: str) -> bytes:
+    """Let the queue be tried again until the message is there; resolvers remember failures for some seconds."""
+
+    def arrived() -> bytes | None:
+        origin.run("postfix", "postqueue", "-f")
+        return next((one for one in target.mail(mailbox) if parse(one)["Subject"] == about), None)
+
+    return wait_for(arrived, f"{about} did not arrive", seconds=90)
+
+
+def assert_once_and_signed(content: bytes, target: Site, mailbox: str, world: Internet) -> None:
+    assert count(target, mailbox, parse(content)["Subject"]) == 1
+    assert len(parse(content).get_all("DKIM-Signature")) == 1
+    assert [one.result for one in dkim_results(content, target)] == ["pass"]
+    assert independent_dkim(content, world.names)
+
+
+@pytest.fixture
+def stopped(request: pytest.FixtureRequest, foxtrot: Site) -> Iterator[str]:
+    """Foxtrot without one of its services."""
+    wait_healthy(foxtrot)
+    foxtrot.compose("stop", request.param)
+    yield request.param
+    foxtrot.compose("start", request.param)
+    wait_healthy(foxtrot)
+
+
+@pytest.mark.parametrize("stopped", ["opendkim", "policyd-spf", "resolver"], indirect=True)
+def test_a_service_is_down(
+    stopped: str, world: Internet, outsider: Machine, insider: Machine, foxtrot: Site, bravo: Site
+) -> None:
+    """Inbound gets 4xx. Submission gets 4xx, or is signed as ever where its way does not lead through that service."""
+    inbound, outbound, local = (subject(f"{kind} without {stopped}") for kind in ("inbound", "outbound", "local"))
+    content = message("someone@listed.example", "user@foxtrot.example", inbound)
+
+    def try_inbound() -> int:
+        reply = send(outsider, address_of(foxtrot), "someone@listed.example", "user@foxtrot.example", content)
+        return reply.code
+
+    submitted = message("user@foxtrot.example", "user@bravo.example", outbound)
+
+    def try_outbound() -> int:
+        return send(
+            insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", submitted, port=587
+        ).code
+
+    assert 400 <= try_inbound() < 500
+    code = try_outbound()
+    if stopped == "opendkim":
+        assert 400 <= code < 500
+    else:
+        assert code == 250
+    foxtrot.sendmail(
+        message("user@foxtrot.example", "user@bravo.example", local).replace(b"\r\n", b"\n"),
+        "-t",
+        "-f",
+        "user@foxtrot.example",
+    )
+    assert count(foxtrot, "user@foxtrot.example", inbound) == 0
+
+    foxtrot.compose("start", stopped)
+    wait_healthy(foxtrot)
+    # The sender of the refused ones tries again, as a queue would.
+    wait_for(lambda: try_inbound() == 250, "inbound mail is not taken again", seconds=60)
+    if code != 250:
+        assert try_outbound() == 250
+    arrived = delivered(foxtrot, "user@foxtrot.example", inbound)
+    assert count(foxtrot, "user@foxtrot.example", inbound) == 1
+    assert received_spf(arrived).startswith("Pass ")
+    assert [one.result for one in dkim_results(arrived, foxtrot)] == ["none"]
+    for about in (outbound, local):
+        assert_once_and_signed(
+            flush_until_delivered(foxtrot, bravo, "user@bravo.example", about), bravo, "user@bravo.example", world
+        )
+
+
+def test_sendmail_waits_for_opendkim(world: Internet, foxtrot: Site, bravo: Site) -> None:
+    """What sendmail took while OpenDKIM was down stays in maildrop, and leaves signed."""
+    wait_healthy(foxtrot)
+    about = subject("maildrop")
+    foxtrot.compose("stop", "opendkim")
+    try:
+        content = message("user@foxtrot.example", "user@bravo.example", about).replace(b"\r\n", b"\n")
+        foxtrot.sendmail(content, "-t", "-f", "user@foxtrot.example")
+        wait_for(
+            lambda: [one for one in foxtrot.log("postfix") if "milter-reject" in one and "4.7.1" in one],
+            "pickup did not try",
+        )
+        assert foxtrot.run("postfix", "find", "/var/spool/postfix/maildrop", "-type", "f").decode().count("\n") == 1
+        assert count(bravo, "user@bravo.example", about) == 0
+    finally:
+        foxtrot.compose("start", "opendkim")
+    wait_healthy(foxtrot)
+    arrived = flush_until_delivered(foxtrot, bravo, "user@bravo.example", about)
+    assert_once_and_signed(arrived, bravo, "user@bravo.example", world)
+
+
+@dataclass
+class Stream:
+    """Sends message after message from a thread; remembers those that were accepted."""
+
+    machine: Machine
+    site: Site
+    sender: str
+    recipient: str
+    port: int
+    accepted: list[str] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+
+    def __enter__(self) -> "Stream":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            about = subject("stream")
+            content = message(self.sender, self.recipient, about)
+            try:
+                reply = send(
+                    self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port
+                )
+            except OSError:
+                # No connection, or one that broke: nothing was accepted. smtplib's errors are OSErrors.
+                continue
+            if reply.code == 250:
+                self.accepted.append(about)
+            else:
+                self.refused.append(reply.code)
+
+
+def kill_nine(site: Site, service: str, client: docker.DockerClient, image: str) -> None:
+    """SIGKILL from the host, which the engine takes for a crash, unlike "docker kill"."""
+    pid = client.api.inspect_container(site.container(service))["State"]["Pid"]
+    client.containers.run(
+        image, ["kill", "-9", str(pid)], entrypoint="", user="0", pid_mode="host", privileged=True, remove=True
+    )
+
+
+def test_kill_nine_under_a_stream(
+    world: Internet,
+    outsider: Machine,
+    insider: Machine,
+    foxtrot: Site,
+    bravo: Site,
+    engine_client: docker.DockerClient,
+) -> None:
+    """Every PID 1 is killed in turn under a stream in both directions: all come back by themselves, nothing is lost."""
+    wait_healthy(foxtrot)
+    waiting = subject("in the queue")
+    foxtrot.sendmail(
+        message("user@foxtrot.example", "user@late.example", waiting).replace(b"\r\n", b"\n"),
+        "-f",
+        "user@foxtrot.example",
+        "user@late.example",
+    )
+    queued = wait_for(lambda: _queue_id(foxtrot, "user@late.example"), "the message is not in the queue")
+    with (
+        Stream(insider, foxtrot, "user@foxtrot.example", "user@bravo.example", 587) as outbound,
+        Stream(outsider, foxtrot, "someone@listed.example", "user@foxtrot.example", 25) as inbound,
+    ):
+        for service in SERVICES:
+            sent, got = len(outbound.accepted), len(inbound.accepted)
+            kill_nine(foxtrot, service, engine_client, world.image)
+            wait_healthy(foxtrot)
+            wait_for(
+                lambda sent=sent, got=got: len(outbound.accepted) > sent + 3 and len(inbound.accepted) > got + 3,
+                "mail does not flow again",
+            )
+    assert all(400 <= code < 500 for code in outbound.refused + inbound.refused)
+    assert _queue_id(foxtrot, "user@late.example") == queued
+
+    for stream, target in ((outbound, bravo), (inbound, foxtrot)):
+        wanted = set(stream.accepted)
+
+        def arrived(wanted: set[str] = wanted, target: Site = target, stream: Stream = stream) -> bool:
+            foxtrot.run("postfix", "postqueue", "-f")
+            return wanted <= {parse(one)["Subject"] for one in target.mail(stream.recipient)}
+
+        wait_for(arrived, "not everything that was accepted arrived", seconds=90)
+        mail = [one for one in target.mail(stream.recipient) if parse(one)["Subject"] in wanted]
+        assert len(mail) == len(wanted) > 16
+        expected = "pass" if target is bravo else "none"
+        for one in mail:
+            assert [result.result for result in dkim_results(one, target)] == [expected]
+            assert len(parse(one).get_all("DKIM-Signature", [])) == (1 if target is bravo else 0)
+
+    foxtrot.run("postfix", "postsuper", "-d", queued)
+
+
+def _queue_id(site: Site, recipient: str) -> str | None:
+    lines = site.run("postfix", "postqueue", "-j").decode().splitlines()
+    return next((one.split('"queue_id": "')[1].split('"')[0] for one in lines if recipient in one), None)
+
+
+def test_all_killed_at_once(
+    world: Internet, insider: Machine, foxtrot: Site, bravo: Site, engine_client: docker.DockerClient
+) -> None:
+    """All four at once, with sockets and pid files left behind: healthy within 30 seconds, and mail flows."""
+    wait_healthy(foxtrot)
+    for service in SERVICES:
+        kill_nine(foxtrot, service, engine_client, world.image)
+    wait_healthy(foxtrot)
+    about = subject("after the crash")
+    content = message("user@foxtrot.example", "user@bravo.example", about)
+    reply = send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
+    assert reply.code == 250
+    assert_once_and_signed(delivered(bravo, "user@bravo.example", about), bravo, "user@bravo.example", world)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_order_of_start(service: str, world: Internet, insider: Machine, foxtrot: Site, bravo: Site) -> None:
+    """A service started last on empty volumes, and first on used ones: healthy and in order both times."""
+    others = [one for one in SERVICES if one != service]
+    foxtrot.down()
+    for options, groups in (([], (others, [service])), (["--volumes"], ([service], others))):
+        for group in groups:
+            foxtrot.compose("up", "--detach", "--no-deps", *group)
+        wait_healthy(foxtrot)
+        about = subject(f"started {service}")
+        content = message("user@foxtrot.example", "user@bravo.example", about)
+        reply = send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
+        assert reply.code == 250
+        assert_once_and_signed(delivered(bravo, "user@bravo.example", about), bravo, "user@bravo.example", world)
+        foxtrot.compose("down", *options)
+    foxtrot.up()
+
+
+def test_stop_is_clean(foxtrot: Site) -> None:
+    """Every service ends by itself on "docker compose stop", within its grace period."""
+    wait_healthy(foxtrot)
+    foxtrot.compose("stop")
+    states = foxtrot.states()
+    foxtrot.compose("start")
+    wait_healthy(foxtrot)
+    assert {service: state[::2] for service, state in states.items()} == dict.fromkeys(SERVICES, ("exited", 0))
