@@ -1,5 +1,6 @@
 """What the suites share: messages, an SMTP client that comes from a host of the world, headers read by parsers."""
 
+import contextlib
 import itertools
 import re
 import smtplib
@@ -41,10 +42,17 @@ class Client(smtplib.SMTP):
 
     def __init__(self, machine: Machine, host: str, port: int = 25, helo: str = "outsider.example") -> None:
         self._machine = machine
-        super().__init__(host, port, local_hostname=helo, timeout=30)
+        # A server without DNS takes its time to say so.
+        super().__init__(host, port, local_hostname=helo, timeout=120)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return self._machine.connect(host, port, timeout)
+
+    def __exit__(self, *_: object) -> None:
+        # A server that has refused enough may close, or answer 421 to QUIT; what was to be seen has been seen.
+        with contextlib.suppress(smtplib.SMTPException):
+            self.quit()
+        self.close()
 
 
 @dataclass(frozen=True)

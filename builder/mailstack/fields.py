@@ -29,9 +29,16 @@ _T = TypeVar("_T")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SELECTOR = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 # RFC 5321 Dot-string, without the characters that are ours in lists and tables (comma, equals sign, slash) and
-# without "!" and "%", which Postfix reads as source routes.
-_LOCAL_PART = re.compile(r"[a-z0-9#$&'*?^_`{|}~+-]+(?:\.[a-z0-9#$&'*?^_`{|}~+-]+)*", re.IGNORECASE)
+# without "!" and "%", which Postfix reads as source routes. A leading "#" would be a comment in a table, and Postfix
+# takes no recipient with a leading "-" (postconf(5), allow_min_user).
+_ATEXT = r"[a-z0-9#$&'*?^_`{|}~+-]+"
+_LOCAL_PART = re.compile(rf"(?![#-]){_ATEXT}(?:\.{_ATEXT})*", re.IGNORECASE | re.ASCII)
 _SEPARATORS = re.compile(r"[\s,]+")
+
+_IPV4 = re.compile(r"[0-9.]+")
+_OWNER = re.compile(r"\.|(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE | re.ASCII)
+# RFC 7208 section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
+_MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
 
 
 def split_list(value: object) -> object:
@@ -102,12 +109,23 @@ def network(token: str) -> Network:
     raise ValueError(f"has host bits set; write {meant}")
 
 
+def ipv4_network(token: object) -> object:
+    """The same, IPv4 only."""
+    if not isinstance(token, str):
+        return token
+    if ":" in token:
+        raise ValueError("is not an IPv4 network, such as 10.99.0.0/27")
+    return network(token)
+
+
 def address(token: str) -> Address:
-    """An IPv4 or IPv6 address."""
+    """An IPv4 or IPv6 address; without a zone id, which may hold any character (RFC 4007 section 11.2)."""
     try:
-        return ipaddress.ip_address(token)
+        if "%" not in token:
+            return ipaddress.ip_address(token)
     except ValueError:
-        raise ValueError("is not an IP address, such as 192.0.2.25 or 2001:db8::25") from None
+        pass
+    raise ValueError("is not an IP address, such as 192.0.2.25 or 2001:db8::25")
 
 
 def ipv4_address(token: str) -> ipaddress.IPv4Address:
@@ -136,10 +154,7 @@ def host_port(token: str) -> HostPort:
     if not match:
         raise ValueError("is not HOST:PORT; an IPv6 address goes into brackets, such as [2001:db8::25]:25")
     host = match["bracketed"] or match["plain"]
-    try:
-        host = str(ipaddress.ip_address(host))
-    except ValueError:
-        host = _nested(domain_name, host)
+    host = str(_nested(address, host)) if ":" in host or _IPV4.fullmatch(host) else _nested(domain_name, host)
     port = None if match["port"] is None else int(match["port"])
     if port is not None and not 0 < port <= MAX_PORT:
         raise ValueError(f"has a port outside 1 to {MAX_PORT}")
@@ -153,11 +168,11 @@ def optional_host_port(token: str | None) -> HostPort | None:
 
 def forwarder(token: str) -> HostPort:
     """ADDRESS or ADDRESS@PORT, as unbound.conf(5) writes forward-addr."""
-    host, _, port = token.partition("@")
+    host, at, port = token.partition("@")
     where = str(address(host))
-    if port and not (port.isdigit() and 0 < int(port) <= MAX_PORT):
-        raise ValueError(f"has a port outside 1 to {MAX_PORT}; write ADDRESS@PORT, such as 192.0.2.53@5353")
-    return HostPort(where, int(port) if port else None)
+    if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
+        raise ValueError(f"has no port from 1 to {MAX_PORT}; write ADDRESS@PORT, such as 192.0.2.53@5353")
+    return HostPort(where, int(port) if at else None)
 
 
 @dataclass(frozen=True)
@@ -179,6 +194,8 @@ def alias(token: str) -> Alias:
 def trust_anchor(token: str) -> str:
     """A DS or DNSKEY record in presentation form (RFC 4034), owner name first."""
     parts = token.split()
+    if parts and not _OWNER.fullmatch(parts[0]):
+        raise ValueError(f"is not a trust anchor; {parts[0]!r} is not a domain name")
     for ignored in ("IN", "in"):
         if ignored in parts[1:3]:
             parts.remove(ignored)
@@ -199,8 +216,8 @@ def spf_record(token: str) -> str:
         raise ValueError("is not an SPF record; it starts with v=spf1, such as 'v=spf1 mx -all'")
     if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
         raise ValueError("holds characters that an SPF record cannot have; write it without quotes and backslashes")
-    alls = [term for term in terms if term.lower().lstrip("+-~?") == "all"]
-    if len(alls) > 1 or (alls and terms[-1] != alls[0] and "=" not in terms[-1]):
+    mechanisms = [term.lower().lstrip("+-~?") for term in terms[1:] if not _MODIFIER.match(term)]
+    if "all" in mechanisms[:-1]:
         raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
     return " ".join(terms)
 

@@ -24,9 +24,14 @@ PREFIX = "MAILSTACK_"
 MIN_KEY_BITS = 1024  # RFC 8301 section 3.2: verifiers treat less as no signature
 GOOD_KEY_BITS = 2048
 MAX_KEY_BITS = 4096
+# RFC 5321 section 4.5.3.1.7: everybody takes this much.
+MIN_MESSAGE_SIZE = 64 * 1024
 # Three networks are cut out of it, a quarter each (stack.py); eight addresses are enough for one.
 MAX_SUBNET_PREFIX = 27
-_PRIVATE_RANGES = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
+_PRIVATE_IPV4 = [ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+_PRIVATE_RANGES: list[fields.Network] = [*_PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7")]
+# Always trusted: the host itself. Everything else is the site's choice.
+LOOPBACK: tuple[fields.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 _Tokens = (NoDecode, BeforeValidator(fields.split_list))
 _CommaTokens = (NoDecode, BeforeValidator(fields.split_commas))
@@ -62,13 +67,13 @@ class Settings(BaseSettings):
         description="The mail domains. The first one holds the shared DKIM key and the shared DMARC record.",
         examples=["example.com,example.net"],
     )
-    public_addresses: Annotated[tuple[Annotated[fields.Address, BeforeValidator(fields.address)], ...], *_Tokens] = (
-        Field(
-            default=(),
-            description="The addresses that other servers see when this host sends. With them the printed records hold "
-            "A and AAAA records, and SPF names addresses (no look-ups) in place of 'mx'.",
-            examples=["192.0.2.25,2001:db8::25"],
-        )
+    public_addresses: Annotated[
+        tuple[Annotated[fields.Address, BeforeValidator(fields.address)], ...], *_Tokens, AfterValidator(_unique)
+    ] = Field(
+        default=(),
+        description="The addresses that other servers see when this host sends. With them the printed records hold "
+        "A and AAAA records, and SPF names addresses (no look-ups) in place of 'mx'.",
+        examples=["192.0.2.25,2001:db8::25"],
     )
 
     delivery: Annotated[fields.NextHop | None, BeforeValidator(fields.delivery)] = Field(
@@ -84,7 +89,9 @@ class Settings(BaseSettings):
         "empty: then that server is asked about each address.",
         examples=["user@example.com,info@example.net"],
     )
-    aliases: Annotated[tuple[Annotated[fields.Alias, BeforeValidator(fields.alias)], ...], *_Tokens] = Field(
+    aliases: Annotated[
+        tuple[Annotated[fields.Alias, BeforeValidator(fields.alias)], ...], *_Tokens, AfterValidator(_unique)
+    ] = Field(
         default=(),
         description="Addresses whose mail goes to another address, as ADDRESS=TARGET.",
         examples=["sales@example.com=user@example.com"],
@@ -181,7 +188,7 @@ class Settings(BaseSettings):
         description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX.",
         examples=["smtp.example.net:25"],
     )
-    message_size: ByteSize = Field(
+    message_size: Annotated[ByteSize, Field(ge=MIN_MESSAGE_SIZE)] = Field(
         default=ByteSize(50 * 1024 * 1024),
         description="The largest message, with its MIME encoding; bytes, or with a unit (kB, MB, KiB, MiB).",
         examples=["25MiB"],
@@ -206,7 +213,7 @@ class Settings(BaseSettings):
     )
 
     resolver_forwarders: Annotated[
-        tuple[Annotated[fields.HostPort, BeforeValidator(fields.forwarder)], ...], *_Tokens
+        tuple[Annotated[fields.HostPort, BeforeValidator(fields.forwarder)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
         description="Resolvers to ask, ADDRESS or ADDRESS@PORT; they must pass DNSSEC on. Empty: ask the root servers "
@@ -218,7 +225,7 @@ class Settings(BaseSettings):
         description="DNSSEC trust anchors in place of the Internet's root keys: DS or DNSKEY records, commas between.",
         examples=[". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"],
     )
-    subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(fields.network)] = Field(
+    subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(fields.ipv4_network)] = Field(
         default=ipaddress.IPv4Network("172.30.253.0/27"),
         description="Private IPv4 addresses for the networks of the containers, at least a /27.",
         examples=["10.99.0.0/27"],
@@ -236,16 +243,9 @@ class Settings(BaseSettings):
             raise ValueError("is a name that other servers cannot look up; write the name in the host's PTR record")
         return value
 
-    @field_validator("mailboxes", "dmarc_report_addresses", mode="after")
+    @field_validator("mailboxes")
     @classmethod
-    def _safe_report_address(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.field_name == "dmarc_report_addresses":
-            _collect(
-                (one, "has a character with a meaning in a DMARC record; use a plain local part")
-                for one in value
-                if set(one) & set("!,;")
-            )
-            return value
+    def _mailboxes_are_ours(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         domains = info.data.get("domains")
         if domains is not None:
             _collect(
@@ -260,21 +260,25 @@ class Settings(BaseSettings):
     @field_validator("aliases")
     @classmethod
     def _aliases_lead_somewhere(cls, value: tuple[fields.Alias, ...], info: ValidationInfo) -> tuple[fields.Alias, ...]:
-        domains, mailboxes = info.data.get("domains"), info.data.get("mailboxes")
-        if domains is None or mailboxes is None:
+        hostname, domains, mailboxes = (info.data.get(name) for name in ("hostname", "domains", "mailboxes"))
+        if hostname is None or domains is None or mailboxes is None:
             return value
-        names = {one.address for one in value}
-        maildir = info.data.get("delivery", ...) is None
+        targets = {one.address: one.target for one in value}
+        listed = info.data.get("delivery", ...) is None or mailboxes
         faults = []
         for one in value:
             token = f"{one.address}={one.target}"
-            ours = one.target.rpartition("@")[2] in domains
-            if one.address.rpartition("@")[2] not in domains:
+            end = _end(one.address, targets)
+            if one.address.rpartition("@")[2] not in {*domains, hostname}:
                 faults.append((token, f"is outside the domains; add its domain to {PREFIX}DOMAINS or remove it"))
             elif one.address in mailboxes:
                 faults.append((token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES"))
-            elif ours and (maildir or mailboxes) and one.target not in {*mailboxes, *names}:
-                faults.append((token, f"leads to no mailbox; add {one.target} to {PREFIX}MAILBOXES"))
+            elif targets[one.address] != one.target:
+                faults.append((token, f"is listed with the target {targets[one.address]} as well; keep one of the two"))
+            elif end is None:
+                faults.append((token, "leads to no mailbox, only in a circle; give one of the circle another target"))
+            elif listed and end.rpartition("@")[2] in domains and end not in mailboxes:
+                faults.append((token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES"))
         _collect(faults)
         return value
 
@@ -292,11 +296,33 @@ class Settings(BaseSettings):
 
     @field_validator("trusted_networks", "spf_skip_networks")
     @classmethod
-    def _no_whole_world(cls, value: tuple[fields.Network, ...]) -> tuple[fields.Network, ...]:
+    def _no_whole_world(cls, value: tuple[fields.Network, ...], info: ValidationInfo) -> tuple[fields.Network, ...]:
+        trusted = info.field_name == "trusted_networks"
+        effect = "would make this host an open relay" if trusted else "would leave nobody to be judged"
         _collect(
-            (str(one), "is the whole Internet and would make this host an open relay; list the senders' own networks")
+            (str(one), f"is the whole Internet and {effect}; list the senders' own networks")
             for one in value
             if one.prefixlen == 0
+        )
+        return value
+
+    @field_validator("port_submission")
+    @classmethod
+    def _ports_differ(cls, value: int, info: ValidationInfo) -> int:
+        if value and value == info.data.get("port_smtp"):
+            raise ValueError(f"is {PREFIX}PORT_SMTP as well; choose another port, or 0 to publish none")
+        return value
+
+    @field_validator("delivery", "relay_host", "resolver_forwarders")
+    @classmethod
+    def _reached_by_ipv4(cls, value: Any) -> Any:  # noqa: ANN401
+        hosts = (
+            [value.server if isinstance(value, fields.NextHop) else value] if not isinstance(value, tuple) else value
+        )
+        _collect(
+            (str(one), "is an IPv6 address, and the containers' networks are IPv4 only; write an IPv4 address")
+            for one in hosts
+            if one is not None and ":" in one.host
         )
         return value
 
@@ -305,12 +331,15 @@ class Settings(BaseSettings):
     def _subnet_is_large_enough(cls, value: ipaddress.IPv4Network, info: ValidationInfo) -> ipaddress.IPv4Network:
         if value.prefixlen > MAX_SUBNET_PREFIX:
             raise ValueError(f"is too small; write a network of /{MAX_SUBNET_PREFIX} or larger")
-        for one in info.data.get("trusted_networks") or ():
-            if one.version == value.version and one.overlaps(value):
+        for one in (*LOOPBACK, *(info.data.get("trusted_networks") or ())):
+            if one.overlaps(value):
                 raise ValueError(
-                    f"overlaps {one} in {PREFIX}TRUSTED_NETWORKS; the engine shows clients under an address of its own "
-                    "there, the gateway, so everybody could relay. List the senders' own networks"
+                    f"overlaps {one}, which is trusted; the engine shows clients under an address of its own there, "
+                    "the gateway, so everybody could relay. Use another subnet, or list the senders' own networks in "
+                    f"{PREFIX}TRUSTED_NETWORKS"
                 )
+        if not any(value.subnet_of(wide) for wide in _PRIVATE_IPV4):
+            raise ValueError("is not private; take it from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16 (RFC 1918)")
         return value
 
     @classmethod
@@ -364,7 +393,10 @@ def _collect(faults: Iterable[tuple[str, str]]) -> None:
 def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The MAILSTACK_ variables of directory/.env and of the environment; the environment wins, as in compose."""
     file = directory / ".env"
-    values = dotenv.dotenv_values(file, interpolate=False) if file.exists() else {}
+    try:
+        values = dotenv.dotenv_values(file, interpolate=False) if file.exists() else {}
+    except UnicodeDecodeError:
+        raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
     merged = {name: value for name, value in values.items() if value is not None} | dict(environment)
     return {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
 
@@ -378,7 +410,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
     faults = [_unknown(name, list(known)) for name in sorted(environment) if name not in known]
     given = {
-        name: value
+        name: value.strip()
         for name, value in environment.items()
         if name in known and (value.strip() or NoDecode in known[name].metadata)
     }
@@ -393,12 +425,20 @@ def load(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _end(address: str, targets: Mapping[str, str]) -> str | None:
+    """Where an alias leads in the end; None in a circle."""
+    seen = set()
+    while address in targets and address not in seen:
+        seen.add(address)
+        address = targets[address]
+    return None if address in seen else address
+
+
 def _unknown(name: str, known: list[str]) -> Fault:
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
+    # Every name begins with the prefix, which says nothing about likeness.
+    near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in known], n=1)
     return Fault(
-        name,
-        None,
-        f"is no setting of mailstack; did you mean {near[0]}?" if near else "is no setting of mailstack; remove it",
+        name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
     )
 
 

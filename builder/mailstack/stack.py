@@ -10,11 +10,9 @@ from typing import Literal
 
 from mailstack.fields import Address, Alias, HostPort, Network, NextHop
 from mailstack.keys.dkim import DkimKey
-from mailstack.settings import Settings
+from mailstack.settings import LOOPBACK, Settings
 
 SERVICES = ("postfix", "opendkim", "policyd-spf", "resolver")
-
-LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 # The key files' directory in the opendkim container, a tmpfs.
 KEY_DIRECTORY = "/run/opendkim/keys"

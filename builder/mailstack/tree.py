@@ -23,8 +23,9 @@ class Tree(Mapping[str, File]):
 
     def __init__(self, files: Mapping[str, File]) -> None:
         for path in files:
-            parts = PurePosixPath(path).parts
-            if not parts or path.startswith("/") or ".." in parts:
+            inside = PurePosixPath(path)
+            # One spelling for each path, so that what write() finds on disk can be looked up.
+            if inside.is_absolute() or ".." in inside.parts or inside.as_posix() != path or path == ".":
                 raise ValueError(f"not a path inside a tree: {path!r}")
         self._files = dict(sorted(files.items()))
 

@@ -29,7 +29,11 @@ SOCKETS = {"opendkim": IDS.opendkim, "policyd-spf": IDS.policyd_spf}
 def test_socket_directories_agree(service: str, client: docker.DockerClient) -> None:
     """Both sides of a socket have its directory with the same owner, group and mode, by number."""
     command = ("stat", "-c", "%u:%g %a", f"/var/spool/postfix/{service}")
-    assert show(client, service, *command) == show(client, "postfix", *command) == f"{SOCKETS[service]}:{IDS.sockets} 750\n"
+    assert (
+        show(client, service, *command)
+        == show(client, "postfix", *command)
+        == f"{SOCKETS[service]}:{IDS.sockets} 750\n"
+    )
 
 
 def test_postfix_is_in_the_group_of_the_sockets(client: docker.DockerClient) -> None:

@@ -44,6 +44,8 @@ def world(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
         names.delegate_unsigned("broken.example")
         names.set("broken.example", "A", str(OUTSIDER))
         names.break_zone("broken.example")
+        # A host that is not there: mail for it waits in the queue.
+        names.set("late.example", "A", str(EDGE[99]))
         for name in ("sub.bravo.example", "sub.delta.unsigned.example"):
             names.set(name, "A", str(OUTSIDER))
         for name, record in SENDERS.items():

@@ -65,7 +65,15 @@ def test_first_message(compose: DockerCompose, directory: Path) -> None:
 
     def arrived() -> bool:
         found = run(
-            directory, "docker", "compose", "exec", "-T", "postfix", "sh", "-c", "cat /var/vmail/example.com/user/Maildir/new/*"
+            directory,
+            "docker",
+            "compose",
+            "exec",
+            "-T",
+            "postfix",
+            "sh",
+            "-c",
+            "cat /var/vmail/example.com/user/Maildir/new/*",
         )
         return parse(found.stdout.encode())["Subject"] == about
 

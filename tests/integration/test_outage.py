@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 import docker
 import pytest
@@ -134,7 +135,7 @@ class Stream:
     accepted: list[str] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> Self:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send)
         self._thread.start()
@@ -149,9 +150,7 @@ class Stream:
             about = subject("stream")
             content = message(self.sender, self.recipient, about)
             try:
-                reply = send(
-                    self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port
-                )
+                reply = send(self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port)
             except OSError:
                 # No connection, or one that broke: nothing was accepted. smtplib's errors are OSErrors.
                 continue
@@ -165,7 +164,14 @@ def kill_nine(site: Site, service: str, client: docker.DockerClient, image: str)
     """SIGKILL from the host, which the engine takes for a crash, unlike "docker kill"."""
     pid = client.api.inspect_container(site.container(service))["State"]["Pid"]
     client.containers.run(
-        image, ["kill", "-9", str(pid)], entrypoint="", user="0", pid_mode="host", privileged=True, remove=True
+        image,
+        ["kill", "-9", str(pid)],
+        entrypoint="",
+        user="0",
+        pid_mode="host",
+        cap_drop=["ALL"],
+        cap_add=["KILL"],
+        remove=True,
     )
 
 

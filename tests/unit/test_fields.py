@@ -49,7 +49,7 @@ REFUSED = [
     (fields.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
     (fields.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
     (fields.host_port, "smtp:25", "'smtp' is not fully qualified"),
-    (fields.host_port, "192.0.2.256:25", "'192.0.2.256' is not fully qualified"),
+    (fields.host_port, "192.0.2.256:25", "'192.0.2.256' is not an IP address"),
     # A zone id may hold any character, so it would carry lines into a daemon's configuration.
     (fields.host_port, "[fe80::25%eth0]:25", "'fe80::25%eth0' is not"),
     (fields.host_port, "[fe80::25%x\nmynetworks = static:all]:25", "'fe80::25%x\\n"),

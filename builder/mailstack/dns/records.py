@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from mailstack.stack import Stack
 
@@ -85,7 +86,7 @@ def _dmarc(stack: Stack) -> list[_Row]:
     first = stack.domains[0]
     tags = ["v=DMARC1", f"p={stack.dmarc_policy}"]
     if stack.dmarc_report_addresses:
-        tags.append("rua=" + ",".join(f"mailto:{address}" for address in stack.dmarc_report_addresses))
+        tags.append("rua=" + ",".join(map(_mailto, stack.dmarc_report_addresses)))
     rows: list[_Row] = [("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what to do with mail that fails")]
     # A host name below one of the domains is covered by that domain's record (RFC 9989, tree walk).
     owners = [one for one in stack.signing_domains if one in stack.domains or not _below_any(one, stack.domains)]
@@ -102,6 +103,11 @@ def _dmarc(stack: Stack) -> list[_Row]:
             if one != receiver and not _below_any(receiver, (one,)) and not _below_any(one, (receiver,))
         ]
     return list(dict.fromkeys(rows))
+
+
+def _mailto(address: str) -> str:
+    """RFC 6068 section 2; and RFC 9989 section 4.7 gives "," and "!" a meaning of their own."""
+    return "mailto:" + quote(address, safe="@+$'*")
 
 
 def _domain(address: str) -> str:

@@ -18,6 +18,7 @@ from mailstack.errors import DkimKeyError
 DIRECTORY = Path("secrets/dkim")
 # RFC 8301 section 3.2: signers use at least 1024 bits.
 MIN_BITS = 1024
+GOOD_BITS = 2048
 
 
 @dataclass(frozen=True)
@@ -45,32 +46,44 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
     """Load a domain's key below directory, or make it if there never was one; with warnings.
 
     Raises DkimKeyError with domain, selector and path for a key that is missing, empty, truncated, public, not RSA,
-    too short, or not the one whose record was to be published.
+    too short, or not the one whose record was to be published, and for one that cannot be read or written.
     """
     name = f"{selector}._domainkey.{domain}"
     path, published = DIRECTORY / f"{name}.pem", DIRECTORY / f"{name}.txt"
     where = f"DKIM key of {domain}, selector {selector}, {directory / path}"
-    warnings = []
-    if not (directory / path).exists():
-        if (directory / published).exists():
-            raise DkimKeyError(
-                f"{where}: the private key is missing. Restore it from a backup; "
-                f"or remove {published} to have a new one made, and publish its record"
-            )
-        _make(directory / path, bits)
-    else:
-        warnings = _loose_modes(directory, path)
-    private = _load(directory / path, where)
-    record = _record(private)
-    if (directory / published).exists():
-        if (directory / published).read_text().strip() != record:
-            raise DkimKeyError(
-                f"{where}: the key does not match the record in {published}. Restore the key that belongs to it; "
-                f"or remove {published} if the key was replaced on purpose, and publish the new record"
-            )
-    else:
-        _write_new(directory / published, f"{record}\n".encode(), 0o644)
+    try:
+        warnings = _made_or_checked(directory, path, published, bits, where)
+        private = _load(directory / path, where)
+        record = _record(private)
+        _compare(directory, published, record, where)
+    except OSError as error:
+        raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
+    if private.key_size < min(bits, GOOD_BITS):
+        warnings.append(f"{where}: has {private.key_size} bits, which is weak; {GOOD_BITS} is the usual length")
     return DkimKey(domain, selector, path, private.key_size, record), warnings
+
+
+def _made_or_checked(directory: Path, path: Path, published: Path, bits: int, where: str) -> list[str]:
+    if (directory / path).exists():
+        return _loose_modes(directory, path)
+    if (directory / published).exists():
+        raise DkimKeyError(
+            f"{where}: the private key is missing. Restore it from a backup; "
+            f"or remove {published} to have a new one made, and publish its record"
+        )
+    _make(directory / path, bits)
+    return []
+
+
+def _compare(directory: Path, published: Path, record: str, where: str) -> None:
+    """The key must be the one whose record was printed; the first time, keep the record."""
+    if not (directory / published).exists():
+        _write_new(directory / published, f"{record}\n".encode(), 0o644)
+    elif (directory / published).read_text(errors="replace").strip() != record:
+        raise DkimKeyError(
+            f"{where}: the key does not match the record in {published}. Restore the key that belongs to it; "
+            f"or remove {published} if the key was replaced on purpose, and publish the new record"
+        )
 
 
 def _make(path: Path, bits: int) -> None:
@@ -97,10 +110,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
-    try:
-        pem = path.read_bytes()
-    except OSError as error:
-        raise DkimKeyError(f"{where}: cannot be read ({error.strerror})") from None
+    pem = path.read_bytes()
     if not pem.strip():
         raise DkimKeyError(f"{where}: the file is empty. Restore the key from a backup")
     if b"PUBLIC KEY" in pem:

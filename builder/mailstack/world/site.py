@@ -20,7 +20,7 @@ _FILES = ("-f", "compose.yaml", "-f", "compose.override.yaml", "-f", "compose.pl
 
 
 class Site:
-    """One deployment. The environment is what its .env would hold; place is compose's YAML that puts it into a world."""
+    """One deployment. The environment is what its .env would hold; place is compose's YAML that ties it to a world."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str], *, place: str, override: str) -> None:
         self.directory = directory

@@ -85,7 +85,7 @@ def answer(request: dict[str, str], server: Server) -> str:
     try:
         verdict = spf.judge(request, server.policy)
     except Exception as error:  # noqa: BLE001
-        log(f"{queue_id}: client={client!a} error={error!r:.200} action=DEFER_IF_PERMIT")
+        log(f"{queue_id}: client={client!a} error={error!a:.200} action=DEFER_IF_PERMIT")
         return TROUBLE
     log(
         f"{queue_id}: client={client} identity={verdict.identity} domain={verdict.domain!a:.300} "

@@ -33,8 +33,9 @@ _ENGINE = {
 
 # RFC 5322 section 3.2.3.
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-# RFC 5321 section 4.5.3.1.3, and the longest HELO that is of any use.
-_MAX_VALUE = 256
+# An address is at most 64 + 1 + 255 octets (RFC 5321 section 4.5.3.1); with the quoting of two such values the field
+# stays below the 998 octets of a line (RFC 5322 section 2.1.1).
+_MAX_VALUE = 320
 
 _RESULTS = {"Pass", "Fail", "Softfail", "Neutral", "None", "Temperror", "Permerror"}
 
@@ -123,17 +124,14 @@ def _header(result: str, identity: str, request: Mapping[str, str], policy: Poli
         ("envelope-from", request.get("sender", "")),
         ("receiver", policy.hostname),
     ]
-    quoted = ((name, _value(name, value)) for name, value in pairs)
+    quoted = ((name, _value(value)) for name, value in pairs)
     fields = "; ".join(f"{name}={value}" for name, value in quoted if value is not None)
     return f"Received-SPF: {result} ({identity}) {fields}"
 
 
-def _value(name: str, value: str) -> str | None:
-    if name == "client-ip":
-        return value  # an address, checked by judge()
-    if _DOT_ATOM.fullmatch(value):
-        return value
-    if not value.isascii() or not value.isprintable() or len(value) > _MAX_VALUE:
-        return None
+def _value(value: str) -> str | None:
+    """A dot-atom or a quoted-string."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    if not value.isascii() or not value.isprintable() or len(escaped) > _MAX_VALUE:
+        return None
+    return value if _DOT_ATOM.fullmatch(value) else f'"{escaped}"'
