@@ -165,7 +165,7 @@ def kill_nine(site: Site, service: str, client: docker.DockerClient, image: str)
     pid = client.api.inspect_container(site.container(service))["State"]["Pid"]
     client.containers.run(
         image,
-        ["kill", "-9", str(pid)],
+        ["sh", "-c", f"kill -9 {pid}"],
         entrypoint="",
         user="0",
         pid_mode="host",

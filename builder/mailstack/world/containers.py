@@ -92,6 +92,11 @@ class Machine:
         self.address = address
         self._container = container
 
+    @property
+    def id(self) -> str:
+        """The engine's id of the container."""
+        return str(self._container.id)
+
     def run(self, *command: str) -> str:
         """Run a command in the container; its output. Raises EngineError if it fails."""
         status, output = self._container.exec_run(list(command))

@@ -1,0 +1,126 @@
+"""Byte tricks from outside: NUL, bare CR, bare LF, and commands that come too early."""
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+
+from mailstack.world.containers import Machine
+from mailstack.world.site import Site, parse
+from support import address_of, count, delivered, message, send, subject
+
+
+def converse(machine: Machine, host: str, *parts: bytes) -> list[int]:
+    """Send parts one by one, after a reply each; the reply codes, until the server closes."""
+    codes = []
+    with machine.connect(host, 25, 60) as link:
+        stream = link.makefile("rwb")
+        for part in itertools.chain([b""], parts):
+            if part:
+                stream.write(part)
+                stream.flush()
+            code = _reply(stream)
+            codes.append(code)
+            if code in {0, 421}:
+                break
+    return codes
+
+
+def _reply(stream: Iterable[bytes]) -> int:
+    for line in stream:
+        if line[3:4] != b"-":
+            return int(line[:3])
+    return 0
+
+
+HELLO = (b"EHLO outsider.example\r\n", b"MAIL FROM:<someone@listed.example>\r\n", b"RCPT TO:<user@bravo.example>\r\n")
+
+# Where in a message, and the octets.
+TRICKS = {
+    "NUL in the body": (b"te\0xt\r\n", None),
+    "NUL in a field": (None, b"X-Field: a\0b\r\n"),
+    "NUL alone": (b"\0", None),
+    "bare LF in the body": (b"one\ntwo\r\n", None),
+    "bare LF in a field": (None, b"X-Field: a\nFrom: ceo@listed.example\r\n"),
+    "bare CR in the body": (b"one\rtwo\r\n", None),
+    "bare CR in a field": (None, b"X-Field: a\rFrom: ceo@listed.example\r\n"),
+    "CR CR LF": (b"one\r\r\ntwo\r\n", None),
+    "bare CR before the dot": (b"one\r.\r\n", None),
+    "LF CR": (b"one\n\rtwo\r\n", None),
+    "bare CR as a last line": (b"one\r", None),
+}
+REFUSED = {trick for trick in TRICKS if "NUL" in trick or ("LF" in trick and trick != "CR CR LF")}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_trick(trick: str, outsider: Machine, bravo: Site) -> None:
+    """NUL and bare LF are refused; a bare CR comes out as a blank, and is no line end for anybody."""
+    body, extra = TRICKS[trick]
+    about = subject(trick)
+    head, _, rest = message("someone@listed.example", "user@bravo.example", about).partition(b"\r\n\r\n")
+    content = head + b"\r\n" + (extra or b"") + b"\r\n" + (body or rest)
+    codes = converse(outsider, address_of(bravo), *HELLO, b"DATA\r\n", content + b"\r\n.\r\n")
+    assert codes[:-1] == [220, 250, 250, 250, 354]
+    if trick in REFUSED:
+        assert 500 <= codes[-1] < 600
+        _marker(outsider, bravo)
+        assert count(bravo, "user@bravo.example", about) == 0
+        return
+    assert codes[-1] == 250
+    arrived = delivered(bravo, "user@bravo.example", about)
+    assert b"\r" not in arrived
+    assert parse(arrived).get_all("From") == ["someone@listed.example"]
+
+
+def _marker(outsider: Machine, bravo: Site) -> None:
+    about = subject("marker")
+    content = message("someone@listed.example", "user@bravo.example", about)
+    send(outsider, address_of(bravo), "someone@listed.example", "user@bravo.example", content)
+    delivered(bravo, "user@bravo.example", about)
+
+
+EARLY = {
+    "before the greeting's reply": (b"HELO outsider.example\r\nMAIL FROM:<someone@listed.example>\r\n",),
+    "with DATA": (*HELLO, b"DATA\r\nSubject: early\r\n\r\ntext\r\n.\r\n"),
+    "after DATA's end": (*HELLO, b"DATA\r\n", b"Subject: early\r\n\r\ntext\r\n.\r\nMAIL FROM:<x@listed.example>\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+def test_unauthorised_pipelining(case: str, outsider: Machine, bravo: Site) -> None:
+    """A client that does not wait where it must is refused: 554 5.5.0, and nothing is delivered."""
+    codes = converse(outsider, address_of(bravo), *EARLY[case])
+    if case == "after DATA's end":
+        # RFC 2920 allows no command behind the end of data; the message itself was whole.
+        assert codes[-1] in {250, 554}
+    else:
+        assert codes[-1] == 554
+        _marker(outsider, bravo)
+        assert count(bravo, "user@bravo.example", "early") == 0
+
+
+ENDS = [
+    b"\n.\n",
+    b"\n.\r\n",
+    b"\r\n.\n",
+    b"\r.\r",
+    b"\r.\r\n",
+    b"\r\n.\r",
+    b"\n.\r",
+    b"\r.\n",
+    b"\r\n\0.\r\n",
+    b"\r\n.\0\r\n",
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_smuggling(end: bytes, outsider: Machine, bravo: Site) -> None:
+    """No mix of CR, LF and NUL around a dot ends the data but CR LF . CR LF: one message at most."""
+    about, smuggled = subject("outer"), subject("smuggled")
+    second = message("admin@listed.example", "user@bravo.example", smuggled)
+    inner = b"MAIL FROM:<admin@listed.example>\r\nRCPT TO:<user@bravo.example>\r\nDATA\r\n" + second
+    outer = message("someone@listed.example", "user@bravo.example", about, body="text") + end + inner
+    codes = converse(outsider, address_of(bravo), *HELLO, b"DATA\r\n", outer + b"\r\n.\r\n")
+    _marker(outsider, bravo)
+    assert count(bravo, "user@bravo.example", smuggled) == 0
+    assert count(bravo, "user@bravo.example", about) == (1 if codes[-1] == 250 else 0)

@@ -1,0 +1,232 @@
+"""Every door that need not be open is shut: relaying by whatever way, networks, privileges, what images hold."""
+
+import contextlib
+import io
+import ipaddress
+import os
+import smtplib
+import socket
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+
+import docker
+import pytest
+from docker.types import IPAMConfig, IPAMPool
+
+from integration.test_health import wait_healthy
+from mailstack.render import image_name
+from mailstack.stack import IDS, SERVICES
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import EDGE, Internet
+from mailstack.world.site import Site
+from support import Client, address_of, delivered, message, send, subject
+
+PRIVATE = ["10.99.98.0/28", "172.29.98.0/28", "192.168.98.0/28"]
+
+
+@pytest.fixture
+def neighbour(
+    request: pytest.FixtureRequest, world: Internet, bravo: Site, engine_client: docker.DockerClient
+) -> Iterator[tuple[Machine, str]]:
+    """A host in a network of a private range to which bravo's postfix belongs as well, and bravo's address there."""
+    subnet = ipaddress.IPv4Network(request.param)
+    pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
+    network = engine_client.networks.create("mailstack-private", internal=True, ipam=IPAMConfig(pool_configs=[pool]))
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(network.remove)
+        network.connect(bravo.container("postfix"), ipv4_address=str(subnet[2]))
+        cleanup.callback(network.disconnect, bravo.container("postfix"), force=True)
+        machine = world.host("neighbour", EDGE[50])
+        network.connect(machine.id, ipv4_address=str(subnet[3]))
+        cleanup.callback(machine.remove)
+        yield machine, str(subnet[2])
+
+
+@pytest.mark.parametrize("neighbour", PRIVATE, indirect=True)
+def test_no_relaying_for_private_ranges(neighbour: tuple[Machine, str]) -> None:
+    """A client from a private range is a stranger like any other."""
+    machine, bravo_there = neighbour
+    for sender in ("user@bravo.example", "someone@listed.example", ""):
+        content = message("user@bravo.example", "x@listed.example", subject("private"))
+        reply = send(machine, bravo_there, sender, "x@listed.example", content)
+        assert (reply.code, reply.text.split()[0]) == (554, "5.7.1")
+    reply = send(machine, bravo_there, "user@bravo.example", "user@bravo.example", content, port=587)
+    assert (reply.code, reply.text.split()[0]) == (554, "5.7.1")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_container_is_hardened(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
+    """Read-only root, no capability but the listed ones, no-new-privileges, bounded logs, restart by itself."""
+    allowed = {
+        "postfix": {"CHOWN", "DAC_OVERRIDE", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"},
+        "opendkim": {"DAC_READ_SEARCH", "SETGID", "SETPCAP", "SETUID"},
+    }
+    about = engine_client.api.inspect_container(alpha.container(service))
+    host = about["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert {one.removeprefix("CAP_") for one in host["CapAdd"] or ()} == allowed.get(service, set())
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert not host["Privileged"]
+    assert host["LogConfig"]["Config"] == {"max-file": "3", "max-size": "10m"}
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert all(not mount["RW"] for mount in about["Mounts"] if mount["Type"] == "bind")
+
+
+@pytest.mark.parametrize(
+    ("service", "user"), [("opendkim", IDS.opendkim), ("policyd-spf", IDS.policyd_spf), ("resolver", IDS.resolver)]
+)
+def test_daemon_is_not_root(service: str, user: int, alpha: Site) -> None:
+    """The daemon runs as its own user without any capability, and cannot get one."""
+    status = alpha.run(service, "cat", "/proc/1/status").decode()
+    lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    assert set(lines["Uid"].split()) == {str(user)}
+    assert {int(lines[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    if service == "opendkim":
+        assert int(lines["CapBnd"], 16) == 0
+    assert lines["NoNewPrivs"] == "1"
+
+
+def test_smtpd_is_chrooted_and_not_root(outsider: Machine, alpha: Site) -> None:
+    """An open session is served by a process of the user postfix whose root is the queue directory."""
+    with Client(outsider, address_of(alpha)) as client:
+        client.ehlo()
+        script = (
+            'for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = smtpd ] && stat -c %u $p && readlink $p/root; done; true'
+        )
+        found = alpha.run("postfix", "sh", "-c", script).decode().split()
+    assert str(IDS.postfix) in found
+    assert "0" not in found
+    # Who may not look into the process sees no link; whoever may, sees the chroot.
+    assert not [one for one in found if one == "/"]
+
+
+def test_only_smtp_listens_on_the_edge(alpha: Site) -> None:
+    """On addresses that others reach, postfix listens on 25 and 587, and the resolver on nothing."""
+    inside = {str(net.resolver) for net in (alpha.stack.lookup, alpha.stack.inner)} | {"127.0.0.1", "127.0.0.11"}
+    assert {port for address, port in _listeners(alpha, "postfix") if address not in inside} == {25, 587}
+    assert {address for address, _ in _listeners(alpha, "resolver")} <= inside
+
+
+def _listeners(site: Site, service: str) -> list[tuple[str, int]]:
+    """TCP sockets that listen and UDP sockets without a peer (proc(5), /proc/net/tcp and udp)."""
+    rows = site.run(service, "sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6").decode()
+    found = []
+    for row in rows.splitlines():
+        columns = row.split()
+        # 0A: a listening TCP socket; 07: a UDP socket that is not connected.
+        if columns[3] not in {"0A", "07"}:
+            continue
+        address, port = columns[1].split(":")
+        if len(address) == 8:
+            text = str(ipaddress.IPv4Address(bytes.fromhex(address)[::-1]))
+        else:
+            text = "::" if int(address, 16) == 0 else address
+        found.append((text, int(port, 16)))
+    return found
+
+
+@pytest.mark.parametrize("service", ["opendkim", "policyd-spf"])
+def test_no_way_out(service: str, world: Internet, alpha: Site, outsider: Machine) -> None:
+    """From opendkim and policyd-spf the resolver answers; this host, postfix and the world outside do not."""
+    with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104
+        port = server.getsockname()[1]
+        accepted: list[object] = []
+        thread = threading.Thread(target=_accept_once, args=(server, accepted), daemon=True)
+        thread.start()
+        here = subprocess.run(["hostname", "-I"], check=True, capture_output=True, text=True).stdout.split()
+        hosts = {one for one in here if ":" not in one} | {str(alpha.stack.inner.gateway)}
+        assert hosts
+        for host in sorted(hosts):
+            assert not _connects(alpha, service, host, port)
+        assert not accepted
+        # The server can be reached: by the host itself.
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        thread.join(timeout=5)
+        assert accepted
+    postfix = alpha.compose("exec", "-T", "postfix", "hostname", "-I").decode().split()
+    assert address_of(alpha) in postfix
+    for host in postfix:
+        assert not _connects(alpha, service, host, 25)
+    assert not _connects(alpha, service, str(outsider.address), 1080)
+    assert not _connects(alpha, service, str(world.names.address), 53)
+    assert _connects(alpha, service, str(alpha.stack.inner.resolver), 53)
+
+
+def _accept_once(server: socket.socket, accepted: list[object]) -> None:
+    with contextlib.suppress(OSError):
+        accepted.append(server.accept())
+
+
+def _connects(site: Site, service: str, host: str, port: int) -> bool:
+    script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{host}/{port}' 2>/dev/null && echo yes || echo no"
+    return site.run(service, "bash", "-c", script) == b"yes\n"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_holds_nothing_of_the_site(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
+    """Neither the layers and the history of an image nor the container's own file system has a domain or a key."""
+    pem = (alpha.directory / alpha.stack.keys[0].path).read_text()
+    wanted = [b"alpha.example", b"alpine.example", pem.splitlines()[5].encode()]
+    name = image_name(service, alpha.stack.base_image)
+    history = str(engine_client.images.get(name).history()).encode()
+    container = engine_client.containers.get(alpha.container(service))
+    # Read whole: a word may lie across two chunks.
+    for content in (history, b"".join(container.export())):
+        assert len(content) > 1000
+        for word in wanted:
+            # The engine puts host name and hosts file into every container; they are no part of the export's files.
+            assert word not in content or _only_in_engine_files(content, word)
+
+
+def _only_in_engine_files(archive: bytes, word: bytes) -> bool:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        found = {one.name for one in files if one.isfile() and (data := files.extractfile(one)) and word in data.read()}
+    return found <= {"etc/hostname", "etc/hosts"}
+
+
+def test_key_of_an_ordinary_user(insider: Machine, foxtrot: Site, bravo: Site) -> None:
+    """A key file with mode 0600 of a user that the container does not know is read, and is not changed."""
+    paths = [foxtrot.directory / "secrets", foxtrot.directory / "secrets/dkim"]
+    key = foxtrot.directory / foxtrot.stack.keys[0].path
+    for path in (*paths, key):
+        os.chown(path, 1234, 1234)
+    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (1234, 0o600)
+    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+    wait_healthy(foxtrot)
+    about = subject("key of another user")
+    content = message("user@foxtrot.example", "user@bravo.example", about)
+    send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
+    assert b"d=foxtrot.example" in delivered(bravo, "user@bravo.example", about)
+    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (1234, 0o600)
+
+
+def test_clients_without_an_address_of_their_own(stack_of_env_example, engine: None) -> None:
+    """Through the port that the host publishes nobody relays; who arrives as the gateway is named in the log."""
+    with smtplib.SMTP("127.0.0.1", 25, timeout=60) as client:
+        client.ehlo("host.example")
+        client.mail("")
+        code, text = client.rcpt("x@elsewhere.example")
+        assert (code, text.split()[0]) == (554, b"5.7.1")
+        client.rcpt("user@example.com")
+    with smtplib.SMTP("127.0.0.1", 587, timeout=60) as client:
+        client.ehlo("host.example")
+        client.mail("user@example.com")
+        code, text = client.rcpt("user@example.com")
+        assert (code, text.split()[0]) == (554, b"5.7.1")
+    wait_for(
+        lambda: any(
+            "arrives under the engine's own address" in line and "[172.30.253.1]" in line
+            for line in stack_of_env_example.get_logs("postfix")[0].splitlines()
+        ),
+        "the log does not say that the client arrived as the gateway",
+    )
+
+
+def test_nothing_is_published_on_ipv6(stack_of_env_example) -> None:
+    """Behind the engine's IPv6 hand-over every client would look like the gateway, so there is none."""
+    with contextlib.suppress(ConnectionRefusedError, OSError):
+        socket.create_connection(("::1", 25), timeout=5).close()
+        pytest.fail("port 25 is open on ::1")
