@@ -3,9 +3,13 @@
 import os
 
 import pytest
+from testcontainers.core.config import testcontainers_config
 
 from mailstack.engine import images
 from mailstack.errors import EngineError
+
+# Fixtures remove what they start; the reaper's image would have to come from a registry.
+testcontainers_config.ryuk_disabled = True
 
 
 @pytest.fixture(scope="session")

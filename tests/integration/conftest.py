@@ -12,11 +12,15 @@
 
 import ipaddress
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
+from testcontainers.compose import DockerCompose
 
 from integration.mailbox_server import MailboxServer
 from mailstack.engine import images
@@ -176,3 +180,30 @@ def foxtrot(world: Internet) -> Site:
 @pytest.fixture(scope="session")
 def engine_client(engine: None) -> docker.DockerClient:
     return images.connect()
+
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def run_in(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would who has only the directory's .env."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def env_example(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with env.example as its .env, built."""
+    directory = tmp_path_factory.mktemp("first-run")
+    shutil.copy(CHECKOUT / "env.example", directory / ".env")
+    done = run_in(directory, sys.executable, "-m", "mailstack", "build")
+    assert done.returncode == 0, done.stderr
+    assert "example.com. 3600 IN MX 10 mail.example.com." in done.stdout
+    return directory
+
+
+@pytest.fixture(scope="session")
+def stack_of_env_example(env_example: Path) -> Iterator[DockerCompose]:
+    """Its stack, up and healthy: "docker compose up --wait" ended with 0."""
+    with DockerCompose(env_example, wait=True) as compose:
+        yield compose

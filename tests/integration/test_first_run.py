@@ -1,54 +1,26 @@
 """A newcomer's first run: env.example as it stands, two commands, a message in a mailbox."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 
-import pytest
 from testcontainers.compose import DockerCompose
 
+from integration.conftest import run_in as run
 from mailstack.world.containers import wait_for
 from mailstack.world.site import parse
 from support import subject
 
-CHECKOUT = Path(__file__).parents[2]
 
-
-def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def directory(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty directory with env.example as its .env, built."""
-    directory = tmp_path_factory.mktemp("first-run")
-    shutil.copy(CHECKOUT / "env.example", directory / ".env")
-    done = run(directory, sys.executable, "-m", "mailstack", "build")
-    assert done.returncode == 0, done.stderr
-    assert "example.com. 3600 IN MX 10 mail.example.com." in done.stdout
-    return directory
-
-
-@pytest.fixture(scope="module")
-def compose(directory: Path) -> Iterator[DockerCompose]:
-    """The stack, up and healthy: "docker compose up --wait" ended with 0."""
-    with DockerCompose(directory, wait=True) as compose:
-        yield compose
-
-
-def test_every_service_is_healthy(compose: DockerCompose) -> None:
+def test_every_service_is_healthy(stack_of_env_example: DockerCompose) -> None:
     """All four services run and their health checks have passed."""
-    states = {one.Service: (one.State, one.Health) for one in compose.get_containers()}
+    states = {one.Service: (one.State, one.Health) for one in stack_of_env_example.get_containers()}
     assert states == dict.fromkeys(("postfix", "opendkim", "policyd-spf", "resolver"), ("running", "healthy"))
 
 
-def test_first_message(compose: DockerCompose, directory: Path) -> None:
+def test_first_message(stack_of_env_example: DockerCompose, env_example: Path) -> None:
     """README's first message lands in the mailbox of env.example."""
     about = subject("first message")
     message = EmailMessage()
@@ -56,7 +28,7 @@ def test_first_message(compose: DockerCompose, directory: Path) -> None:
     message.set_content("It works.")
     sent = subprocess.run(
         ["docker", "compose", "exec", "-T", "postfix", "sendmail", "-t"],
-        cwd=directory,
+        cwd=env_example,
         input=message.as_bytes(),
         check=False,
         capture_output=True,
@@ -65,7 +37,7 @@ def test_first_message(compose: DockerCompose, directory: Path) -> None:
 
     def arrived() -> bool:
         found = run(
-            directory,
+            env_example,
             "docker",
             "compose",
             "exec",
@@ -80,26 +52,26 @@ def test_first_message(compose: DockerCompose, directory: Path) -> None:
     assert wait_for(arrived, "the message did not arrive")
 
 
-def test_nothing_changed(compose: DockerCompose, directory: Path) -> None:
+def test_nothing_changed(stack_of_env_example: DockerCompose, env_example: Path) -> None:
     """A second build writes no file and builds no image, and compose then leaves every container alone."""
-    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
-    ids = {one.Service: one.ID for one in compose.get_containers()}
-    done = run(directory, sys.executable, "-m", "mailstack", "build")
+    before = {path: path.stat().st_mtime_ns for path in env_example.rglob("*")}
+    ids = {one.Service: one.ID for one in stack_of_env_example.get_containers()}
+    done = run(env_example, sys.executable, "-m", "mailstack", "build")
     assert "0 files written, 0 images built" in done.stderr
-    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
-    assert run(directory, "docker", "compose", "up", "--detach", "--wait").returncode == 0
-    assert {one.Service: one.ID for one in compose.get_containers()} == ids
+    assert {path: path.stat().st_mtime_ns for path in env_example.rglob("*")} == before
+    assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
+    assert {one.Service: one.ID for one in stack_of_env_example.get_containers()} == ids
 
 
-def test_a_changed_setting_recreates_its_service_alone(compose: DockerCompose, directory: Path) -> None:
+def test_a_changed_setting_recreates_its_service_alone(stack_of_env_example: DockerCompose, env_example: Path) -> None:
     """After a changed SPF action only policyd-spf is another container."""
-    ids = {one.Service: one.ID for one in compose.get_containers()}
-    environment = directory / ".env"
+    ids = {one.Service: one.ID for one in stack_of_env_example.get_containers()}
+    environment = env_example / ".env"
     environment.write_text(environment.read_text() + "\nMAILSTACK_SPF_SOFTFAIL=reject-early\n")
-    assert run(directory, sys.executable, "-m", "mailstack", "build").returncode == 0
-    done = run(directory, "docker", "compose", "up", "--detach", "--wait")
+    assert run(env_example, sys.executable, "-m", "mailstack", "build").returncode == 0
+    done = run(env_example, "docker", "compose", "up", "--detach", "--wait")
     assert done.returncode == 0, done.stderr
-    now = {one.Service: one.ID for one in compose.get_containers()}
+    now = {one.Service: one.ID for one in stack_of_env_example.get_containers()}
     assert {service for service in ids if ids[service] != now[service]} == {"policyd-spf"}
 
 
@@ -115,8 +87,8 @@ def test_wrong_settings_write_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
 
 
-def test_json_records_are_for_programs(directory: Path) -> None:
+def test_json_records_are_for_programs(env_example: Path) -> None:
     """The JSON form is JSON and nothing else on stdout."""
-    done = run(directory, sys.executable, "-m", "mailstack", "dns", "records", "--format", "json")
+    done = run(env_example, sys.executable, "-m", "mailstack", "dns", "records", "--format", "json")
     assert done.returncode == 0
     assert {row["type"] for row in json.loads(done.stdout)} == {"MX", "TXT", "CNAME"}

@@ -17,11 +17,10 @@ from support import address_of, delivered, dkim_results, independent_dkim, messa
 def sink(world: Internet, alpha: Site) -> Iterator[DockerContainer]:
     """A server without 8BITMIME, smtp-sink(1), which is the MX of sink.example; it keeps what it gets in /tmp."""
     command = "smtp-sink -8 -c -d /tmp/%M. 0.0.0.0:25 100"
-    container = DockerContainer(
-        image_name("postfix", alpha.stack.base_image), entrypoint=["sh", "-c", f"cd /tmp && exec {command}"]
-    ).with_kwargs(network=world.edge.name)
+    container = DockerContainer(image_name("postfix", alpha.stack.base_image)).with_kwargs(
+        network=world.edge.name, entrypoint=["sh", "-c", f"cd /tmp && exec {command}"]
+    )
     with container:
-        networks = container.get_wrapped_container().attrs["NetworkSettings"]["Networks"]
         wait_for(
             lambda: container.exec(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/25"]).exit_code == 0,
             "smtp-sink does not listen",

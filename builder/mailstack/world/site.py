@@ -29,10 +29,10 @@ class Site:
         (directory / "compose.override.yaml").write_text(override or "services: {}\n")
         self.build(environment)
 
-    def build(self, environment: Mapping[str, str]) -> None:
+    def build(self, environment: Mapping[str, str], *, refresh: bool = False) -> None:
         """What "mailstack build" does."""
         self.environment = dict(environment)
-        self.stack: Stack = deploy.build(self.directory, environment).stack
+        self.stack: Stack = deploy.build(self.directory, environment, refresh=refresh).stack
 
     def up(self) -> None:
         """Start, or recreate what has changed, and wait until every service is healthy."""

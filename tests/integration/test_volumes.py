@@ -1,0 +1,194 @@
+"""What must outlive containers does: queue, mail and keys; and limits that are hit lose nothing."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from integration.conftest import INSIDER, site
+from integration.test_health import wait_healthy
+from integration.test_outage import assert_once_and_signed, flush_until_delivered
+from mailstack.stack import IDS, SERVICES
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import EDGE, Internet
+from mailstack.world.site import Site
+from support import Client, address_of, count, delivered, message, send, subject
+
+
+@pytest.fixture
+def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str, str]]:
+    """One message in foxtrot's mailbox and one in its queue, whose way is free when the test is over."""
+    wait_healthy(foxtrot)
+    mailed, queued = subject("in the mailbox"), subject("in the queue")
+    world.names.set("late.example", "MX", "10 late.example.")
+    world.names.set("late.example", "A", str(EDGE[99]))
+    world.names.publish()
+    content = message("user@foxtrot.example", "user@foxtrot.example", mailed)
+    send(insider, address_of(foxtrot), "user@foxtrot.example", "user@foxtrot.example", content, port=587)
+    content = message("user@foxtrot.example", "user@late.example", queued)
+    send(insider, address_of(foxtrot), "user@foxtrot.example", "user@late.example", content, port=587)
+    delivered(foxtrot, "user@foxtrot.example", mailed)
+    wait_for(lambda: b"late.example" in foxtrot.run("postfix", "mailq"), "nothing is in the queue")
+    yield mailed, queued
+    foxtrot.run("postfix", "postsuper", "-d", "ALL")
+
+
+def assert_kept(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
+    """Both are there, and the queued one arrives once its way is free, with the signature that it has."""
+    mailed, _ = kept
+    wait_healthy(foxtrot)
+    assert count(foxtrot, "user@foxtrot.example", mailed) == 1
+    key = foxtrot.stack.keys[0]
+    assert key.record.encode() in (foxtrot.directory / key.path).with_suffix(".txt").read_bytes()
+    assert b"late.example" in foxtrot.run("postfix", "mailq")
+    queue_id = re.findall(rb"(?m)^([0-9A-Za-z]{12,})\*? ", foxtrot.run("postfix", "mailq"))[0].decode()
+    assert b"DKIM-Signature" in foxtrot.run("postfix", "postcat", "-qh", queue_id)
+
+
+def test_down_and_up(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
+    """Queue, mail and keys survive "down" and "up"."""
+    foxtrot.compose("down")
+    foxtrot.up()
+    assert_kept(foxtrot, bravo, world, kept)
+
+
+def test_refresh(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
+    """They survive images that were built anew."""
+    before = {service: foxtrot.container(service) for service in SERVICES}
+    foxtrot.build(foxtrot.environment, refresh=True)
+    foxtrot.up()
+    assert not {foxtrot.container(service) for service in SERVICES} & set(before.values())
+    assert_kept(foxtrot, bravo, world, kept)
+
+
+def test_volumes_of_other_ids(
+    foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str], engine_client: docker.DockerClient
+) -> None:
+    """Volumes that belong to one foreign user throughout are repaired; what is right is left alone."""
+    foxtrot.compose("stop")
+    for volume in ("queue", "mail", "opendkim-socket", "policyd-spf-socket"):
+        engine_client.containers.run(
+            world.image,
+            ["chown", "-hR", "1000:1000", "/volume"],
+            user="0",
+            volumes={f"{foxtrot.stack.project}_{volume}": {"bind": "/volume", "mode": "rw"}},
+            remove=True,
+        )
+    foxtrot.compose("start")
+    assert_kept(foxtrot, bravo, world, kept)
+    assert foxtrot.run("postfix", "find", "/var/spool/postfix", "/var/vmail", "-uid", "1000") == b""
+    assert foxtrot.run("postfix", "sh", "-c", "postfix check 2>&1") == b""
+    owner = foxtrot.run("postfix", "stat", "-c", "%u:%g", "/var/spool/postfix/maildrop").decode().strip()
+    assert owner == f"{IDS.postfix}:{IDS.postdrop}"
+    repaired = [line for line in foxtrot.log("postfix") if "giving " in line]
+    assert repaired
+    foxtrot.compose("restart", "postfix")
+    wait_healthy(foxtrot)
+    assert [line for line in foxtrot.log("postfix") if "giving " in line] == repaired
+
+
+CHANGES = {
+    "opendkim": {"MAILSTACK_SIGN_SUBDOMAINS": "false"},
+    "policyd-spf": {"MAILSTACK_SPF_FAIL": "reject-early"},
+    "postfix": {"MAILSTACK_MESSAGE_SIZE": "20MiB"},
+    "resolver": {"MAILSTACK_RESOLVER_FORWARDERS": f"{EDGE[2]},{EDGE[98]}"},
+}
+
+
+@pytest.mark.parametrize("service", CHANGES)
+def test_one_setting_recreates_one_service(
+    service: str, world: Internet, insider: Machine, foxtrot: Site, bravo: Site
+) -> None:
+    """A changed setting makes its own service anew and no other; a message in flight arrives, or is asked for again."""
+    wait_healthy(foxtrot)
+    original = dict(foxtrot.environment)
+    before = {one: foxtrot.container(one) for one in SERVICES}
+    about = subject(f"in flight, {service}")
+    content = message("user@foxtrot.example", "user@bravo.example", about)
+    try:
+        with contextlib.suppress(OSError), Client(insider, address_of(foxtrot), 587) as client:
+            client.ehlo()
+            client.mail("user@foxtrot.example")
+            client.rcpt("user@bravo.example")
+            foxtrot.build({**original, **CHANGES[service]})
+            foxtrot.up()
+            code, _ = client.data(content)
+            assert code == 250 or 400 <= code < 500
+        now = {one: foxtrot.container(one) for one in SERVICES}
+        assert {one for one in SERVICES if now[one] != before[one]} == {service}
+        if count(bravo, "user@bravo.example", about) == 0:
+            # What a client does that was not told 250.
+            send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
+        arrived = flush_until_delivered(foxtrot, bravo, "user@bravo.example", about)
+        assert_once_and_signed(arrived, bravo, "user@bravo.example", world)
+    finally:
+        foxtrot.build(original)
+        foxtrot.up()
+
+
+OVERRIDE = """\
+services:
+  opendkim:
+    mem_limit: 64m
+    memswap_limit: 64m
+    oom_score_adj: 900
+volumes:
+  queue:
+    driver_opts: {type: tmpfs, device: tmpfs, o: "size=6m,mode=0755"}
+"""
+
+
+@pytest.fixture(scope="module")
+def golf(world: Internet) -> Site:
+    """A stack with a queue of 6 MB and little memory for opendkim."""
+    return site(
+        world,
+        "mail.golf.example",
+        "golf.example",
+        OVERRIDE,
+        MAILBOXES="user@golf.example",
+        TRUSTED_NETWORKS=str(INSIDER),
+        MESSAGE_SIZE="1MiB",
+    )
+
+
+def test_full_disk(golf: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site) -> None:
+    """With the queue's disk full the answer is 452 for everybody; what was accepted is not lost."""
+    about, later = subject("before the disk was full"), subject("after")
+    content = message("user@golf.example", "user@bravo.example", about)
+    assert send(insider, address_of(golf), "user@golf.example", "user@bravo.example", content, port=587).code == 250
+    delivered(bravo, "user@bravo.example", about)
+    golf.run("postfix", "sh", "-c", "dd if=/dev/zero of=/var/spool/postfix/ballast bs=64k 2>/dev/null || true")
+    for machine, port, recipient in ((insider, 587, "user@bravo.example"), (outsider, 25, "user@golf.example")):
+        content = message("someone@listed.example", recipient, later)
+        reply = send(machine, address_of(golf), "someone@listed.example", recipient, content, port=port)
+        assert (reply.code, reply.text.split()[0]) == (452, "4.3.1")
+    golf.run("postfix", "rm", "/var/spool/postfix/ballast")
+    content = message("user@golf.example", "user@bravo.example", later)
+    assert send(insider, address_of(golf), "user@golf.example", "user@bravo.example", content, port=587).code == 250
+    assert_once_and_signed(delivered(bravo, "user@bravo.example", later), bravo, "user@bravo.example", world)
+    assert count(bravo, "user@bravo.example", about) == 1
+
+
+def test_memory_limit(
+    golf: Site, world: Internet, insider: Machine, bravo: Site, engine_client: docker.DockerClient
+) -> None:
+    """A service that the kernel ends at its memory limit comes back, and mail flows signed."""
+    wait_healthy(golf)
+    container = golf.container("opendkim")
+    starts = engine_client.api.inspect_container(container)["RestartCount"]
+    # The hog asks to be spared, so the kernel ends the daemon; then the container, and the hog with it, is gone.
+    script = "echo 0 > /proc/self/oom_score_adj 2>/dev/null; perl -e 'my @a; push @a, q(x) x 1e6 while 1'"
+    with contextlib.suppress(docker.errors.APIError):
+        engine_client.containers.get(container).exec_run(["sh", "-c", script], user="0")
+    wait_for(
+        lambda: engine_client.api.inspect_container(container)["RestartCount"] > starts,
+        "the kernel did not end opendkim",
+    )
+    wait_healthy(golf)
+    about = subject("after the memory limit")
+    content = message("user@golf.example", "user@bravo.example", about)
+    assert send(insider, address_of(golf), "user@golf.example", "user@bravo.example", content, port=587).code == 250
+    assert_once_and_signed(delivered(bravo, "user@bravo.example", about), bravo, "user@bravo.example", world)
