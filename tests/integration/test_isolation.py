@@ -60,7 +60,7 @@ def test_no_relaying_for_private_ranges(neighbour: tuple[Machine, str]) -> None:
 def test_container_is_hardened(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
     """Read-only root, no capability but the listed ones, no-new-privileges, bounded logs, restart by itself."""
     allowed = {
-        "postfix": {"CHOWN", "DAC_OVERRIDE", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"},
+        "postfix": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"},
         "opendkim": {"DAC_READ_SEARCH", "SETGID", "SETPCAP", "SETUID"},
     }
     about = engine_client.api.inspect_container(alpha.container(service))
