@@ -45,10 +45,17 @@ def test_stopped_daemon(service: str, foxtrot: Site, engine_client: docker.Docke
     wait_healthy(foxtrot)
 
 
-@pytest.mark.parametrize("service", ["opendkim", "policyd-spf"])
+SOCKETS = {
+    "postfix": "private/rewrite",
+    "opendkim": "opendkim/opendkim.sock",
+    "policyd-spf": "policyd-spf/policyd-spf.sock",
+}
+
+
+@pytest.mark.parametrize("service", SOCKETS)
 def test_removed_socket(service: str, foxtrot: Site) -> None:
-    """A service whose socket is gone is unhealthy; started anew, it has one again."""
-    foxtrot.run("postfix", "rm", f"/var/spool/postfix/{service}/{service}.sock")
+    """A service whose socket is gone is unhealthy; started anew, it has one again. The resolver has none."""
+    foxtrot.run("postfix", "rm", f"/var/spool/postfix/{SOCKETS[service]}")
     wait_not_healthy(foxtrot, service)
     foxtrot.compose("restart", service)
     wait_healthy(foxtrot)
