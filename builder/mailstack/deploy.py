@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailstack import render, settings
+from mailstack import environment as variables
+from mailstack import render
 from mailstack.engine import images, preflight
 from mailstack.keys import dkim
 from mailstack.stack import SERVICES, Stack, stack_from
@@ -25,7 +26,7 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     Raises SettingsError before anything is written, DkimKeyError for a key that cannot be used.
     """
-    chosen = settings.load(settings.read_environment(directory, environment))
+    chosen = variables.load(variables.read_environment(directory, environment))
     warnings = chosen.warnings()
 
     def key_of(domain: str) -> dkim.DkimKey:

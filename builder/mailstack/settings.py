@@ -1,22 +1,17 @@
-"""Settings: what a site says about itself, validated, with every fault reported at once.
+"""Settings: what a site says about itself, validated.
 
-The environment is a parameter here and never read inside. Descriptions and examples are the source of env.example
-and of the table in README.md (reference.py).
+The environment is a parameter and never read inside. Descriptions and examples are the source of env.example and of
+the table in README.md (reference.py); environment.py turns what is wrong into text.
 """
 
-import difflib
 import ipaddress
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import dotenv
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mailstack import fields
-from mailstack.errors import Fault, SettingsError
 from mailstack.fields import DomainName, Mailbox, Selector, SpfRecord, TrustAnchor
 
 PREFIX = "MAILSTACK_"
@@ -45,7 +40,16 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
-class _FaultyTokensError(ValueError):
+def _end(address: str, targets: Mapping[str, str]) -> str | None:
+    """Where an alias leads in the end; None in a circle."""
+    seen = set()
+    while address in targets and address not in seen:
+        seen.add(address)
+        address = targets[address]
+    return None if address in seen else address
+
+
+class FaultyTokensError(ValueError):
     """Several tokens of one variable are wrong, each with its own remedy."""
 
     def __init__(self, faults: list[tuple[str, str]]) -> None:
@@ -387,76 +391,4 @@ class _Environment(EnvSettingsSource):
 def _collect(faults: Iterable[tuple[str, str]]) -> None:
     found = list(faults)
     if found:
-        raise _FaultyTokensError(found)
-
-
-def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The MAILSTACK_ variables of directory/.env and of the environment; the environment wins, as in compose."""
-    file = directory / ".env"
-    try:
-        values = dotenv.dotenv_values(file, interpolate=False) if file.exists() else {}
-    except UnicodeDecodeError:
-        raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
-    merged = {name: value for name, value in values.items() if value is not None} | dict(environment)
-    return {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
-
-
-def load(environment: Mapping[str, str]) -> Settings:
-    """Validate the MAILSTACK_ variables of a mapping.
-
-    Raises SettingsError with every fault: unknown names, bad tokens, settings that contradict each other. An empty
-    value counts as not set where the setting has a default, apart from lists, which it empties.
-    """
-    known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
-    faults = [_unknown(name, list(known)) for name in sorted(environment) if name not in known]
-    given = {
-        name: value.strip()
-        for name, value in environment.items()
-        if name in known and (value.strip() or NoDecode in known[name].metadata)
-    }
-    try:
-        settings = Settings(environment=given)
-    except ValidationError as error:
-        for detail in error.errors():
-            faults += _faults(detail, given)
-        raise SettingsError(faults) from None
-    if faults:
-        raise SettingsError(faults)
-    return settings
-
-
-def _end(address: str, targets: Mapping[str, str]) -> str | None:
-    """Where an alias leads in the end; None in a circle."""
-    seen = set()
-    while address in targets and address not in seen:
-        seen.add(address)
-        address = targets[address]
-    return None if address in seen else address
-
-
-def _unknown(name: str, known: list[str]) -> Fault:
-    # Every name begins with the prefix, which says nothing about likeness.
-    near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in known], n=1)
-    return Fault(
-        name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
-    )
-
-
-def _faults(detail: ErrorDetails, given: Mapping[str, str]) -> list[Fault]:
-    variable = PREFIX + str(detail["loc"][0]).upper()
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, _FaultyTokensError):
-        return [Fault(variable, token, remedy) for token, remedy in cause.faults]
-    token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(variable)
-    match detail["type"]:
-        case "missing":
-            return [Fault(variable, None, "is not set; it has no default (env.example shows what belongs there)")]
-        case "too_short":
-            return [Fault(variable, given.get(variable, ""), "is an empty list; name at least one")]
-        case "value_error":
-            return [Fault(variable, token, str(cause))]
-        case "literal_error":
-            return [Fault(variable, token, f"is not one of the values {detail['ctx']['expected']}")]
-        case _:
-            message = detail["msg"][0].lower() + detail["msg"][1:]
-            return [Fault(variable, token, f"cannot be used: {message}")]
+        raise FaultyTokensError(found)

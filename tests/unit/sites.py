@@ -4,9 +4,10 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 
+from mailstack.environment import load
 from mailstack.errors import Fault, SettingsError
 from mailstack.keys.dkim import DIRECTORY, DkimKey
-from mailstack.settings import PREFIX, Settings, load
+from mailstack.settings import PREFIX, Settings
 from mailstack.stack import Stack, stack_from
 
 MINIMAL: Mapping[str, str] = {

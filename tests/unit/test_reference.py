@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from mailstack import reference, settings
+from mailstack import environment, reference, settings
 from mailstack.cli import main
 
 CHECKOUT = Path(__file__).parents[2]
@@ -27,15 +27,15 @@ def test_env_example_is_valid(tmp_path: Path) -> None:
     """It works as it stands, and with every commented line put in force one at a time."""
     lines = reference.env_example().splitlines()
     (tmp_path / ".env").write_text("\n".join(lines))
-    base = settings.read_environment(tmp_path, {})
-    settings.load(base)
+    base = environment.read_environment(tmp_path, {})
+    environment.load(base)
     offered = [line[1:] for line in lines if line.startswith("#MAILSTACK_")]
     assert len(offered) == len(settings.Settings.model_fields) - len(reference.SET)
     for line in offered:
         (tmp_path / ".env").write_text("\n".join([*lines, line]))
-        merged = settings.read_environment(tmp_path, {})
+        merged = environment.read_environment(tmp_path, {})
         merged["MAILSTACK_MAILBOXES"] += ",admin@example.com"
-        settings.load(merged)
+        environment.load(merged)
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -4,9 +4,10 @@ import ipaddress
 
 import pytest
 
+from mailstack.environment import load, read_environment
 from mailstack.errors import Fault, SettingsError
 from mailstack.fields import HostPort, NextHop
-from mailstack.settings import Settings, load, read_environment
+from mailstack.settings import Settings
 from unit.sites import MINIMAL, environment, faults, settings, variable
 
 FIELDS = Settings.model_fields

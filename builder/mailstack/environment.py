@@ -1,0 +1,76 @@
+"""The variables of a site, from .env and the environment, and every fault in them as a person should read it."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import dotenv
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import NoDecode
+
+from mailstack.errors import Fault, SettingsError
+from mailstack.settings import PREFIX, FaultyTokensError, Settings
+
+
+def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The MAILSTACK_ variables of directory/.env and of the environment; the environment wins, as in compose."""
+    file = directory / ".env"
+    try:
+        values = dotenv.dotenv_values(file, interpolate=False) if file.exists() else {}
+    except UnicodeDecodeError:
+        raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
+    merged = {name: value for name, value in values.items() if value is not None} | dict(environment)
+    return {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Validate the MAILSTACK_ variables of a mapping.
+
+    Raises SettingsError with every fault: unknown names, bad tokens, settings that contradict each other. An empty
+    value counts as not set where the setting has a default, apart from lists, which it empties.
+    """
+    known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
+    faults = [_unknown(name, list(known)) for name in sorted(environment) if name not in known]
+    given = {
+        name: value.strip()
+        for name, value in environment.items()
+        if name in known and (value.strip() or NoDecode in known[name].metadata)
+    }
+    try:
+        settings = Settings(environment=given)
+    except ValidationError as error:
+        for detail in error.errors():
+            faults += _faults(detail, given)
+        raise SettingsError(faults) from None
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def _unknown(name: str, known: list[str]) -> Fault:
+    # Every name begins with the prefix, which says nothing about likeness.
+    near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in known], n=1)
+    return Fault(
+        name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
+    )
+
+
+def _faults(detail: ErrorDetails, given: Mapping[str, str]) -> list[Fault]:
+    variable = PREFIX + str(detail["loc"][0]).upper()
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, FaultyTokensError):
+        return [Fault(variable, token, remedy) for token, remedy in cause.faults]
+    token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(variable)
+    match detail["type"]:
+        case "missing":
+            return [Fault(variable, None, "is not set; it has no default (env.example shows what belongs there)")]
+        case "too_short":
+            return [Fault(variable, given.get(variable, ""), "is an empty list; name at least one")]
+        case "value_error":
+            return [Fault(variable, token, str(cause))]
+        case "literal_error":
+            return [Fault(variable, token, f"is not one of the values {detail['ctx']['expected']}")]
+        case _:
+            message = detail["msg"][0].lower() + detail["msg"][1:]
+            return [Fault(variable, token, f"cannot be used: {message}")]
