@@ -108,7 +108,9 @@ def test_one_setting_recreates_one_service(
     before = {one: foxtrot.container(one) for one in SERVICES}
     about = subject(f"in flight, {service}")
     content = message("user@foxtrot.example", "user@bravo.example", about)
+    code = 0
     try:
+        # The session breaks where Postfix itself is made anew.
         with contextlib.suppress(OSError), Client(insider, address_of(foxtrot), 587) as client:
             client.ehlo()
             client.mail("user@foxtrot.example")

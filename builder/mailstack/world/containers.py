@@ -1,5 +1,6 @@
 """The world's own containers, by the docker SDK."""
 
+import contextlib
 import ipaddress
 import socket
 import time
@@ -125,4 +126,6 @@ class Machine:
         return link
 
     def remove(self) -> None:
-        self._container.remove(force=True, v=True)
+        """Remove the container, unless it is gone already."""
+        with contextlib.suppress(docker.errors.NotFound):
+            self._container.remove(force=True, v=True)
