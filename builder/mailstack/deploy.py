@@ -7,6 +7,7 @@ from pathlib import Path
 from mailstack import environment as variables
 from mailstack import render
 from mailstack.engine import images, preflight
+from mailstack.errors import MailstackError
 from mailstack.keys import dkim
 from mailstack.stack import SERVICES, Stack, stack_from
 
@@ -43,8 +44,19 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 
     The files come last: a failed build leaves the running stack's files as they are.
     """
+    running = (directory / "compose.yaml").exists()
+    known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     stack, warnings = load_stack(directory, environment)
+    if running:
+        warnings += tuple(
+            f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
+            for key in stack.keys
+            if directory / key.path not in known
+        )
     client = images.connect()
     built = images.build_missing(client, SERVICES, stack.base_image, refresh=refresh)
-    changed = render.site(stack).write(directory, owned=render.SITE)
+    try:
+        changed = render.site(stack).write(directory, owned=render.SITE)
+    except OSError as error:
+        raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
     return Deployment(stack, tuple(changed), tuple(built), (*warnings, *preflight.warnings(client)))

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-import dotenv
+from dotenv.parser import parse_stream
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
@@ -16,12 +16,32 @@ from mailstack.settings import PREFIX, FaultyTokensError, Settings
 def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The MAILSTACK_ variables of directory/.env and of the environment; the environment wins, as in compose."""
     file = directory / ".env"
+    values = _parse(file) if file.exists() else {}
+    merged = values | dict(environment)
+    return {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
+
+
+def _parse(file: Path) -> dict[str, str]:
+    """A .env by python-dotenv's grammar; a line that it cannot read is a fault, since its setting would be lost."""
     try:
-        values = dotenv.dotenv_values(file, interpolate=False) if file.exists() else {}
+        with file.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
     except UnicodeDecodeError:
         raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
-    merged = {name: value for name, value in values.items() if value is not None} | dict(environment)
-    return {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
+    except OSError as error:
+        raise SettingsError([Fault(str(file), None, f"cannot be read: {error.strerror}")]) from None
+    faults = [
+        Fault(
+            f"{file}, line {one.original.line}",
+            one.original.string.strip(),
+            "is not NAME=VALUE; a value with blanks stands in quotes, and a quote that opens also closes",
+        )
+        for one in bindings
+        if one.error or (one.key is not None and one.value is None)
+    ]
+    if faults:
+        raise SettingsError(faults)
+    return {one.key: one.value for one in bindings if one.key is not None and one.value is not None}
 
 
 def load(environment: Mapping[str, str]) -> Settings:

@@ -23,6 +23,9 @@ MAX_NAME = 253
 # RFC 5321 section 4.5.3.1.1.
 MAX_LOCAL_PART = 64
 MAX_PORT = 65535
+# RFC 8301 section 3.2: signers use at least 1024 bits, and should use 2048; verifiers refuse less than 1024.
+MIN_KEY_BITS = 1024
+GOOD_KEY_BITS = 2048
 
 _T = TypeVar("_T")
 
@@ -38,6 +41,7 @@ _SEPARATORS = re.compile(r"[\s,]+")
 _IPV4 = re.compile(r"[0-9.]+")
 _OWNER = re.compile(r"\.|(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE | re.ASCII)
 # RFC 7208 section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
+_MECHANISM = re.compile(r"all|(?:a|mx|ptr)(?:[:/][^,]+)?|(?:include|exists|ip4|ip6):[^,]+")
 _MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
 
 
@@ -217,6 +221,9 @@ def spf_record(token: str) -> str:
     if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
         raise ValueError("holds characters that an SPF record cannot have; write it without quotes and backslashes")
     mechanisms = [term.lower().lstrip("+-~?") for term in terms[1:] if not _MODIFIER.match(term)]
+    unknown = [one for one in mechanisms if not _MECHANISM.fullmatch(one)]
+    if unknown:
+        raise ValueError(f"has a term that is no SPF mechanism: {unknown[0]!r}; that is an error to every receiver")
     if "all" in mechanisms[:-1]:
         raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
     return " ".join(terms)

@@ -16,11 +16,12 @@ from mailstack.fields import DomainName, Mailbox, Selector, SpfRecord, TrustAnch
 
 PREFIX = "MAILSTACK_"
 
-MIN_KEY_BITS = 1024  # RFC 8301 section 3.2: verifiers treat less as no signature
-GOOD_KEY_BITS = 2048
 MAX_KEY_BITS = 4096
 # RFC 5321 section 4.5.3.1.7: everybody takes this much.
 MIN_MESSAGE_SIZE = 64 * 1024
+MAX_HOSTNAME = 64  # hostname(7)
+# Wider than this is no network of one's own.
+MIN_PREFIX = {4: 8, 6: 7}
 # Three networks are cut out of it, a quarter each (stack.py); eight addresses are enough for one.
 MAX_SUBNET_PREFIX = 27
 _PRIVATE_IPV4 = [ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
@@ -32,6 +33,9 @@ _Tokens = (NoDecode, BeforeValidator(fields.split_list))
 _CommaTokens = (NoDecode, BeforeValidator(fields.split_commas))
 _Network = Annotated[fields.Network, BeforeValidator(fields.network)]
 _Port = Annotated[int, Field(ge=0, le=fields.MAX_PORT)]
+
+# What the host name has besides the domains' mailboxes: RFC 2142, and root's own mail.
+HOST_ROLES = ("postmaster", "abuse", "root")
 
 SpfAction = Literal["tag", "reject-early"]
 
@@ -76,7 +80,7 @@ class Settings(BaseSettings):
     ] = Field(
         default=(),
         description="The addresses that other servers see when this host sends. With them the printed records hold "
-        "A and AAAA records, and SPF names addresses (no look-ups) in place of 'mx'.",
+        "the host's A record, and SPF names addresses (no look-ups) in place of 'mx'.",
         examples=["192.0.2.25,2001:db8::25"],
     )
 
@@ -110,8 +114,8 @@ class Settings(BaseSettings):
     dkim_selector: Selector = Field(
         default="default", description="The DKIM selector: the key record's name.", examples=["s2026"]
     )
-    dkim_key_bits: Annotated[int, Field(ge=MIN_KEY_BITS, le=MAX_KEY_BITS)] = Field(
-        default=GOOD_KEY_BITS,
+    dkim_key_bits: Annotated[int, Field(ge=fields.MIN_KEY_BITS, le=MAX_KEY_BITS)] = Field(
+        default=fields.GOOD_KEY_BITS,
         description="The length in bits of RSA keys that are made. At least 1024; less than 2048 is warned about.",
         examples=["4096"],
     )
@@ -245,6 +249,8 @@ class Settings(BaseSettings):
     def _not_localhost(cls, value: str) -> str:
         if value.endswith((".localhost", ".localdomain", ".local", ".invalid")):
             raise ValueError("is a name that other servers cannot look up; write the name in the host's PTR record")
+        if len(value) > MAX_HOSTNAME:
+            raise ValueError(f"is longer than the {MAX_HOSTNAME} characters of a Linux host name")
         return value
 
     @field_validator("mailboxes")
@@ -283,19 +289,25 @@ class Settings(BaseSettings):
                 faults.append((token, "leads to no mailbox, only in a circle; give one of the circle another target"))
             elif listed and end.rpartition("@")[2] in domains and end not in mailboxes:
                 faults.append((token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES"))
+            elif end.rpartition("@")[2] == hostname not in domains and end.partition("@")[0] not in HOST_ROLES:
+                faults.append((token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only"))
         _collect(faults)
         return value
 
     @field_validator("postmaster")
     @classmethod
     def _postmaster_exists(cls, value: str | None, info: ValidationInfo) -> str | None:
-        domains, mailboxes, aliases = (info.data.get(name) for name in ("domains", "mailboxes", "aliases"))
-        if value is None or domains is None or mailboxes is None or aliases is None:
+        hostname, domains, mailboxes, aliases = (
+            info.data.get(name) for name in ("hostname", "domains", "mailboxes", "aliases")
+        )
+        if value is None or hostname is None or domains is None or mailboxes is None or aliases is None:
             return value
         maildir = info.data.get("delivery", ...) is None
         known = {*mailboxes, *(one.address for one in aliases)}
         if value.rpartition("@")[2] in domains and (maildir or mailboxes) and value not in known:
             raise ValueError(f"is no mailbox; add it to {PREFIX}MAILBOXES")
+        if value.rpartition("@")[2] == hostname not in domains and value not in known:
+            raise ValueError("is at the host name, whose mail goes to this very address; write a mailbox of a domain")
         return value
 
     @field_validator("trusted_networks", "spf_skip_networks")
@@ -304,9 +316,9 @@ class Settings(BaseSettings):
         trusted = info.field_name == "trusted_networks"
         effect = "would make this host an open relay" if trusted else "would leave nobody to be judged"
         _collect(
-            (str(one), f"is the whole Internet and {effect}; list the senders' own networks")
+            (str(one), f"is a large part of the Internet and {effect}; list the senders' own networks")
             for one in value
-            if one.prefixlen == 0
+            if one.prefixlen < MIN_PREFIX[one.version]
         )
         return value
 
@@ -319,15 +331,18 @@ class Settings(BaseSettings):
 
     @field_validator("delivery", "relay_host", "resolver_forwarders")
     @classmethod
-    def _reached_by_ipv4(cls, value: Any) -> Any:  # noqa: ANN401
-        hosts = (
-            [value.server if isinstance(value, fields.NextHop) else value] if not isinstance(value, tuple) else value
-        )
-        _collect(
-            (str(one), "is an IPv6 address, and the containers' networks are IPv4 only; write an IPv4 address")
-            for one in hosts
-            if one is not None and ":" in one.host
-        )
+    def _reached_by_ipv4(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        hosts = value if isinstance(value, tuple) else [value.server if isinstance(value, fields.NextHop) else value]
+        faults = []
+        for one in hosts:
+            if one is None:
+                continue
+            if ":" in one.host:
+                remedy = "is an IPv6 address, and the containers' networks are IPv4 only; write an IPv4 address"
+                faults.append((str(one), remedy))
+            elif one.host.startswith(("127.", "0.")) or one.host == info.data.get("hostname"):
+                faults.append((str(one), "is the container itself; write the address of another machine"))
+        _collect(faults)
         return value
 
     @field_validator("subnet")
@@ -362,9 +377,9 @@ class Settings(BaseSettings):
     def warnings(self) -> list[str]:
         """What is allowed and probably not meant, as sentences."""
         found = []
-        if self.dkim_key_bits < GOOD_KEY_BITS:
+        if self.dkim_key_bits < fields.GOOD_KEY_BITS:
             found.append(
-                f"{PREFIX}DKIM_KEY_BITS: {self.dkim_key_bits} bits are weak; {GOOD_KEY_BITS} is the usual length"
+                f"{PREFIX}DKIM_KEY_BITS: {self.dkim_key_bits} bits are weak; {fields.GOOD_KEY_BITS} is the usual length"
             )
         found += [
             f"{PREFIX}TRUSTED_NETWORKS: {one} is a whole private range; every container and every client that the "
@@ -372,6 +387,11 @@ class Settings(BaseSettings):
             for one in self.trusted_networks
             if any(one.overlaps(wide) and one.prefixlen <= wide.prefixlen for wide in _PRIVATE_RANGES)
         ]
+        if self.relay_host and not self.spf_record:
+            found.append(
+                f"{PREFIX}RELAY_HOST: mail leaves from {self.relay_host.host}, which the printed SPF records do not "
+                f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
+            )
         if self.milter_default_action == "accept":
             found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
         return found

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mailstack.fields import Address, Alias, HostPort, Network, NextHop
 from mailstack.keys.dkim import DkimKey
-from mailstack.settings import LOOPBACK, Settings
+from mailstack.settings import HOST_ROLES, LOOPBACK, Settings
 
 SERVICES = ("postfix", "opendkim", "policyd-spf", "resolver")
 
@@ -124,7 +124,8 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
     edge, lookup, inner = _subnets(settings.subnet)
     return Stack(
-        project=settings.hostname.replace(".", "-"),
+        # Different for different names: a hyphen of the name is doubled.
+        project=settings.hostname.replace("-", "--").replace(".", "-"),
         hostname=settings.hostname,
         domains=settings.domains,
         public_addresses=settings.public_addresses,
@@ -184,7 +185,7 @@ def _aliases(settings: Settings) -> tuple[Alias, ...]:
     """
     target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{settings.domains[0]}")
     taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
-    wanted = [f"{role}@{settings.hostname}" for role in ("postmaster", "abuse", "root")]
+    wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
     if settings.mailboxes or settings.postmaster:
         wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
     implied = (Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)

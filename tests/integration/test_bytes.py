@@ -80,7 +80,7 @@ def _marker(outsider: Machine, bravo: Site) -> None:
 
 
 EARLY = {
-    "before the greeting's reply": (b"HELO outsider.example\r\nMAIL FROM:<someone@listed.example>\r\n",),
+    "behind HELO": (b"HELO outsider.example\r\nMAIL FROM:<someone@listed.example>\r\n",),
     "with DATA": (*HELLO, b"DATA\r\nSubject: early\r\n\r\ntext\r\n.\r\n"),
     "after DATA's end": (*HELLO, b"DATA\r\n", b"Subject: early\r\n\r\ntext\r\n.\r\nMAIL FROM:<x@listed.example>\r\n"),
 }

@@ -26,6 +26,13 @@ def test_no_relaying(sender: str, recipient: str, outsider: Machine, bravo: Site
     assert (reply.code, reply.text.split()[0]) == (554, "5.7.1")
 
 
+@pytest.mark.parametrize("recipient", ["postmaster@[127.0.0.1]", "MAILER-DAEMON@[127.0.0.1]", "root@[127.0.0.1]"])
+def test_no_mail_for_address_literals(recipient: str, outsider: Machine, bravo: Site) -> None:
+    """Nothing is delivered to users of the container itself, and nothing of the kind is queued."""
+    content = message("a@listed.example", recipient, subject("literal"))
+    assert 500 <= send(outsider, address_of(bravo), "someone@listed.example", recipient, content).code < 600
+
+
 @pytest.mark.parametrize("sender", FOREIGN_SENDERS)
 def test_unknown_recipient(sender: str, outsider: Machine, bravo: Site) -> None:
     """A recipient of ours that does not exist gets 550, whatever the envelope sender."""

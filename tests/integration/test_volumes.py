@@ -37,7 +37,7 @@ def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str
 
 
 def assert_kept(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
-    """Both are there, and the queued one arrives once its way is free, with the signature that it has."""
+    """Both are there, the queued one with the signature that it got."""
     mailed, _ = kept
     wait_healthy(foxtrot)
     assert count(foxtrot, "user@foxtrot.example", mailed) == 1

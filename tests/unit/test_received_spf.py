@@ -119,6 +119,31 @@ def test_refusal_is_a_status_and_a_line(domain):
         assert f" {domain.lower()}" in text if named else "the sender's domain" in text
 
 
+SPELLINGS = {
+    "plain": ("mail.example.org", "a@fail.example", "Fail"),
+    "an at sign in the local part": ("mail.example.org", "a@b@fail.example", "Fail"),
+    "a final dot": ("mail.example.org", "a@fail.example.", "Fail"),
+    "both, and a HELO that passes": ("pass.example", "a@b@fail.example.", "Fail"),
+    "null sender, HELO with a final dot": ("fail.example.", "", "Fail"),
+    "null sender, HELO that passes, with a final dot": ("pass.example.", "", "Pass"),
+}
+
+
+@pytest.mark.parametrize(("helo", "sender", "result"), SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_spelling_hides_no_record(helo, sender, result, monkeypatch):
+    """Postfix takes these for addresses of the domain, so the domain's record judges them."""
+    zone = {"fail.example": b"v=spf1 -all", "pass.example": b"v=spf1 +all"}
+
+    def look_up(name, kind, strict=True, timeout=20):
+        return [((name, kind), (zone[name],))] if kind == "TXT" and name in zone else []
+
+    monkeypatch.setattr(spf.pyspf, "DNSLookup", look_up)
+    policy = spf.Policy("mail.example.com", {"fail": "reject-early"})
+    verdict = spf.judge({"client_address": "192.0.2.1", "helo_name": helo, "sender": sender}, policy)
+    assert verdict.result == result
+    assert verdict.action.startswith("550 5.7.23 " if result == "Fail" else "PREPEND Received-SPF: Pass")
+
+
 def test_skipped_client_is_not_judged():
     """A relay that hands on other people's mail gets a header of its own, which is no SPF result."""
     policy = spf.Policy.from_json({"hostname": "mail.example.com", "actions": {}, "skip_networks": ["2001:db8::/32"]})

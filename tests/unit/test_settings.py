@@ -272,7 +272,7 @@ def test_unknown_name(name, meant):
         ({"postmaster": "admin@example.com"}, "postmaster", ..., "is no mailbox"),
         ({"trusted_networks": "192.0.2.0/28,0.0.0.0/0"}, "trusted_networks", "0.0.0.0/0", "open relay"),
         ({"trusted_networks": "::/0"}, "trusted_networks", ..., "open relay"),
-        ({"spf_skip_networks": "0.0.0.0/0"}, "spf_skip_networks", ..., "whole Internet"),
+        ({"spf_skip_networks": "0.0.0.0/0"}, "spf_skip_networks", ..., "part of the Internet"),
         ({"trusted_networks": "10.1.0.0/16", "subnet": "10.1.2.0/27"}, "subnet", ..., "overlaps 10.1.0.0/16"),
         ({"trusted_networks": "172.30.253.5"}, "subnet", None, "overlaps 172.30.253.5/32"),
         ({"subnet": "127.0.0.0/27"}, "subnet", ..., "overlaps 127.0.0.0/8"),
@@ -288,6 +288,20 @@ def test_settings_that_contradict_each_other(changes, setting, token, remedy):
 @pytest.mark.parametrize(
     ("changes", "setting"),
     [
+        ({"aliases": "a@example.com=user@mail.example.com"}, "aliases"),
+        ({"postmaster": "nobody@mail.example.com"}, "postmaster"),
+        ({"postmaster": "root@mail.example.com"}, "postmaster"),
+        # The container itself.
+        ({"resolver_forwarders": "127.0.0.53"}, "resolver_forwarders"),
+        ({"delivery": "lmtp:127.0.0.1:24"}, "delivery"),
+        ({"relay_host": "mail.example.com"}, "relay_host"),
+        ({"relay_host": "[2001:db8::25]:25"}, "relay_host"),
+        ({"trusted_networks": "64.0.0.0/2"}, "trusted_networks"),
+        ({"spf_skip_networks": "0.0.0.0/1,128.0.0.0/1"}, "spf_skip_networks"),
+        ({"spf_record": "v=spf1 ip:192.0.2.1 -all"}, "spf_record"),
+        ({"hostname": f"{'a' * 60}.example.com"}, "hostname"),
+        ({"message_size": "0"}, "message_size"),
+        ({"subnet": "198.51.100.0/27"}, "subnet"),
         # They lead to no mailbox, only to each other.
         ({"aliases": "a@example.com=b@example.com,b@example.com=a@example.com"}, "aliases"),
         # A table has one row for an address; one of the targets would get nothing.
@@ -295,7 +309,6 @@ def test_settings_that_contradict_each_other(changes, setting, token, remedy):
         # A port of the host can be published once.
         ({"port_smtp": "587"}, "port_submission"),
     ],
-    ids=["circle", "two targets", "one port"],
 )
 def test_values_that_exclude_each_other(changes, setting):
     """Values that are right one by one and cannot be together are refused."""
@@ -382,6 +395,17 @@ def test_environment_wins_over_env_file(tmp_path):
     expected = {"MAILSTACK_HOSTNAME": "b.example", "MAILSTACK_ALIASES": "", "MAILSTACK_DOMAINS": "a.example"}
     assert read_environment(tmp_path, given) == expected
     assert read_environment(tmp_path / "elsewhere", given) == {name: given[name] for name in list(given)[:2]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["MAILSTACK_TRUSTED_NETWORKS='192.0.2.0/28", "MAILSTACK_SPF_FAIL: reject-early", "MAILSTACK_SPF_FAIL"],
+)
+def test_env_line_that_cannot_be_read(tmp_path, line):
+    """A line of .env that would be lost is a fault, by its number."""
+    (tmp_path / ".env").write_text(f"MAILSTACK_HOSTNAME=mail.example.com\n{line}\n")
+    with pytest.raises(SettingsError, match=r"\.env, line 2"):
+        read_environment(tmp_path, {})
 
 
 def test_env_file_that_is_not_text(tmp_path):

@@ -38,6 +38,7 @@ def one_line_values(records: Iterable[Record]) -> str:
     """For web forms: the name relative to the zone and the value, without quotes, brackets, backslashes or breaks."""
     blocks = [
         f"{record.why}\n"
+        f"  full   {record.name}\n"
         f"  zone   {record.zone}\n  name   {record.label}\n  type   {record.type}\n  value  {record.value}\n"
         for record in records
     ]

@@ -46,9 +46,11 @@ _Row = tuple[str, str, str, str]
 
 
 def _addresses(stack: Stack) -> list[_Row]:
+    """No AAAA: the stack listens on IPv4 only, and others would try the AAAA first."""
     return [
-        ("A" if address.version == 4 else "AAAA", stack.hostname, str(address), "where the host is")  # noqa: PLR2004
+        ("A", stack.hostname, str(address), "where the host is")
         for address in stack.public_addresses
+        if address.version == 4  # noqa: PLR2004
     ]
 
 

@@ -9,7 +9,7 @@ import docker
 import docker.errors
 import requests
 
-from mailstack.console import progress
+from mailstack.console import progress, warn
 from mailstack.errors import EngineError
 from mailstack.render import build_context, image_name
 
@@ -49,6 +49,8 @@ def _exists(client: docker.DockerClient, name: str) -> bool:
         client.images.get(name)
     except docker.errors.ImageNotFound:
         return False
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"{name}: the engine does not know such a name: {_reason(error)}") from None
     return True
 
 
@@ -66,7 +68,7 @@ def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -
                 f"MAILSTACK_BASE_IMAGE: {base_image!r}: is not on this host and cannot be pulled ({_reason(error)}). "
                 "Load an image of Debian 13 under this name (docker load, docker import), or name another one"
             ) from None
-        progress(f"{base_image} cannot be pulled; the one on this host is used")
+        warn(f"{base_image} cannot be pulled ({_reason(error)}); the one on this host is used")
 
 
 def _split(image: str) -> tuple[str, str | None]:

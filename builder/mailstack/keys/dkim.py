@@ -14,11 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack.errors import DkimKeyError
+from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
-# RFC 8301 section 3.2: signers use at least 1024 bits.
-MIN_BITS = 1024
-GOOD_BITS = 2048
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
         _compare(directory, published, record, where)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
-    if private.key_size < min(bits, GOOD_BITS):
-        warnings.append(f"{where}: has {private.key_size} bits, which is weak; {GOOD_BITS} is the usual length")
+    if private.key_size < min(bits, GOOD_KEY_BITS):
+        warnings.append(f"{where}: has {private.key_size} bits, which is weak; {GOOD_KEY_BITS} is the usual length")
     return DkimKey(domain, selector, path, private.key_size, record), warnings
 
 
@@ -121,13 +119,13 @@ def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
         raise DkimKeyError(f"{where}: the key is encrypted. Store it without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
         raise DkimKeyError(
-            f"{where}: is not a whole RSA private key of at least {MIN_BITS} bits in PEM form. "
+            f"{where}: is not a whole RSA private key of at least {MIN_KEY_BITS} bits in PEM form. "
             "Restore the key from a backup"
         ) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise DkimKeyError(f"{where}: is not an RSA key. Put an RSA private key there")
-    if key.key_size < MIN_BITS:
-        raise DkimKeyError(f"{where}: has {key.key_size} bits, and verifiers refuse less than {MIN_BITS} (RFC 8301)")
+    if key.key_size < MIN_KEY_BITS:
+        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers refuse less than {MIN_KEY_BITS} (RFC 8301)")
     return key
 
 

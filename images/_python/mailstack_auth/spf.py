@@ -91,7 +91,16 @@ def judge(request: Mapping[str, str], policy: Policy) -> Verdict:
 
 
 def _evaluate(client: str, helo: str, sender: str) -> tuple[str, str]:
-    data = {"client_address": client, "helo_name": helo, "sender": sender, "recipient": "", "instance": "one"}
+    # Postfix hands on a local part without its quotes and a domain with its final dot. pyspf takes the first "@" for
+    # the separator and finds no record for a name with a dot behind it, so either would hide a domain's -all.
+    local, at, domain = sender.rpartition("@")
+    data = {
+        "client_address": client,
+        "helo_name": helo.rstrip("."),
+        "sender": f"{local.replace('@', '=40')}{at}{domain.rstrip('.')}",
+        "recipient": "",
+        "instance": "one",
+    }
     table: dict[str, list[Any]] = {}
     spf_engine._spfcheck(data, table, _ENGINE, peruser=False, peruserconfigData=None)  # noqa: SLF001
     try:
