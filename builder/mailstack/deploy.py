@@ -44,10 +44,17 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 
     The files come last: a failed build leaves the running stack's files as they are.
     """
-    running = (directory / "compose.yaml").exists()
+    before = _project(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     stack, warnings = load_stack(directory, environment)
-    if running:
+    if before and before != stack.project:
+        renamed = (
+            f"the host name is the name of the compose project: what runs as {before} goes on beside this one. End it "
+            f"with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
+            f"{before}_mail"
+        )
+        warnings = (*warnings, renamed)
+    if before:
         warnings += tuple(
             f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
             for key in stack.keys
@@ -60,3 +67,10 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     except OSError as error:
         raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
     return Deployment(stack, tuple(changed), tuple(built), (*warnings, *preflight.warnings(client)))
+
+
+def _project(directory: Path) -> str | None:
+    """The compose project that an earlier build wrote; None before the first."""
+    file = directory / "compose.yaml"
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    return next((line.removeprefix("name: ") for line in lines if line.startswith("name: ")), None)

@@ -18,7 +18,11 @@ def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[st
     file = directory / ".env"
     values = _parse(file) if file.exists() else {}
     merged = values | dict(environment)
-    return {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
+    ours = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
+    if not ours:
+        remedy = "sets nothing" if file.exists() else "is not there"
+        raise SettingsError([Fault(str(file), None, f"{remedy}; copy env.example of mailstack to it and change it")])
+    return ours
 
 
 def _parse(file: Path) -> dict[str, str]:

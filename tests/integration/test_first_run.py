@@ -1,6 +1,7 @@
 """A newcomer's first run: env.example as it stands, two commands, a message in a mailbox."""
 
 import json
+import shutil
 import subprocess
 import sys
 from email.message import EmailMessage
@@ -92,3 +93,20 @@ def test_json_records_are_for_programs(env_example: Path) -> None:
     done = run(env_example, sys.executable, "-m", "mailstack", "dns", "records", "--format", "json")
     assert done.returncode == 0
     assert {row["type"] for row in json.loads(done.stdout)} == {"MX", "TXT", "CNAME"}
+
+
+def test_changes_that_need_a_person(engine: None, env_example: Path, tmp_path: Path) -> None:
+    """A new host name and a new key are built, with a warning about what runs and what is not published yet."""
+    environment = tmp_path / ".env"
+    shutil.copy(env_example / ".env", environment)
+    first = run(tmp_path, sys.executable, "-m", "mailstack", "build")
+    assert (first.returncode, "warning" in first.stderr) == (0, False)
+    environment.write_text(
+        environment.read_text() + "\nMAILSTACK_HOSTNAME=mx.example.com\nMAILSTACK_DKIM_SELECTOR=s2\n"
+    )
+    second = run(tmp_path, sys.executable, "-m", "mailstack", "build")
+    assert second.returncode == 0
+    assert "docker compose -p mail-example-com down" in second.stderr
+    assert "publish s2._domainkey.example.com before" in second.stderr
+    third = run(tmp_path, sys.executable, "-m", "mailstack", "build")
+    assert (third.returncode, "warning" in third.stderr) == (0, False)

@@ -413,3 +413,10 @@ def test_env_file_that_is_not_text(tmp_path):
     (tmp_path / ".env").write_bytes("MAILSTACK_DOMAINS=bücher.example\n".encode("latin-1"))
     with pytest.raises(SettingsError, match=r"\.env"):
         read_environment(tmp_path, {})
+
+
+def test_no_env_file(tmp_path):
+    """In a directory without settings the message names the file that is missing, and not a dozen variables."""
+    with pytest.raises(SettingsError, match=r"\.env: is not there; copy env\.example") as caught:
+        read_environment(tmp_path, {"PATH": "/bin"})
+    assert len(caught.value.faults) == 1

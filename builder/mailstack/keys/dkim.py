@@ -17,6 +17,10 @@ from mailstack.errors import DkimKeyError
 from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
+_REMEDY = (
+    "Restore the key from a backup; or remove this file and the .txt beside it to have a new one made, "
+    "and publish its record"
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
     pem = path.read_bytes()
     if not pem.strip():
-        raise DkimKeyError(f"{where}: the file is empty. Restore the key from a backup")
+        raise DkimKeyError(f"{where}: the file is empty. {_REMEDY}")
     if b"PUBLIC KEY" in pem:
         raise DkimKeyError(f"{where}: holds a public key. Put the private key there")
     try:
@@ -119,13 +123,12 @@ def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
         raise DkimKeyError(f"{where}: the key is encrypted. Store it without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
         raise DkimKeyError(
-            f"{where}: is not a whole RSA private key of at least {MIN_KEY_BITS} bits in PEM form. "
-            "Restore the key from a backup"
+            f"{where}: is not a whole RSA private key of at least {MIN_KEY_BITS} bits in PEM form. " + _REMEDY
         ) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise DkimKeyError(f"{where}: is not an RSA key. Put an RSA private key there")
     if key.key_size < MIN_KEY_BITS:
-        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers refuse less than {MIN_KEY_BITS} (RFC 8301)")
+        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers refuse less than {MIN_KEY_BITS}. {_REMEDY}")
     return key
 
 
