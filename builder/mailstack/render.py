@@ -33,7 +33,7 @@ def build_context(image: str, base_image: str) -> Tree:
 
 
 def image_name(image: str, base_image: str) -> str:
-    """The tag of an image: its content's digest, so that a tag never means two things."""
+    """The tag of an image: the digest of what it is built from, so that changed files are another image."""
     return f"mailstack/{image}:{build_context(image, base_image).digest()[:12]}"
 
 

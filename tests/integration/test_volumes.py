@@ -20,7 +20,7 @@ from support import Client, address_of, count, delivered, message, received_spf,
 
 @pytest.fixture
 def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str, str]]:
-    """One message in foxtrot's mailbox and one in its queue, whose way is free when the test is over."""
+    """One message in foxtrot's mailbox and one in its queue."""
     wait_healthy(foxtrot)
     mailed, queued = subject("in the mailbox"), subject("in the queue")
     world.names.set("late.example", "MX", "10 late.example.")
@@ -36,7 +36,7 @@ def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str
     foxtrot.run("postfix", "postsuper", "-d", "ALL")
 
 
-def assert_kept(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
+def assert_kept(foxtrot: Site, kept: tuple[str, str]) -> None:
     """Both are there, the queued one with the signature that it got."""
     mailed, _ = kept
     wait_healthy(foxtrot)
@@ -48,24 +48,24 @@ def assert_kept(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, st
     assert b"DKIM-Signature" in foxtrot.run("postfix", "postcat", "-qh", queue_id)
 
 
-def test_down_and_up(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
+def test_down_and_up(foxtrot: Site, kept: tuple[str, str]) -> None:
     """Queue, mail and keys survive "down" and "up"."""
     foxtrot.compose("down")
     foxtrot.up()
-    assert_kept(foxtrot, bravo, world, kept)
+    assert_kept(foxtrot, kept)
 
 
-def test_refresh(foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str]) -> None:
+def test_refresh(foxtrot: Site, kept: tuple[str, str]) -> None:
     """They survive images that were built anew."""
     before = {service: foxtrot.container(service) for service in SERVICES}
     foxtrot.build(foxtrot.environment, refresh=True)
     foxtrot.up()
     assert not {foxtrot.container(service) for service in SERVICES} & set(before.values())
-    assert_kept(foxtrot, bravo, world, kept)
+    assert_kept(foxtrot, kept)
 
 
 def test_volumes_of_other_ids(
-    foxtrot: Site, bravo: Site, world: Internet, kept: tuple[str, str], engine_client: docker.DockerClient
+    foxtrot: Site, world: Internet, kept: tuple[str, str], engine_client: docker.DockerClient
 ) -> None:
     """Volumes that belong to one foreign user throughout are repaired; what is right is left alone."""
     foxtrot.compose("stop")
@@ -78,7 +78,7 @@ def test_volumes_of_other_ids(
             remove=True,
         )
     foxtrot.compose("start")
-    assert_kept(foxtrot, bravo, world, kept)
+    assert_kept(foxtrot, kept)
     assert foxtrot.run("postfix", "find", "/var/spool/postfix", "/var/vmail", "-uid", "1000") == b""
     assert foxtrot.run("postfix", "sh", "-c", "postfix check 2>&1") == b""
     owner = foxtrot.run("postfix", "stat", "-c", "%u:%g", "/var/spool/postfix/maildrop").decode().strip()

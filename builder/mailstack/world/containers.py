@@ -48,7 +48,6 @@ class Edge:
 
     def __init__(self, client: docker.DockerClient, name: str, subnet: ipaddress.IPv4Network) -> None:
         self.name = name
-        self.subnet = subnet
         self._client = client
         # The lower half is given out by hand, the upper one by the engine.
         pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]), iprange=str(list(subnet.subnets())[1]))

@@ -45,7 +45,6 @@ class Internet:
         self._cleanup = contextlib.ExitStack()
         self._inner = INNER.subnets(new_prefix=27)
         self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
-        self.sites: list[Site] = []
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
@@ -105,7 +104,6 @@ class Internet:
         self.names.publish()
         self._cleanup.callback(site.down)
         site.up()
-        self.sites.append(site)
         return site
 
     def _start(

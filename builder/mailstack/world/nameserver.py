@@ -1,7 +1,6 @@
 """A Knot DNS server with one DNSSEC-signed root zone, and zones of other kinds that are delegated from it."""
 
 import ipaddress
-from collections import defaultdict
 from pathlib import Path
 
 import dns.dnssec
@@ -43,6 +42,11 @@ template:
     journal-content: all
 zone:
 """
+_ROOT = """\
+  - domain: .
+    dnssec-signing: on
+    dnssec-policy: signed
+"""
 
 
 class Nameserver:
@@ -52,7 +56,7 @@ class Nameserver:
         self.address = address
         self.machine = machine
         self._directory = directory
-        self._zones: dict[str, dict[tuple[str, str], list[str]]] = {".": defaultdict(list)}
+        self._zones: dict[str, dict[tuple[str, str], list[str]]] = {".": {}}
         self._broken: set[str] = set()
         self._served: set[str] = set()
         self.set(NAME, "A", str(address))
@@ -61,9 +65,7 @@ class Nameserver:
     def prepare(directory: Path) -> None:
         """Write a configuration that the server can start with; the server needs its files before it is there."""
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "knot.conf").write_text(
-            _CONFIGURATION + "  - domain: .\n    dnssec-signing: on\n    dnssec-policy: signed\n"
-        )
+        (directory / "knot.conf").write_text(_CONFIGURATION + _ROOT)
 
     def set(self, name: str, kind: str, *values: str) -> None:
         """Replace a name's records of a kind; no values: there are none. A TXT value is quoted as in a zone file."""
@@ -71,7 +73,7 @@ class Nameserver:
 
     def delegate_unsigned(self, zone: str) -> None:
         """Make zone one of its own, without a DS in the root: its names are not secure."""
-        self._zones[zone.rstrip(".") + "."] = defaultdict(list)
+        self._zones[zone.rstrip(".") + "."] = {}
 
     def break_zone(self, zone: str) -> None:
         """Let every question about a delegated zone end in SERVFAIL, until mend_zone."""
@@ -84,9 +86,7 @@ class Nameserver:
         """Serve the present state, and return when it is served."""
         configuration = _CONFIGURATION
         for zone in self._zones:
-            configuration += f"  - domain: {zone}\n"
-            if zone == ".":
-                configuration += "    dnssec-signing: on\n    dnssec-policy: signed\n"
+            configuration += _ROOT if zone == "." else f"  - domain: {zone}\n"
             file = self._file(zone)
             if zone in self._broken:
                 file.unlink(missing_ok=True)
