@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailstack import checks, render
 from mailstack import environment as variables
-from mailstack import render
 from mailstack.engine import images, preflight
 from mailstack.errors import MailstackError
 from mailstack.keys import dkim
@@ -28,7 +28,7 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
     Raises SettingsError before anything is written, DkimKeyError for a key that cannot be used.
     """
     chosen = variables.load(variables.read_environment(directory, environment))
-    warnings = chosen.warnings()
+    warnings = checks.warnings(chosen)
 
     def key_of(domain: str) -> dkim.DkimKey:
         key, found = dkim.ensure(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)

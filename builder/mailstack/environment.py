@@ -1,51 +1,108 @@
 """The variables of a site, from .env and the environment, and every fault in them as a person should read it."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
 
+from mailstack import checks, fields
 from mailstack.errors import Fault, SettingsError
-from mailstack.settings import PREFIX, FaultyTokensError, Settings
+from mailstack.settings import PREFIX, Settings
+
+FILE_SUFFIX = "_FILE"
+# In place of a value that is missing or refused, so that the other settings can be judged.
+_STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
+# A name and a password in a URL (RFC 3986 section 3.2.1) are shown to nobody.
+_USER_INFO = re.compile("//[^/]*@")
+_KNOWN = {PREFIX + name.upper(): info for name, info in Settings.model_fields.items()}
 
 
 def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The MAILSTACK_ variables of directory/.env and of the environment; the environment wins, as in compose."""
+    """The MAILSTACK_ variables of directory/.env and of the environment; the environment wins, as in compose.
+
+    NAME_FILE is read into NAME: a file's content, in which lines that begin with "#" do not count.
+    """
     file = directory / ".env"
     values = _parse(file) if file.exists() else {}
     merged = values | dict(environment)
     ours = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
     if not ours:
         remedy = "sets nothing" if file.exists() else "is not there"
-        raise SettingsError([Fault(str(file), None, f"{remedy}; copy env.example of mailstack to it and change it")])
-    return ours
+        raise SettingsError([Fault(str(file), None, f"{remedy}; 'mailstack init' writes one")])
+    return _with_files(directory, ours)
 
 
 def _parse(file: Path) -> dict[str, str]:
-    """A .env by python-dotenv's grammar; a line that it cannot read is a fault, since its setting would be lost."""
+    """A .env by python-dotenv's grammar; what would be lost there, or read otherwise by compose, is a fault."""
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
     except UnicodeDecodeError:
         raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
     except OSError as error:
         raise SettingsError([Fault(str(file), None, f"cannot be read: {error.strerror}")]) from None
-    faults = [
-        Fault(
-            f"{file}, line {one.original.line}",
-            one.original.string.strip(),
-            "is not NAME=VALUE; a value with blanks stands in quotes, and a quote that opens also closes",
-        )
-        for one in bindings
-        if one.error or (one.key is not None and one.value is None)
-    ]
+    values: dict[str, str] = {}
+    faults = []
+    for one in bindings:
+        where = f"{file}, line {one.original.line}"
+        if one.error or (one.key is not None and one.value is None):
+            remedy = "is not NAME=VALUE; a value with blanks stands in quotes, and a quote that opens also closes"
+            faults.append(Fault(where, one.original.string.strip(), remedy))
+        elif one.key is not None and one.value is not None:
+            faults += [Fault(where, one.key, remedy) for remedy in _misread(one, values)]
+            values[one.key] = one.value
     if faults:
         raise SettingsError(faults)
-    return {one.key: one.value for one in bindings if one.key is not None and one.value is not None}
+    return values
+
+
+def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
+    if one.key is None or not one.key.startswith(PREFIX):
+        return
+    if one.key in before:
+        yield "is set a second time; keep one of the two lines"
+    if one.value and "$" in one.value and f"'{one.value}'" not in one.original.string:
+        yield "holds a $, which docker compose would take for a variable; put the value into single quotes"
+
+
+def _with_files(directory: Path, given: Mapping[str, str]) -> dict[str, str]:
+    values = dict(given)
+    faults = []
+    for name in sorted(given):
+        setting = name.removesuffix(FILE_SUFFIX)
+        if setting == name or name in _KNOWN or setting not in _KNOWN:
+            continue
+        path = values.pop(name)
+        if setting in given:
+            faults.append(Fault(name, path, f"is set beside {setting}; keep one of the two"))
+            continue
+        try:
+            lines = (directory / path).read_text(encoding="utf-8").splitlines()
+            values[setting] = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+        except UnicodeDecodeError:
+            faults.append(Fault(name, path, "is not UTF-8; save it in that encoding"))
+        except OSError as error:
+            faults.append(
+                Fault(name, path, f"cannot be read: {error.strerror}; write a path from the directory of .env")
+            )
+    if faults:
+        raise SettingsError(faults)
+    return values
+
+
+@dataclass
+class _Read:
+    """What one pass of validation said: the settings, or each fault with the token that it lies in."""
+
+    settings: Settings | None = None
+    faults: list[Fault] = field(default_factory=list)
+    refused: dict[str, list[str]] = field(default_factory=dict)
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -54,47 +111,70 @@ def load(environment: Mapping[str, str]) -> Settings:
     Raises SettingsError with every fault: unknown names, bad tokens, settings that contradict each other. An empty
     value counts as not set where the setting has a default, apart from lists, which it empties.
     """
-    known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
-    faults = [_unknown(name, list(known)) for name in sorted(environment) if name not in known]
+    faults = [_unknown(name) for name in sorted(environment) if name not in _KNOWN]
     given = {
         name: value.strip()
         for name, value in environment.items()
-        if name in known and (value.strip() or NoDecode in known[name].metadata)
+        if name in _KNOWN and (value.strip() or NoDecode in _KNOWN[name].metadata)
     }
-    try:
-        settings = Settings(environment=given)
-    except ValidationError as error:
-        for detail in error.errors():
-            faults += _faults(detail, given)
-        raise SettingsError(faults) from None
-    if faults:
+    read = _validate(given)
+    faults += read.faults
+    rest = read.settings or _validate(_without(given, read.refused)).settings
+    if rest is not None:
+        faults += checks.contradictions(rest, read.refused)
+    if faults or read.settings is None:
         raise SettingsError(faults)
-    return settings
+    return read.settings
 
 
-def _unknown(name: str, known: list[str]) -> Fault:
+def _validate(given: Mapping[str, str]) -> _Read:
+    try:
+        return _Read(Settings(environment=given))
+    except ValidationError as error:
+        read = _Read()
+        for detail in error.errors():
+            fault = _fault(detail, given)
+            read.faults.append(fault)
+            read.refused.setdefault(str(detail["loc"][0]), []).append(fault.token or "")
+        return read
+
+
+def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str]:
+    """The variables without the tokens that were refused: a list keeps its others, everything else its default."""
+    rest = dict(given)
+    for name, tokens in refused.items():
+        variable = PREFIX + name.upper()
+        value = rest.pop(variable, "")
+        if NoDecode in _KNOWN[variable].metadata:
+            split = fields.split_commas if name == "resolver_trust_anchors" else fields.split_list
+            kept = [one for one in split(value) if one not in tokens]
+            if kept or variable not in _STAND_INS:
+                rest[variable] = ",".join(kept)
+    return _STAND_INS | rest
+
+
+def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
-    near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in known], n=1)
+    near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in _KNOWN], n=1)
     return Fault(
         name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
     )
 
 
-def _faults(detail: ErrorDetails, given: Mapping[str, str]) -> list[Fault]:
+def _fault(detail: ErrorDetails, given: Mapping[str, str]) -> Fault:
     variable = PREFIX + str(detail["loc"][0]).upper()
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, FaultyTokensError):
-        return [Fault(variable, token, remedy) for token, remedy in cause.faults]
     token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(variable)
+    if token:
+        token = _USER_INFO.sub("//…@", token)
+    example = str((_KNOWN[variable].examples or [""])[0])
     match detail["type"]:
         case "missing":
-            return [Fault(variable, None, "is not set; it has no default (env.example shows what belongs there)")]
+            return Fault(variable, None, f"is not set and has no default; write it such as {example}")
         case "too_short":
-            return [Fault(variable, given.get(variable, ""), "is an empty list; name at least one")]
-        case "value_error":
-            return [Fault(variable, token, str(cause))]
+            return Fault(variable, given.get(variable, ""), f"is an empty list; name at least one, such as {example}")
         case "literal_error":
-            return [Fault(variable, token, f"is not one of the values {detail['ctx']['expected']}")]
+            return Fault(variable, token, f"is not one of the values {detail['ctx']['expected']}")
+        case "value_error":
+            return Fault(variable, token, str(detail["ctx"]["error"]))
         case _:
-            message = detail["msg"][0].lower() + detail["msg"][1:]
-            return [Fault(variable, token, f"cannot be used: {message}")]
+            return Fault(variable, token, f"is not text; write it such as {example}")

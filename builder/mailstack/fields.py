@@ -1,10 +1,9 @@
-"""The field's own kinds of value: domain names, mailboxes, networks, next hops.
+"""The field's own kinds of value: domain names, mailboxes, selectors, records, numbers.
 
 Each parser takes one token as a person typed it and returns its one canonical form, or raises ValueError with the
-remedy. The token itself and the variable are added by whoever knows them (settings.py).
+remedy. The token itself and the variable are added by whoever knows them (environment.py).
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,22 +12,22 @@ from typing import Annotated, TypeVar
 import dns.exception
 import dns.rdata
 import idna
-from pydantic import AfterValidator
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from pydantic import AfterValidator, ByteSize, TypeAdapter, ValidationError
 
 # RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text without the final dot.
 MAX_NAME = 253
 # RFC 5321 section 4.5.3.1.1.
 MAX_LOCAL_PART = 64
-MAX_PORT = 65535
+MAX_HOSTNAME = 64  # hostname(7)
 # RFC 8301 section 3.2: signers use at least 1024 bits, and should use 2048; verifiers refuse less than 1024.
 MIN_KEY_BITS = 1024
 GOOD_KEY_BITS = 2048
+# The key-signing key of 2017, as IANA publishes it in root-anchors.xml.
+ROOT_ANCHOR = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
 
 _T = TypeVar("_T")
-
+_BYTES = TypeAdapter(ByteSize)
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SELECTOR = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 # RFC 5321 Dot-string, without the characters that are ours in lists and tables (comma, equals sign, slash) and
@@ -37,26 +36,57 @@ _SELECTOR = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 _ATEXT = r"[a-z0-9#$&'*?^_`{|}~+-]+"
 _LOCAL_PART = re.compile(rf"(?![#-]){_ATEXT}(?:\.{_ATEXT})*", re.IGNORECASE | re.ASCII)
 _SEPARATORS = re.compile(r"[\s,]+")
-
-_IPV4 = re.compile(r"[0-9.]+")
 _OWNER = re.compile(r"\.|(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE | re.ASCII)
 # RFC 7208 section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
 _MECHANISM = re.compile(r"all|(?:a|mx|ptr)(?:[:/][^,]+)?|(?:include|exists|ip4|ip6):[^,]+")
 _MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
 
 
-def split_list(value: object) -> object:
+def split_list(value: str) -> list[str]:
     """Split a list as people write it: tokens between commas, white space or both; empty ones do not count."""
-    if isinstance(value, str):
-        return [token for token in _SEPARATORS.split(value) if token]
-    return value
+    return [token for token in _SEPARATORS.split(value) if token]
 
 
-def split_commas(value: object) -> object:
+def split_commas(value: str) -> list[str]:
     """Split a list whose tokens hold blanks: tokens between commas."""
-    if isinstance(value, str):
-        return [token.strip() for token in value.split(",") if token.strip()]
-    return value
+    return [token.strip() for token in value.split(",") if token.strip()]
+
+
+def boolean(token: object) -> object:
+    """True or false, in the words that people use for it."""
+    if not isinstance(token, str):
+        return token
+    if token.lower() not in _TRUTH:
+        raise ValueError("is neither true nor false; write true or false")
+    return _TRUTH[token.lower()]
+
+
+def whole_number(low: int, high: int, what: str) -> Callable[[object], object]:
+    """A parser of decimal whole numbers from low to high."""
+
+    def parse(token: object) -> object:
+        if not isinstance(token, str):
+            return token
+        if not re.fullmatch("[0-9]{1,9}", token) or not low <= int(token) <= high:
+            raise ValueError(f"is not {what}; write a whole number from {low} to {high}")
+        return int(token)
+
+    return parse
+
+
+def byte_size(least: int) -> Callable[[object], object]:
+    """A parser of sizes in bytes, with or without a unit."""
+
+    def parse(token: object) -> object:
+        try:
+            size = _BYTES.validate_python(token)
+        except ValidationError:
+            raise ValueError("is not a size; write bytes, or a number with kB, MB, KiB or MiB, such as 25MiB") from None
+        if size < least:
+            raise ValueError(f"is too small; {least // 1024}KiB is the least that every server takes (RFC 5321)")
+        return size
+
+    return parse
 
 
 def domain_name(token: str) -> str:
@@ -65,7 +95,9 @@ def domain_name(token: str) -> str:
     if not text or text.startswith("."):
         raise ValueError("is not a domain name; write it without a leading dot, such as example.com")
     if "*" in text:
-        raise ValueError("is a wildcard; list each domain by its own name, sub-domains have their own setting")
+        raise ValueError(
+            "is a wildcard; list each domain by its own name, such as example.com; sub-domains have their own setting"
+        )
     if not text.isascii():
         try:
             text = idna.encode(text, uts46=True).decode()
@@ -78,8 +110,23 @@ def domain_name(token: str) -> str:
     if len(labels) < 2 or labels[-1].isdigit():  # noqa: PLR2004
         raise ValueError("is not fully qualified; write a name with at least two labels, such as example.com")
     if len(text) > MAX_NAME:
-        raise ValueError(f"is longer than {MAX_NAME} characters (RFC 1035)")
+        raise ValueError(f"is longer than {MAX_NAME} characters (RFC 1035); shorten it")
     return text
+
+
+def public_name(name: str) -> str:
+    """A host name that other servers can look up."""
+    if name.endswith((".localhost", ".localdomain", ".local", ".invalid")):
+        raise ValueError(
+            "is a name that other servers cannot look up; write the name in the host's PTR record, such as "
+            "mail.example.com"
+        )
+    if len(name) > MAX_HOSTNAME:
+        raise ValueError(
+            f"is longer than the {MAX_HOSTNAME} characters of a Linux host name; write a shorter one, such as "
+            "mail.example.com"
+        )
+    return name
 
 
 def selector(token: str) -> str:
@@ -94,89 +141,14 @@ def mailbox(token: str) -> str:
     """An address user@domain; the local part in lower case, because mailboxes here do not depend on case."""
     local, at, domain = token.rpartition("@")
     if not at:
-        raise ValueError("is not an address; write user@example.com")
+        raise ValueError("is not an address; write it such as user@example.com")
+    if token.startswith("mailto:"):
+        raise ValueError(f"is a URI; write {token.removeprefix('mailto:')}")
+    if not local:
+        raise ValueError(f"has nothing before the @; write user@{domain or 'example.com'}")
     if not _LOCAL_PART.fullmatch(local) or len(local) > MAX_LOCAL_PART:
         raise ValueError(f"has a local part that cannot be used: {local!r}; letters, digits and . _ + - are safe")
-    return f"{local.lower()}@{_nested(domain_name, domain)}"
-
-
-def network(token: str) -> Network:
-    """An address or a network in CIDR notation, host bits zero."""
-    try:
-        return ipaddress.ip_network(token)
-    except ValueError:
-        pass
-    try:
-        meant = ipaddress.ip_network(token, strict=False)
-    except ValueError:
-        raise ValueError("is not a network; write CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32") from None
-    raise ValueError(f"has host bits set; write {meant}")
-
-
-def ipv4_network(token: object) -> object:
-    """The same, IPv4 only."""
-    if not isinstance(token, str):
-        return token
-    if ":" in token:
-        raise ValueError("is not an IPv4 network, such as 10.99.0.0/27")
-    return network(token)
-
-
-def address(token: str) -> Address:
-    """An IPv4 or IPv6 address; without a zone id, which may hold any character (RFC 4007 section 11.2)."""
-    try:
-        if "%" not in token:
-            return ipaddress.ip_address(token)
-    except ValueError:
-        pass
-    raise ValueError("is not an IP address, such as 192.0.2.25 or 2001:db8::25")
-
-
-def ipv4_address(token: str) -> ipaddress.IPv4Address:
-    """An IPv4 address."""
-    try:
-        return ipaddress.IPv4Address(token)
-    except ValueError:
-        raise ValueError("is not an IPv4 address, such as 192.0.2.25") from None
-
-
-@dataclass(frozen=True)
-class HostPort:
-    """A host, by domain name or address, and a TCP or UDP port; None stands for the protocol's own."""
-
-    host: str
-    port: int | None = None
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port is None else f"{host}:{self.port}"
-
-
-def host_port(token: str) -> HostPort:
-    """HOST or HOST:PORT; a host in square brackets is taken too, as Postfix users write it."""
-    match = re.fullmatch(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]+))?", token)
-    if not match:
-        raise ValueError("is not HOST:PORT; an IPv6 address goes into brackets, such as [2001:db8::25]:25")
-    host = match["bracketed"] or match["plain"]
-    host = str(_nested(address, host)) if ":" in host or _IPV4.fullmatch(host) else _nested(domain_name, host)
-    port = None if match["port"] is None else int(match["port"])
-    if port is not None and not 0 < port <= MAX_PORT:
-        raise ValueError(f"has a port outside 1 to {MAX_PORT}")
-    return HostPort(host, port)
-
-
-def optional_host_port(token: str | None) -> HostPort | None:
-    """The same, or nothing."""
-    return None if token is None else host_port(token)
-
-
-def forwarder(token: str) -> HostPort:
-    """ADDRESS or ADDRESS@PORT, as unbound.conf(5) writes forward-addr."""
-    host, at, port = token.partition("@")
-    where = str(address(host))
-    if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
-        raise ValueError(f"has no port from 1 to {MAX_PORT}; write ADDRESS@PORT, such as 192.0.2.53@5353")
-    return HostPort(where, int(port) if at else None)
+    return f"{local.lower()}@{nested(domain_name, domain)}"
 
 
 @dataclass(frozen=True)
@@ -192,24 +164,24 @@ def alias(token: str) -> Alias:
     left, equals, right = token.partition("=")
     if not equals:
         raise ValueError("is not an alias; write info@example.com=user@example.com")
-    return Alias(_nested(mailbox, left), _nested(mailbox, right))
+    return Alias(nested(mailbox, left), nested(mailbox, right))
 
 
 def trust_anchor(token: str) -> str:
     """A DS or DNSKEY record in presentation form (RFC 4034), owner name first."""
     parts = token.split()
     if parts and not _OWNER.fullmatch(parts[0]):
-        raise ValueError(f"is not a trust anchor; {parts[0]!r} is not a domain name")
+        raise ValueError(f"is not a trust anchor; {parts[0]!r} is not a domain name, as in {ROOT_ANCHOR!r}")
     for ignored in ("IN", "in"):
         if ignored in parts[1:3]:
             parts.remove(ignored)
     kind = parts[1].upper() if len(parts) > 1 else ""
     if kind not in {"DS", "DNSKEY"}:
-        raise ValueError("is not a trust anchor; write a DS or DNSKEY record, such as '. DS 12345 13 2 0123…'")
+        raise ValueError(f"is not a trust anchor; write a DS or DNSKEY record, such as {ROOT_ANCHOR!r}")
     try:
         data = dns.rdata.from_text("IN", kind, " ".join(parts[2:]))
     except dns.exception.DNSException as error:
-        raise ValueError(f"is not a {kind} record ({error})") from None
+        raise ValueError(f"is not a {kind} record ({error}); write it such as {ROOT_ANCHOR!r}") from None
     return f"{parts[0]} IN {kind} {data.to_text()}"
 
 
@@ -223,33 +195,16 @@ def spf_record(token: str) -> str:
     mechanisms = [term.lower().lstrip("+-~?") for term in terms[1:] if not _MODIFIER.match(term)]
     unknown = [one for one in mechanisms if not _MECHANISM.fullmatch(one)]
     if unknown:
-        raise ValueError(f"has a term that is no SPF mechanism: {unknown[0]!r}; that is an error to every receiver")
+        raise ValueError(
+            f"has a term that is no SPF mechanism: {unknown[0]!r}; that is an error to every receiver; write it "
+            "such as 'v=spf1 mx -all'"
+        )
     if "all" in mechanisms[:-1]:
         raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
     return " ".join(terms)
 
 
-@dataclass(frozen=True)
-class NextHop:
-    """Where mail for our domains goes: protocol 'lmtp' or 'smtp', and the server."""
-
-    protocol: str
-    server: HostPort
-
-
-def delivery(token: str | None) -> NextHop | None:
-    """'maildir' (None), or lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is there already."""
-    if token is None or token == "maildir":  # noqa: S105
-        return None
-    protocol, _, rest = token.partition(":")
-    if protocol not in {"lmtp", "smtp"} or not rest:
-        raise ValueError("is not a delivery; write maildir, lmtp:HOST:PORT or smtp:HOST:PORT")
-    server = _nested(host_port, rest)
-    default = {"lmtp": 24, "smtp": 25}[protocol]
-    return NextHop(protocol, HostPort(server.host, server.port or default))
-
-
-def _nested(parser: Callable[[str], _T], part: str) -> _T:
+def nested(parser: Callable[[str], _T], part: str) -> _T:
     """Parse a part of a token; the part is named in the message, since the caller only names the whole."""
     try:
         return parser(part)

@@ -3,7 +3,7 @@
 import json
 
 from mailstack import __version__
-from mailstack.fields import Network
+from mailstack.hosts import Network
 from mailstack.stack import IDS, SERVICES, Stack
 from mailstack.templating import data_root, fill
 from mailstack.tree import File, Tree

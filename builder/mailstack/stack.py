@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mailstack.fields import Address, Alias, HostPort, Network, NextHop
+from mailstack.fields import Alias
+from mailstack.hosts import Address, HostPort, Network, NextHop
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings import HOST_ROLES, LOOPBACK, Settings
 
@@ -16,6 +17,9 @@ SERVICES = ("postfix", "opendkim", "policyd-spf", "resolver")
 
 # The key files' directory in the opendkim container, a tmpfs.
 KEY_DIRECTORY = "/run/opendkim/keys"
+
+# The milter socket as Postfix sees it from its chroot.
+OPENDKIM = "unix:opendkim/opendkim.sock"
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Stack:
     dmarc_report_addresses: tuple[str, ...]
     local_sender: Literal["discard", "reject", "off"]
     milter_default_action: Literal["tempfail", "accept"]
+    extra_milters: tuple[str, ...]
     relay_host: HostPort | None
     message_size: int
     publish: tuple[str, ...]
@@ -111,6 +116,16 @@ class Stack:
     def signing_domains(self) -> tuple[str, ...]:
         """Whose mail is signed: the domains, and the host name, which bounces come from."""
         return _with_host(self.domains, self.hostname)
+
+    @property
+    def milters_outside(self) -> tuple[str, ...]:
+        """The milters for mail from outside, in their order: OpenDKIM verifies what came, unchanged."""
+        return (OPENDKIM, *self.extra_milters)
+
+    @property
+    def milters_inside(self) -> tuple[str, ...]:
+        """The milters for our own mail: OpenDKIM signs what leaves."""
+        return (*self.extra_milters, OPENDKIM)
 
 
 def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
@@ -146,6 +161,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         dmarc_report_addresses=settings.dmarc_report_addresses,
         local_sender=settings.local_sender,
         milter_default_action=settings.milter_default_action,
+        extra_milters=settings.extra_milters,
         relay_host=settings.relay_host,
         message_size=int(settings.message_size),
         publish=_publish(settings),

@@ -40,6 +40,7 @@ SITES = {
         "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
         "local_sender": "reject",
         "milter_default_action": "accept",
+        "extra_milters": "unix:rspamd/milter.sock,inet:192.0.2.11:7357",
         "relay_host": "smtp.provider.example:587",
         "message_size": "25MiB",
         "publish_addresses": "192.0.2.25,192.0.2.26",
@@ -49,6 +50,9 @@ SITES = {
         "resolver_trust_anchors": ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D",
         "subnet": "10.99.0.0/24",
         "base_image": "registry.example.com:5000/debian:trixie-slim",
+        "apt_mirror": "http://mirror.example.com/debian",
+        "build_proxy": "http://192.0.2.80:3142",
+        "image_max_age": "7",
     },
 }
 

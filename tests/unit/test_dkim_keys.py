@@ -62,7 +62,7 @@ def test_key_is_made(tmp_path, bits):
     assert key.record == f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public).decode()}"
     assert (tmp_path / TXT).read_text() == f"{key.record}\n"
     assert [mode(tmp_path / path) for path in ("secrets", dkim.DIRECTORY, PEM)] == [0o700, 0o700, 0o600]
-    assert warnings == []
+    assert len(warnings) == (bits < 2048)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / PEM, tmp_path / TXT}
 
 
@@ -110,7 +110,7 @@ def test_loose_modes_are_warned_about(tmp_path, path, loose):
     """A key file or directory that others may enter is named, with the command that closes it; it is not changed."""
     ensure(tmp_path)
     (tmp_path / path).chmod(loose)
-    (warning,) = ensure(tmp_path)[1]
+    (warning,) = [one for one in ensure(tmp_path)[1] if "weak" not in one]
     assert str(tmp_path / path) in warning
     assert f"chmod go= {path}" in warning
     assert mode(tmp_path / path) == loose

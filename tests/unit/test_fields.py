@@ -2,26 +2,29 @@
 
 import pytest
 
-from mailstack import fields
-from mailstack.fields import Alias, HostPort, NextHop
+from mailstack import fields, hosts
+from mailstack.fields import Alias
+from mailstack.hosts import HostPort, NextHop
 
 DIGEST = "e06d44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d"
 KEY = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0d xCjjnopKl+GqJxpVXckHAeF+KkxLbxIL fDLUT0rAK9iUzy1L53eKGQ=="
 
 ACCEPTED = [
-    (fields.host_port, "smtp.example.net", HostPort("smtp.example.net")),
-    (fields.host_port, "SMTP.example.net.:25", HostPort("smtp.example.net", 25)),
-    (fields.host_port, "[smtp.example.net]:65535", HostPort("smtp.example.net", 65535)),
-    (fields.host_port, "[192.0.2.25]", HostPort("192.0.2.25")),
-    (fields.host_port, "[2001:DB8::25]", HostPort("2001:db8::25")),
-    (fields.host_port, "[2001:db8:0:0::25]:25", HostPort("2001:db8::25", 25)),
-    (fields.forwarder, "192.0.2.53", HostPort("192.0.2.53")),
-    (fields.forwarder, "192.0.2.53@5353", HostPort("192.0.2.53", 5353)),
-    (fields.forwarder, "2001:DB8::53@53", HostPort("2001:db8::53", 53)),
-    (fields.delivery, "maildir", None),
-    (fields.delivery, "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
-    (fields.delivery, "lmtp:192.0.2.24:2424", NextHop("lmtp", HostPort("192.0.2.24", 2424))),
-    (fields.delivery, "smtp:[2001:db8::24]", NextHop("smtp", HostPort("2001:db8::24", 25))),
+    (hosts.host_port, "smtp.example.net", HostPort("smtp.example.net")),
+    (hosts.host_port, "SMTP.example.net.:25", HostPort("smtp.example.net", 25)),
+    (hosts.host_port, "[smtp.example.net]:65535", HostPort("smtp.example.net", 65535)),
+    (hosts.host_port, "[192.0.2.25]", HostPort("192.0.2.25")),
+    (hosts.host_port, "[2001:DB8::25]", HostPort("2001:db8::25")),
+    (hosts.host_port, "[2001:db8:0:0::25]:25", HostPort("2001:db8::25", 25)),
+    (hosts.forwarder, "192.0.2.53", HostPort("192.0.2.53")),
+    (hosts.forwarder, "192.0.2.53@5353", HostPort("192.0.2.53", 5353)),
+    (hosts.delivery, "maildir", None),
+    (hosts.delivery, "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
+    (hosts.delivery, "lmtp:192.0.2.24:2424", NextHop("lmtp", HostPort("192.0.2.24", 2424))),
+    (hosts.delivery, "smtp:[192.0.2.24]", NextHop("smtp", HostPort("192.0.2.24", 25))),
+    (hosts.milter, "inet:[192.0.2.11]:11332", "inet:192.0.2.11:11332"),
+    (hosts.milter, "inet:Rspamd.example.net.:11332", "inet:rspamd.example.net:11332"),
+    (hosts.url, "http://192.0.2.80:3142/", "http://192.0.2.80:3142"),
     (fields.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
     (fields.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
     (fields.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
@@ -39,30 +42,30 @@ ACCEPTED = [
     (fields.mailbox, f"{'x' * 64}@example.com", f"{'x' * 64}@example.com"),
 ]
 
-SPELLING = "is not HOST:PORT; an IPv6 address goes into brackets"
+SPELLING = "is not HOST:PORT, such as smtp.example.net:25; an IPv6 address goes into brackets"
 UNKNOWN = "is not a delivery; write maildir, lmtp:HOST:PORT"
 LOCAL_PART = "has a local part that cannot be used"
 
 REFUSED = [
-    *((fields.host_port, one, SPELLING) for one in ["2001:db8::25", "[2001:db8::25", "[]:25", ":25", "a.example:"]),
-    (fields.host_port, "smtp.example.net:٢٥", SPELLING),
-    (fields.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
-    (fields.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
-    (fields.host_port, "smtp:25", "'smtp' is not fully qualified"),
-    (fields.host_port, "192.0.2.256:25", "'192.0.2.256' is not an IP address"),
+    *((hosts.host_port, one, SPELLING) for one in ["2001:db8::25", "[2001:db8::25", "[]:25", ":25", "a.example:"]),
+    (hosts.host_port, "smtp.example.net:٢٥", SPELLING),
+    (hosts.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
+    (hosts.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
+    (hosts.host_port, "smtp:25", "'smtp' is not fully qualified"),
+    (hosts.host_port, "192.0.2.256:25", "'192.0.2.256' is not an IP address"),
     # A zone id may hold any character, so it would carry lines into a daemon's configuration.
-    (fields.host_port, "[fe80::25%eth0]:25", "'fe80::25%eth0' is not"),
-    (fields.host_port, "[fe80::25%x\nmynetworks = static:all]:25", "'fe80::25%x\\n"),
-    (fields.address, "fe80::25%eth0", "is not an IP address"),
-    (fields.forwarder, "fe80::53%eth0@53", "is not an IP address"),
-    (fields.address, "192.0.2.025", "is not an IP address"),
-    (fields.address, "3221225985", "is not an IP address"),
-    (fields.forwarder, "dns.example.net", "is not an IP address"),
-    (fields.forwarder, "192.0.2.53:53", "is not an IP address"),
-    *((fields.forwarder, f"192.0.2.53@{one}", "ADDRESS@PORT") for one in ["0", "65536", "dns", "", "²"]),
-    *((fields.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
-    (fields.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
-    (fields.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
+    (hosts.host_port, "[fe80::25%eth0]:25", "'fe80::25%eth0' is not"),
+    (hosts.host_port, "[fe80::25%x\nmynetworks = static:all]:25", "'fe80::25%x\\n"),
+    (hosts.address, "fe80::25%eth0", "is not an IP address"),
+    (hosts.forwarder, "fe80::53%eth0@53", "is not an IP address"),
+    (hosts.address, "192.0.2.025", "is not an IP address"),
+    (hosts.address, "3221225985", "is not an IP address"),
+    (hosts.forwarder, "dns.example.net", "is not an IP address"),
+    (hosts.forwarder, "192.0.2.53:53", "is not an IP address"),
+    *((hosts.forwarder, f"192.0.2.53@{one}", "ADDRESS@PORT") for one in ["0", "65536", "dns", "", "²"]),
+    *((hosts.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
+    (hosts.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
+    (hosts.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
     *((fields.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
     (fields.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
     (fields.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
@@ -81,8 +84,19 @@ REFUSED = [
     (fields.alias, "info=user@example.com", "'info' is not an address"),
     (fields.alias, "info@example.com=", "'' is not an address"),
     (fields.alias, "a@example.com=b@example.com=c@example.com", LOCAL_PART),
-    *((fields.mailbox, f"{one}@example.com", LOCAL_PART) for one in ["", ".a", "a..b", '"a b"', "a/b", "x" * 65]),
+    *((fields.mailbox, f"{one}@example.com", LOCAL_PART) for one in [".a", "a..b", '"a b"', "a/b", "x" * 65]),
     *((fields.mailbox, f"{one}@example.com", LOCAL_PART) for one in ["a%example.net", "example.net!a", "bücher"]),
+    (fields.mailbox, "@example.com", "has nothing before the @; write user@example.com"),
+    (hosts.forwarder, "2001:db8::53@53", "is an IPv6 address"),
+    (hosts.delivery, "smtp:[2001:db8::24]", "is an IPv6 address"),
+    (hosts.milter, "unix:../opendkim/a.sock", "has no path in a directory of its own"),
+    (hosts.milter, "unix:a/b c", "has no path in a directory of its own"),
+    (hosts.milter, "inet:127.0.0.1:11332", "is the container itself"),
+    (hosts.milter, "local:rspamd/a.sock", "is not a milter"),
+    (hosts.url, "http://user:secret@mirror.example.com/debian", "has a password in it"),
+    (hosts.url, "http://mirror.example.com/debian?x=1", "is not a URL"),
+    (hosts.url, "ftp://mirror.example.com/debian", "is not a URL"),
+    (hosts.url, "http://mirror.example.com/debian|id", "holds characters"),
     # [a-z] matches it where case is ignored.
     (fields.mailbox, "\N{LATIN SMALL LETTER LONG S}ales@example.com", LOCAL_PART),
     # A comment in Postfix's tables; and what Postfix takes for no recipient (postconf(5), allow_min_user).
@@ -112,4 +126,4 @@ def test_refused(parser, token, remedy):
 @pytest.mark.parametrize("text", ["smtp.example.net", "smtp.example.net:25", "[2001:db8::25]", "[2001:db8::25]:25"])
 def test_host_port_as_text(text):
     """str() gives a host and port back as it is written, with brackets where they are needed."""
-    assert str(fields.host_port(text)) == text
+    assert str(hosts.host_port(text)) == text

@@ -60,7 +60,7 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
         _compare(directory, published, record, where)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
-    if private.key_size < min(bits, GOOD_KEY_BITS):
+    if private.key_size < GOOD_KEY_BITS:
         warnings.append(f"{where}: has {private.key_size} bits, which is weak; {GOOD_KEY_BITS} is the usual length")
     return DkimKey(domain, selector, path, private.key_size, record), warnings
 

@@ -1,0 +1,165 @@
+"""Whether the values of a site go together: what contradicts, and what is allowed and probably not meant.
+
+A value that was refused by itself is known here by its token, so that nothing is called missing which that token
+may have been meant to name; everything else is judged at once.
+"""
+
+import difflib
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+
+from mailstack.errors import Fault
+from mailstack.hosts import PRIVATE_IPV4, Network
+from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings
+
+# Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
+Refused = Mapping[str, Sequence[str]]
+
+_PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
+_UNREACHABLE: tuple[Network, ...] = (
+    *_PRIVATE,
+    *LOOPBACK,
+    ipaddress.ip_network("100.64.0.0/10"),  # RFC 6598
+    ipaddress.ip_network("169.254.0.0/16"),
+    ipaddress.ip_network("fe80::/10"),
+)
+
+
+def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
+    """Every fault that lies in values which are right one by one."""
+    return [
+        *_mailboxes(chosen, refused),
+        *_aliases(chosen, refused),
+        *_postmaster(chosen, refused),
+        *_networks(chosen, refused),
+    ]
+
+
+def _fault(setting: str, token: str | None, remedy: str) -> Fault:
+    return Fault(PREFIX + setting.upper(), token, remedy)
+
+
+def _may_be_meant(name: str, tokens: Sequence[str]) -> bool:
+    """Whether one of the refused tokens may have been meant to be this name."""
+    return "" in tokens or bool(difflib.get_close_matches(name, tokens, n=1))
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    for one in chosen.mailboxes:
+        if _domain(one) not in chosen.domains and not _may_be_meant(_domain(one), refused.get("domains", ())):
+            yield _fault(
+                "mailboxes", one, f"is outside the domains; add {_domain(one)} to {PREFIX}DOMAINS or remove it"
+            )
+    if chosen.delivery is None and not chosen.mailboxes and not {"delivery", "mailboxes"} & refused.keys():
+        example = f"user@{chosen.domains[0]}" if "domains" not in refused else "user@example.com"
+        yield _fault("mailboxes", "", f"is empty, so no mail could be delivered; list at least one, such as {example}")
+
+
+def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    targets = {one.address: one.target for one in chosen.aliases}
+    reported: set[str] = set()
+    for one in chosen.aliases:
+        token = f"{one.address}={one.target}"
+        way = _way(one.address, targets)
+        circle = way[-1] in way[:-1]
+        domain = _domain(one.address)
+        if domain not in {*chosen.domains, chosen.hostname}:
+            if not _may_be_meant(domain, [*refused.get("domains", ()), *refused.get("hostname", ())]):
+                yield _fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
+        elif one.address in chosen.mailboxes:
+            yield _fault("aliases", token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES")
+        elif targets[one.address] != one.target:
+            yield _fault(
+                "aliases", token, f"is listed with the target {targets[one.address]} as well; keep one of the two"
+            )
+        elif circle and not reported.intersection(way):
+            reported.update(way)
+            yield _fault(
+                "aliases", token, f"leads to no mailbox, only in a circle: {' → '.join(way)}; give one another target"
+            )
+        elif not circle:
+            yield from _end(token, way[-1], chosen, refused)
+
+
+def _way(address: str, targets: Mapping[str, str]) -> list[str]:
+    """An alias and what it leads to, step by step; in a circle the last one stands there twice."""
+    way = [address]
+    while way[-1] in targets and way[-1] not in way[:-1]:
+        way.append(targets[way[-1]])
+    return way
+
+
+def _end(token: str, end: str, chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    listed = chosen.mailboxes or (chosen.delivery is None and "delivery" not in refused)
+    if listed and _domain(end) in chosen.domains and end not in chosen.mailboxes:
+        if not _may_be_meant(end, refused.get("mailboxes", ())):
+            yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
+    elif _domain(end) == chosen.hostname not in chosen.domains and end.partition("@")[0] not in HOST_ROLES:
+        yield _fault("aliases", token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only")
+
+
+def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    one = chosen.postmaster
+    if one is None or one in {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}:
+        return
+    listed = chosen.mailboxes or (chosen.delivery is None and "delivery" not in refused)
+    tokens = [*refused.get("mailboxes", ()), *refused.get("aliases", ())]
+    if _domain(one) in chosen.domains and listed:
+        if not _may_be_meant(one, tokens):
+            yield _fault("postmaster", one, f"is no mailbox; add it to {PREFIX}MAILBOXES")
+    elif _domain(one) == chosen.hostname not in chosen.domains:
+        yield _fault(
+            "postmaster",
+            one,
+            "is at the host name, whose mail goes to this very address; write a mailbox of a domain, such as "
+            f"{next(iter(chosen.mailboxes), 'user@' + chosen.domains[0])}",
+        )
+
+
+def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    for name, one in (("delivery", chosen.delivery and chosen.delivery.server), ("relay_host", chosen.relay_host)):
+        if one and one.host == chosen.hostname:
+            yield _fault(name, str(one), "is the container itself; write the address of another machine")
+    if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
+        yield _fault(
+            "port_submission",
+            str(chosen.port_submission),
+            f"is {PREFIX}PORT_SMTP as well; choose another port, or 0 to publish none",
+        )
+    for trusted in (*LOOPBACK, *chosen.trusted_networks):
+        if trusted.overlaps(chosen.subnet) and "subnet" not in refused:
+            yield _fault(
+                "subnet",
+                str(chosen.subnet),
+                f"overlaps {trusted}, which is trusted; the engine shows clients under an address of its own there, "
+                "the gateway, so everybody could relay. Use another subnet, such as 10.99.0.0/27, or list the senders' "
+                f"own networks in {PREFIX}TRUSTED_NETWORKS",
+            )
+
+
+def warnings(chosen: Settings) -> list[str]:
+    """What is allowed and probably not meant, as sentences."""
+    found = [
+        f"{PREFIX}TRUSTED_NETWORKS: {one} is a whole private range; every container and every client that the "
+        "engine shows under its gateway's address could relay through this host"
+        for one in chosen.trusted_networks
+        if any(one.overlaps(wide) and one.prefixlen <= wide.prefixlen for wide in _PRIVATE)
+    ]
+    found += [
+        f"{PREFIX}PUBLIC_ADDRESSES: {one} is an address that other servers never see; write the public one, or the "
+        "printed records will be wrong"
+        for one in chosen.public_addresses
+        if any(one in wide for wide in _UNREACHABLE)
+    ]
+    if chosen.relay_host and not chosen.spf_record:
+        found.append(
+            f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
+            f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
+        )
+    if chosen.milter_default_action == "accept":
+        found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
+    return found
