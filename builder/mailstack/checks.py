@@ -32,6 +32,7 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
         *_aliases(chosen, refused),
         *_postmaster(chosen, refused),
         *_networks(chosen, refused),
+        *_packages(chosen, refused),
     ]
 
 
@@ -139,6 +140,16 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
                 "the gateway, so everybody could relay. Use another subnet, such as 10.99.0.0/27, or list the senders' "
                 f"own networks in {PREFIX}TRUSTED_NETWORKS",
             )
+
+
+def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    if chosen.apt_snapshot and not chosen.apt_mirror and "apt_mirror" not in refused:
+        yield _fault(
+            "apt_snapshot",
+            chosen.apt_snapshot,
+            f"needs an archive of snapshots; write its URL in {PREFIX}APT_MIRROR, such as "
+            "http://snapshots.example.com/debian",
+        )
 
 
 def warnings(chosen: Settings) -> list[str]:

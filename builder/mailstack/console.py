@@ -7,6 +7,15 @@ def progress(text: str) -> None:
     click.echo(text, err=True)
 
 
+def begin_step(text: str) -> None:
+    """Say what begins; the line ends when it does."""
+    click.echo(text, err=True, nl=False)
+
+
+def end_step(text: str) -> None:
+    click.echo(f" ({text})", err=True)
+
+
 def warn(text: str) -> None:
     click.echo(click.style("warning: ", fg="yellow") + text, err=True)
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailstack import checks, render
+from mailstack import checks, overrides, render
 from mailstack import environment as variables
-from mailstack.engine import images, preflight
+from mailstack.engine import checker, images, preflight
 from mailstack.errors import MailstackError
 from mailstack.keys import dkim
 from mailstack.stack import SERVICES, Stack, stack_from
@@ -40,37 +40,66 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
-    """Validate, make keys, build images, write compose.yaml and the mounted files, in this order.
+    """Validate, make keys, build images, let the daemons check their files, write the files, in this order.
 
     The files come last: a failed build leaves the running stack's files as they are.
     """
     before = _project(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
+    added = overrides.read(directory)
     stack, warnings = load_stack(directory, environment)
-    if before and before != stack.project:
-        renamed = (
+    warnings = (*warnings, *_news(stack, directory, before, known))
+    client = images.connect()
+    names = {service: render.image_name(service, stack.packages) for service in SERVICES}
+    built = images.build_missing(client, SERVICES, stack.packages, refresh=refresh)
+    site = render.site(stack, added)
+    for service, part in render.services(stack, added).items():
+        if service in checker.CHECKED and part.under(f"{render.SITE}/{service}").differs(directory):
+            mine = [name for name in added if name.partition("/")[0] == service]
+            checker.check(client, service, names[service], part, mine)
+    checker.check_compose(directory, site[render.COMPOSE].content)
+    try:
+        warnings += _kept(directory)
+        changed = site.write(directory, owned=render.SITE)
+    except OSError as error:
+        raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
+    warnings += (
+        *preflight.warnings(client),
+        *images.age_warnings(client, list(names.values()), stack.image_max_age),
+    )
+    return Deployment(stack, tuple(changed), tuple(built), warnings)
+
+
+def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:
+    """What a build changes for a site that was built before, as sentences."""
+    if not before:
+        return []
+    found = [
+        f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
+        for key in stack.keys
+        if directory / key.path not in known
+    ]
+    if before != stack.project:
+        found.append(
             f"the host name is the name of the compose project: what runs as {before} goes on beside this one. End it "
             f"with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
             f"{before}_mail"
         )
-        warnings = (*warnings, renamed)
-    if before:
-        warnings += tuple(
-            f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
-            for key in stack.keys
-            if directory / key.path not in known
-        )
-    client = images.connect()
-    built = images.build_missing(client, SERVICES, stack.base_image, refresh=refresh)
-    try:
-        changed = render.site(stack).write(directory, owned=render.SITE)
-    except OSError as error:
-        raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    return Deployment(stack, tuple(changed), tuple(built), (*warnings, *preflight.warnings(client)))
+    return found
+
+
+def _kept(directory: Path) -> tuple[str, ...]:
+    """Keep a compose.yaml that was edited, under another name, before it is written anew."""
+    file = directory / render.COMPOSE
+    if not file.is_file() or not render.edited(file.read_bytes()):
+        return ()
+    copy = file.with_suffix(".yaml.edited")
+    file.replace(copy)
+    return (f"{file.name} was not as built; it is kept as {copy.name}. Put your own into compose.override.yaml",)
 
 
 def _project(directory: Path) -> str | None:
     """The compose project that an earlier build wrote; None before the first."""
-    file = directory / "compose.yaml"
+    file = directory / render.COMPOSE
     lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
     return next((line.removeprefix("name: ") for line in lines if line.startswith("name: ")), None)

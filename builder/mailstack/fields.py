@@ -151,6 +151,13 @@ def mailbox(token: str) -> str:
     return f"{local.lower()}@{nested(domain_name, domain)}"
 
 
+def snapshot(token: str | None) -> str | None:
+    """A moment in UTC as archives of snapshots name their directories: ISO 8601, basic format."""
+    if token is None or re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", token, re.ASCII):
+        return token
+    raise ValueError("is not a moment in UTC; write it such as 20261101T000000Z")
+
+
 @dataclass(frozen=True)
 class Alias:
     """Mail for one address goes to another."""

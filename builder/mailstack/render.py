@@ -1,25 +1,33 @@
 """Stack → Tree: the files of a site and the build contexts of the images. Pure."""
 
+import hashlib
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from mailstack import __version__
 from mailstack.hosts import Network
-from mailstack.stack import IDS, SERVICES, Stack
+from mailstack.overrides import applied
+from mailstack.stack import IDS, SERVICES, Packages, Stack
 from mailstack.templating import data_root, fill
 from mailstack.tree import File, Tree
 
 SITE = ".mailstack"
+COMPOSE = "compose.yaml"
 # images/<service>/site/<path in the container>.j2
 _SITE_SUFFIX = ".j2"
 # Directories of images/_python that an image's Dockerfile copies.
 _PYTHON = {"policyd-spf": ("mailstack_auth",)}
 _EXECUTABLE = 0o755
+_INSTALL = "install-packages"
 
 
-def build_context(image: str, base_image: str) -> Tree:
+def build_context(image: str, packages: Packages) -> Tree:
     """What an image is built from: a Dockerfile and the files that go into it. Holds nothing of a site."""
     root = data_root() / "images" / image
-    files = {"Dockerfile": File(fill(f"images/{image}/Dockerfile.j2", base_image=base_image, ids=IDS))}
+    dockerfile = fill(f"images/{image}/Dockerfile.j2", image=image, packages=packages, ids=IDS, version=__version__)
+    install = data_root() / "images" / "_build" / _INSTALL
+    files = {"Dockerfile": File(dockerfile), _INSTALL: File(install.read_bytes(), _EXECUTABLE)}
     for path in sorted(root.glob("rootfs/**/*")):
         if path.is_file():
             # Everything in a bin directory is run; git alone does not carry the other bits of a mode.
@@ -32,14 +40,19 @@ def build_context(image: str, base_image: str) -> Tree:
     return Tree(files)
 
 
-def image_name(image: str, base_image: str) -> str:
+def image_name(image: str, packages: Packages) -> str:
     """The tag of an image: the digest of what it is built from, so that changed files are another image."""
-    return f"mailstack/{image}:{build_context(image, base_image).digest()[:12]}"
+    return f"mailstack/{image}:{build_context(image, packages).digest()[:12]}"
 
 
-def site(stack: Stack) -> Tree:
+def services(stack: Stack, overrides: Mapping[str, str]) -> dict[str, Tree]:
+    """What is mounted into each service's container, by its path there."""
+    return {service: applied(service, _service(service, stack), overrides) for service in SERVICES}
+
+
+def site(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> Tree:
     """What is mounted into the containers, as SITE/<service>/<path in the container>, and compose.yaml."""
-    parts = {service: _service(service, stack) for service in SERVICES}
+    parts = services(stack, overrides)
     tree = Tree({})
     for service, part in parts.items():
         tree |= part.under(f"{SITE}/{service}")
@@ -47,12 +60,23 @@ def site(stack: Stack) -> Tree:
         "compose/compose.yaml.j2",
         stack=stack,
         version=__version__,
-        images={service: image_name(service, stack.base_image) for service in SERVICES},
+        images={service: image_name(service, stack.packages) for service in SERVICES},
         mounts={service: _mounts(service, part) for service, part in parts.items()},
         # A change of it recreates the container. Of a key the public half counts (key.records): labels are public.
         digests={service: part.digest() for service, part in parts.items()},
     )
-    return tree | Tree({"compose.yaml": File(compose)})
+    return tree | Tree({COMPOSE: File(_sealed(compose))})
+
+
+def _sealed(content: bytes) -> bytes:
+    """With the checksum of what follows in its first line, so that a later build sees whether it was edited."""
+    return f"# sha256 {hashlib.sha256(content).hexdigest()}\n".encode() + content
+
+
+def edited(content: bytes) -> bool:
+    """Whether a compose.yaml of ours was changed after it was written."""
+    seal, _, rest = content.partition(b"\n")
+    return seal + b"\n" + rest != _sealed(rest)
 
 
 def _service(service: str, stack: Stack) -> Tree:

@@ -250,6 +250,12 @@ class Settings(BaseSettings):
         "Not set: what the base image names.",
         examples=["http://mirror.example.com/debian"],
     )
+    apt_snapshot: Annotated[str | None, BeforeValidator(fields.snapshot)] = Field(
+        default=None,
+        description="A moment, such as 20261101T000000Z. With it the mirror is an archive of snapshots, and builds get "
+        "the packages of that moment from MIRROR/MOMENT: the same ones each time.",
+        examples=["20261101T000000Z"],
+    )
     build_proxy: Annotated[str | None, BeforeValidator(hosts.url)] = Field(
         default=None,
         description="The HTTP proxy through which builds get Debian's packages.",

@@ -80,6 +80,16 @@ class SpfActions:
 
 
 @dataclass(frozen=True)
+class Packages:
+    """What images are built from: a base image, and where Debian's packages come from (None: what the base names)."""
+
+    base_image: str
+    mirror: str | None = None
+    snapshot: str | None = None
+    proxy: str | None = None
+
+
+@dataclass(frozen=True)
 class Stack:
     project: str
     hostname: str
@@ -109,7 +119,8 @@ class Stack:
     edge: Subnet
     lookup: Subnet
     inner: Subnet
-    base_image: str
+    packages: Packages
+    image_max_age: int
     ids: Ids = IDS
 
     @property
@@ -170,8 +181,14 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         edge=edge,
         lookup=lookup,
         inner=inner,
-        base_image=settings.base_image,
+        packages=packages_from(settings),
+        image_max_age=settings.image_max_age,
     )
+
+
+def packages_from(settings: Settings) -> Packages:
+    """What a site's images are built from."""
+    return Packages(settings.base_image, settings.apt_mirror, settings.apt_snapshot, settings.build_proxy)
 
 
 def _with_host(domains: tuple[str, ...], hostname: str) -> tuple[str, ...]:

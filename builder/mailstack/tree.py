@@ -66,6 +66,10 @@ class Tree(Mapping[str, File]):
                 archive.addfile(info, io.BytesIO(file.content))
         return buffer.getvalue()
 
+    def differs(self, root: Path) -> bool:
+        """Whether write() would change a file below root."""
+        return any(not _right(root / path, file) for path, file in self.items())
+
     def write(self, root: Path, *, owned: str | None = None) -> list[str]:
         """Bring the files below root to this state and return the paths that changed.
 
@@ -86,12 +90,17 @@ class Tree(Mapping[str, File]):
         return changed
 
 
-def _put(path: Path, file: File) -> bool:
+def _right(path: Path, file: File) -> bool:
     try:
-        if path.read_bytes() == file.content and path.stat().st_mode & 0o7777 == file.mode:
-            return False
+        return path.read_bytes() == file.content and path.stat().st_mode & 0o7777 == file.mode
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        return False
+
+
+def _put(path: Path, file: File) -> bool:
+    if _right(path, file):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mailstack-")
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -51,6 +51,7 @@ SITES = {
         "subnet": "10.99.0.0/24",
         "base_image": "registry.example.com:5000/debian:trixie-slim",
         "apt_mirror": "http://mirror.example.com/debian",
+        "apt_snapshot": "20261101T000000Z",
         "build_proxy": "http://192.0.2.80:3142",
         "image_max_age": "7",
     },
@@ -61,6 +62,7 @@ def stable(path: str, file: File) -> str:
     """A file without what changes with an image or a release: tags, digests and the version."""
     text = file.content.decode()
     if path == "compose.yaml":
+        text = re.sub(r"^# sha256 [0-9a-f]{64}$", "# sha256 DIGEST", text, flags=re.MULTILINE)
         text = re.sub(r"(image: mailstack/[a-z-]+):[0-9a-f]{12}$", r"\1:DIGEST", text, flags=re.MULTILINE)
         text = re.sub(r'(mailstack\.configuration: "sha256):[0-9a-f]{64}"', r'\1:DIGEST"', text)
         text = text.replace(f"Made by mailstack {__version__} ", "Made by mailstack VERSION ", 1)

@@ -5,20 +5,20 @@ import pytest
 
 from mailstack.engine import images
 from mailstack.render import build_context, image_name
-from mailstack.stack import IDS, SERVICES
+from mailstack.stack import IDS, SERVICES, Packages
 
-BASE_IMAGE = "debian:trixie-slim"
+PACKAGES = Packages("debian:trixie-slim")
 
 
 @pytest.fixture(scope="module")
 def client(engine: None) -> docker.DockerClient:
     client = images.connect()
-    images.build_missing(client, SERVICES, BASE_IMAGE)
+    images.build_missing(client, SERVICES, PACKAGES)
     return client
 
 
 def show(client: docker.DockerClient, image: str, *command: str) -> str:
-    output = client.containers.run(image_name(image, BASE_IMAGE), list(command), entrypoint="", remove=True)
+    output = client.containers.run(image_name(image, PACKAGES), list(command), entrypoint="", remove=True)
     return output.decode()
 
 
@@ -45,8 +45,8 @@ def test_postfix_is_in_the_group_of_the_sockets(client: docker.DockerClient) -> 
 @pytest.mark.parametrize("image", SERVICES)
 def test_contexts_hold_no_secret_and_no_site(image: str) -> None:
     """A build context depends on nothing of a site: it takes the base image and the pinned ids, and no Stack."""
-    context = build_context(image, BASE_IMAGE)
+    context = build_context(image, PACKAGES)
     everything = b"".join(file.content for file in context.values())
     assert b"PRIVATE KEY" not in everything
     assert b"example.com" not in everything
-    assert context.tar() == build_context(image, BASE_IMAGE).tar()
+    assert context.tar() == build_context(image, PACKAGES).tar()

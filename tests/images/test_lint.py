@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailstack.render import build_context
-from mailstack.stack import SERVICES
+from mailstack.stack import SERVICES, Packages
 
 TOOLS = Path(sys.executable).parent
 IMAGES = (*SERVICES, "world")
@@ -21,14 +21,14 @@ def lint(*command: str | Path) -> None:
 @pytest.mark.parametrize("image", IMAGES)
 def test_dockerfile(image: str, tmp_path: Path) -> None:
     """Hadolint has nothing to say about the Dockerfile."""
-    build_context(image, "debian:trixie-slim").write(tmp_path)
+    build_context(image, Packages("debian:trixie-slim")).write(tmp_path)
     lint(TOOLS / "hadolint", tmp_path / "Dockerfile")
 
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_scripts(image: str, tmp_path: Path) -> None:
     """Shellcheck has nothing to say about shell scripts, and Perl and Python accept theirs."""
-    build_context(image, "debian:trixie-slim").write(tmp_path)
+    build_context(image, Packages("debian:trixie-slim")).write(tmp_path)
     scripts = list((tmp_path / "rootfs/usr/local/bin").iterdir())
     assert scripts
     for script in scripts:

@@ -167,7 +167,7 @@ def test_image_holds_nothing_of_the_site(service: str, alpha: Site, engine_clien
     """Neither the layers and the history of an image nor the container's own file system has a domain or a key."""
     pem = (alpha.directory / alpha.stack.keys[0].path).read_text()
     wanted = [b"alpha.example", b"alpine.example", pem.splitlines()[5].encode()]
-    name = image_name(service, alpha.stack.base_image)
+    name = image_name(service, alpha.stack.packages)
     history = str(engine_client.images.get(name).history()).encode()
     container = engine_client.containers.get(alpha.container(service))
     # Read whole: a word may lie across two chunks.

@@ -17,7 +17,7 @@ from support import address_of, delivered, dkim_results, independent_dkim, messa
 def sink(world: Internet, alpha: Site) -> Iterator[DockerContainer]:
     """A server without 8BITMIME, smtp-sink(1), which is the MX of sink.example; it keeps what it gets in /tmp."""
     command = "smtp-sink -u postfix -8 -c -d /tmp/%M. 0.0.0.0:25 100"
-    container = DockerContainer(image_name("postfix", alpha.stack.base_image)).with_kwargs(
+    container = DockerContainer(image_name("postfix", alpha.stack.packages)).with_kwargs(
         network=world.edge.name, entrypoint=["sh", "-c", f"cd /tmp && exec {command}"]
     )
     with container:

@@ -35,6 +35,7 @@ def test_env_example_is_valid(tmp_path: Path) -> None:
         (tmp_path / ".env").write_text("\n".join([*lines, line]))
         merged = environment.read_environment(tmp_path, {})
         merged["MAILSTACK_MAILBOXES"] += ",admin@example.com"
+        merged.setdefault("MAILSTACK_APT_MIRROR", "http://mirror.example.com/debian")
         environment.load(merged)
 
 

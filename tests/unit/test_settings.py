@@ -17,6 +17,7 @@ FIELDS = Settings.model_fields
 AROUND_EXAMPLES = {
     "domains": "example.com,example.net",
     "mailboxes": "user@example.com,admin@example.com",
+    "apt_mirror": "http://snapshots.example.com/debian",
 }
 
 
@@ -32,7 +33,7 @@ DEFAULTS = {
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "resolver_forwarders": (), "resolver_trust_anchors": (),
     "subnet": ipaddress.IPv4Network("172.30.253.0/27"), "base_image": "debian:trixie-slim",
-    "apt_mirror": None, "build_proxy": None, "image_max_age": 30,
+    "apt_mirror": None, "apt_snapshot": None, "build_proxy": None, "image_max_age": 30,
 }
 # fmt: on
 
@@ -219,6 +220,7 @@ BAD = [
     ("base_image", "Debian Trixie", "Debian Trixie", "debian:trixie-slim"),
     ("apt_mirror", "mirror.example.com", "mirror.example.com", "http://mirror.example.com/debian"),
     ("apt_mirror", "http://mirror.example.com/de'b", "http://mirror.example.com/de'b", "http://192.0.2.80:3142"),
+    ("apt_snapshot", "2026-11-01", "2026-11-01", "20261101T000000Z"),
     ("build_proxy", "http://192.0.2.80:x", "http://192.0.2.80:x", "http://mirror.example.com/debian"),
     ("image_max_age", "0", "0", "1"),
 ]
@@ -231,7 +233,7 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert (fault.variable, fault.token) == (variable(setting), token)
     assert str(fault).startswith(f"{variable(setting)}: {token!r}: ")
     assert remedy in fault.remedy
-    assert site(stack(**{setting: value.replace(token, remedy)}))
+    assert site(stack(**{"apt_mirror": "http://a.example"} | {setting: value.replace(token, remedy)}))
 
 
 def test_a_password_is_not_shown():
@@ -390,6 +392,13 @@ CONTRADICTIONS = [
         "172.30.253.0/27",
         "such as 10.99.0.0/27",
         {"subnet": "10.99.0.0/27"},
+    ),
+    (
+        {"apt_snapshot": "20261101T000000Z"},
+        "apt_snapshot",
+        ...,
+        "MAILSTACK_APT_MIRROR",
+        {"apt_mirror": "http://a.example"},
     ),
     ({"port_smtp": "587"}, "port_submission", "587", "0 to publish none", {"port_submission": "0"}),
 ]

@@ -1,6 +1,8 @@
 """Images: built from rendered contexts, under a tag that is their content's digest."""
 
 import io
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,11 +11,22 @@ import docker
 import docker.errors
 import requests
 
-from mailstack.console import progress, warn
+from mailstack import console
 from mailstack.errors import EngineError
 from mailstack.render import build_context, image_name
+from mailstack.settings import PREFIX
+from mailstack.stack import Packages
 
 _LOG_TAIL = 20
+# install-packages' exit status when packages could not be fetched (sysexits.h, EX_TEMPFAIL).
+_NOT_FETCHED = 75
+_STEP = re.compile(r"Step (?P<at>\d+/\d+) : (?P<command>.*)")
+# The steps that take time; the others only set a value.
+_SHOWN = ("FROM ", "RUN ", "COPY ")
+_COMMAND_WIDTH = 70
+_DAY = 24 * 60 * 60
+
+Failure = (docker.errors.DockerException, requests.RequestException)
 
 
 def connect() -> docker.DockerClient:
@@ -21,65 +34,109 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env()
         client.ping()
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(
-            f"the container engine does not answer ({error}). Start it, and see that 'docker info' works as this user"
-        ) from None
+    except Failure as error:
+        raise EngineError(_no_answer(error)) from None
     return client
 
 
+def _no_answer(error: Exception) -> str:
+    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    text = str(error)
+    if "PermissionError" in text or "Permission denied" in text:
+        return (
+            f"the container engine at {where} may not be used by this user; add the user to the group 'docker' "
+            "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
+        )
+    if "FileNotFoundError" in text or "No such file" in text or "ConnectionRefused" in text:
+        return (
+            f"no container engine answers at {where}; start it (systemctl start docker), or install Docker, and see "
+            "that 'docker info' works"
+        )
+    return f"the container engine at {where} does not answer ({text}); see that 'docker info' works as this user"
+
+
 def build_missing(
-    client: docker.DockerClient, images: Sequence[str], base_image: str, *, refresh: bool = False
+    client: docker.DockerClient,
+    images: Sequence[str],
+    packages: Packages,
+    *,
+    refresh: bool = False,
 ) -> list[str]:
     """Build the images that the engine does not have (all of them with refresh); the names that were built."""
-    wanted = {image: image_name(image, base_image) for image in images}
-    missing = {image: name for image, name in wanted.items() if refresh or not _exists(client, name)}
+    wanted = {image: image_name(image, packages) for image in images}
+    missing = {image: name for image, name in wanted.items() if refresh or not exists(client, name)}
     if missing:
-        _need_base(client, base_image, refresh=refresh)
+        _need_base(client, packages.base_image, refresh=refresh)
     for image, name in missing.items():
         started = time.monotonic()
-        progress(f"building {name} …")
-        _build(client, image, name, base_image, refresh=refresh)
-        progress(f"built {name} in {time.monotonic() - started:.0f} s")
+        console.progress(f"building {name}")
+        _build(client, image, name, packages, refresh=refresh)
+        console.progress(f"built {name} in {time.monotonic() - started:.0f} s")
     return list(missing.values())
 
 
-def _exists(client: docker.DockerClient, name: str) -> bool:
+def exists(client: docker.DockerClient, name: str) -> bool:
+    """Whether the engine has an image of this name."""
     try:
         client.images.get(name)
     except docker.errors.ImageNotFound:
         return False
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(f"{name}: the engine does not know such a name: {_reason(error)}") from None
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not know such a name: {reason(error)}") from None
     return True
+
+
+def age(client: docker.DockerClient, name: str) -> int:
+    """The days since an image's packages were installed; a later step, or a cached one, makes them no younger."""
+    history = client.images.get(name).history()
+    installed = [int(layer["Created"]) for layer in history if "install-packages " in layer["CreatedBy"]]
+    return int((time.time() - max(installed, default=time.time())) / _DAY)
+
+
+def age_warnings(client: docker.DockerClient, names: Sequence[str], limit: int) -> list[str]:
+    """A sentence for each image that is older than limit, in days."""
+    ages = {name: age(client, name) for name in names}
+    old = {name: days for name, days in ages.items() if days > limit}
+    return [
+        f"{PREFIX}IMAGE_MAX_AGE: {name} was made {days} days ago, more than {limit}, and lacks the security updates "
+        "since; run: mailstack build --refresh && docker compose up -d"
+        for name, days in old.items()
+    ]
 
 
 def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -> None:
     """Pull the base image if it is not there; with refresh pull it again, if its registry has it."""
-    here = _exists(client, base_image)
+    here = exists(client, base_image)
     if here and not refresh:
         return
-    progress(f"pulling {base_image} …")
+    console.progress(f"pulling {base_image}")
     try:
-        client.images.pull(*_split(base_image))
-    except (docker.errors.DockerException, requests.RequestException) as error:
+        client.images.pull(*split(base_image))
+    except Failure as error:
         if not here:
             raise EngineError(
-                f"MAILSTACK_BASE_IMAGE: {base_image!r}: is not on this host and cannot be pulled ({_reason(error)}). "
-                "Load an image of Debian 13 under this name (docker load, docker import), or name another one"
+                f"{PREFIX}BASE_IMAGE: {base_image!r}: is not on this host and cannot be pulled ({reason(error)}). "
+                "Run 'mailstack base', which makes it from Debian's packages; or load an image of Debian 13 under "
+                "this name (docker load), or name another one"
             ) from None
-        warn(f"{base_image} cannot be pulled ({_reason(error)}); the one on this host is used")
+        console.warn(f"{base_image} cannot be pulled ({reason(error)}); the one on this host is used")
 
 
-def _split(image: str) -> tuple[str, str | None]:
+def split(image: str) -> tuple[str, str | None]:
     """Name and tag; a port of the registry is no tag."""
     name, colon, tag = image.rpartition(":")
     return (name, tag) if colon and "/" not in tag else (image, None)
 
 
-def _build(client: docker.DockerClient, image: str, name: str, base_image: str, *, refresh: bool) -> None:
-    context = build_context(image, base_image).tar()
+def _build(client: docker.DockerClient, image: str, name: str, packages: Packages, *, refresh: bool) -> None:
+    context = build_context(image, packages).tar()
     try:
+        arguments = {
+            "APT_MIRROR": packages.mirror,
+            "http_proxy": packages.proxy,
+            "https_proxy": packages.proxy,
+            "BASE_DIGEST": str(client.images.get(packages.base_image).id),
+        }
         stream = client.api.build(
             fileobj=io.BytesIO(context),
             custom_context=True,
@@ -88,26 +145,55 @@ def _build(client: docker.DockerClient, image: str, name: str, base_image: str, 
             forcerm=True,
             nocache=refresh,
             decode=True,
+            buildargs={key: value for key, value in arguments.items() if value},
         )
-        _follow(stream, name)
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(f"building {name} failed: {_reason(error)}") from None
+        _follow(stream, name, packages)
+    except Failure as error:
+        raise EngineError(f"building {name} failed: {reason(error)}") from None
 
 
-def _follow(stream: Iterator[Mapping[str, Any]], name: str) -> None:
-    """Read the engine's progress to its end; a failing step is named with the last lines of its log."""
+def _follow(stream: Iterator[Mapping[str, Any]], name: str, packages: Packages) -> None:
+    """Show the engine's steps as they come; a failing one is named with the last lines of its log."""
     lines: list[str] = []
-    step = ""
+    step, started = "", 0.0
     for event in stream:
         text = str(event.get("stream", "")).rstrip()
-        if text.startswith("Step "):
-            step, lines = text, []
+        found = _STEP.match(text)
+        if "error" in event:
+            if step.startswith(_SHOWN):
+                console.end_step("failed")
+            log = "\n".join(lines[-_LOG_TAIL:])
+            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}{_hint(event, packages)}")
+        if found or text.startswith("Successfully built"):
+            if step.startswith(_SHOWN):
+                cached = any("Using cache" in line for line in lines)
+                console.end_step("cached" if cached else f"{time.monotonic() - started:.0f} s")
+            step, lines, started = found["command"] if found else "", [], time.monotonic()
         elif text:
             lines += text.splitlines()
-        if "error" in event:
-            log = "\n".join(lines[-_LOG_TAIL:])
-            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}")
+        if found and found["command"].startswith(_SHOWN):
+            command = " ".join(found["command"].split())
+            short = command if len(command) <= _COMMAND_WIDTH else command[: _COMMAND_WIDTH - 1] + "…"
+            console.begin_step(f"  {found['at']} {short}")
 
 
-def _reason(error: Exception) -> str:
+def _hint(event: Mapping[str, Any], packages: Packages) -> str:
+    code = event.get("errorDetail", {}).get("code")
+    return f"\n{not_fetched(packages)}" if code == _NOT_FETCHED else ""
+
+
+def not_fetched(packages: Packages) -> str:
+    """What to look at when Debian's packages could not be fetched."""
+    ways = {"APT_MIRROR": packages.mirror, "APT_SNAPSHOT": packages.snapshot, "BUILD_PROXY": packages.proxy}
+    used = [f"{PREFIX}{name}: {value!r}" for name, value in ways.items() if value]
+    if used:
+        return f"Debian's packages could not be fetched by {', '.join(used)}; see that the value is right and answers"
+    return (
+        "Debian's packages could not be fetched; where the Internet cannot be reached directly, set "
+        f"{PREFIX}APT_MIRROR or {PREFIX}BUILD_PROXY"
+    )
+
+
+def reason(error: Exception) -> str:
+    """What the engine said, without the library's own words."""
     return str(getattr(error, "explanation", None) or error)

@@ -12,7 +12,7 @@ from mailstack.dns.records import records
 from mailstack.engine import images
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
-from mailstack.stack import IDS
+from mailstack.stack import IDS, Packages
 from mailstack.world.containers import RELAY_PORT, Edge, Machine, wait_for
 from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site
@@ -49,8 +49,8 @@ class Internet:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
             client = images.connect()
-            images.build_missing(client, ["world"], self._base_image)
-            self.image = image_name("world", self._base_image)
+            images.build_missing(client, ["world"], Packages(self._base_image))
+            self.image = image_name("world", Packages(self._base_image))
             self.edge = Edge(client, self._name, EDGE)
             cleanup.callback(self.edge.remove)
             self.zones = self._directory / "zones"
