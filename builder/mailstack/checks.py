@@ -64,7 +64,7 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     targets = {one.address: one.target for one in chosen.aliases}
     reported: set[str] = set()
     for one in chosen.aliases:
-        token = f"{one.address}={one.target}"
+        token = str(one)
         way = _way(one.address, targets)
         circle = way[-1] in way[:-1]
         domain = _domain(one.address)

@@ -3,13 +3,16 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mailstack import __version__, console, deploy
+from mailstack import __version__, console, deploy, environment, newcomer, report
 from mailstack.dns import formats
 from mailstack.dns.records import records
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, NotWellError, StoppedError
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 class _Group(click.Group):
@@ -17,7 +20,10 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except (KeyboardInterrupt, click.Abort):
+                raise StoppedError from None
         except MailstackError as error:
             if ctx.params.get("debug"):
                 raise
@@ -33,16 +39,70 @@ def main(*, debug: bool) -> None:
 
 
 @main.command()
+@click.option("--hostname", help="The appliance's own name, such as mail.example.com.")
+@click.option("--domains", help="The mail domains, commas between.")
+@click.option("--mailboxes", help="The addresses that exist, commas between.")
+def init(**flags: str | None) -> None:
+    """Write a .env with every setting explained; asks for what no flag says."""
+    path = newcomer.write(Path.cwd(), flags)
+    console.progress(f"{path.name} is written; look through it, then: mailstack build")
+
+
+@main.command()
 @click.option("--refresh", is_flag=True, help="Build all images anew, with the newest Debian packages.")
 def build(*, refresh: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
     done = deploy.build(Path.cwd(), os.environ, refresh=refresh)
-    for warning in done.warnings:
-        console.warn(warning)
+    console.warn(*done.warnings)
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
     click.echo(formats.zone_fragment(records(done.stack)), nl=False)
     console.progress("Next: docker compose up --wait")
+
+
+@main.command()
+@click.option("--replace", is_flag=True, help="Make it anew although it is there.")
+def base(*, replace: bool) -> None:
+    """Make the base image from Debian's packages, where there is no registry to pull it from."""
+    console.progress(deploy.make_base(Path.cwd(), os.environ, replace=replace))
+
+
+@main.command()
+@_JSON
+def status(*, as_json: bool) -> None:
+    """Show services, queue, images and keys. Exit code 5 if a service is not well."""
+    data, warnings = deploy.status(Path.cwd(), os.environ)
+    console.warn(*warnings)
+    click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
+    if not data["well"]:
+        raise NotWellError(f"{data['project']} is not well; 'docker compose ps' and 'docker compose logs' say more")
+
+
+@main.command(name="first-steps")
+def first_steps() -> None:
+    """Say how to send a first message with this site."""
+    click.echo(report.first_steps(deploy.load_stack(Path.cwd(), os.environ)[0]), nl=False)
+
+
+@main.group()
+def config() -> None:
+    """The settings of this site."""
+
+
+@config.command(name="show")
+@_JSON
+def config_show(*, as_json: bool) -> None:
+    """Print every setting, its value and where that comes from."""
+    chosen = environment.load(environment.read_environment(Path.cwd(), os.environ))
+    rows = report.settings_rows(chosen, environment.sources(Path.cwd(), os.environ))
+    click.echo(report.as_json(rows) if as_json else report.table([list(row.values()) for row in rows]), nl=False)
+
+
+@config.command(name="check")
+def config_check() -> None:
+    """Report every fault of settings, overrides and keys; writes nothing and needs no container engine."""
+    console.warn(*deploy.check(Path.cwd(), os.environ))
+    console.progress("the settings are right")
 
 
 @main.group()
@@ -50,7 +110,7 @@ def dns() -> None:
     """The DNS records of this site."""
 
 
-_FORMATS = {"zone": formats.zone_fragment, "values": formats.one_line_values, "json": formats.as_json}
+_FORMATS: dict[str, Any] = {"zone": formats.zone_fragment, "values": formats.one_line_values, "json": formats.as_json}
 
 
 @dns.command(name="records")
@@ -65,6 +125,5 @@ _FORMATS = {"zone": formats.zone_fragment, "values": formats.one_line_values, "j
 def dns_records(*, form: str) -> None:
     """Print the records to publish: addresses, MX, SPF, DKIM, DMARC."""
     stack, warnings = deploy.load_stack(Path.cwd(), os.environ)
-    for warning in warnings:
-        console.warn(warning)
+    console.warn(*warnings)
     click.echo(_FORMATS[form](records(stack)), nl=False)

@@ -16,8 +16,9 @@ def end_step(text: str) -> None:
     click.echo(f" ({text})", err=True)
 
 
-def warn(text: str) -> None:
-    click.echo(click.style("warning: ", fg="yellow") + text, err=True)
+def warn(*texts: str) -> None:
+    for text in texts:
+        click.echo(click.style("warning: ", fg="yellow") + text, err=True)
 
 
 def fail(text: str) -> None:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mailstack import checks, overrides, render
+from mailstack import checks, overrides, render, report
 from mailstack import environment as variables
-from mailstack.engine import checker, images, preflight
+from mailstack.engine import base, checker, images, preflight
+from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError
 from mailstack.keys import dkim
-from mailstack.stack import SERVICES, Stack, stack_from
+from mailstack.settings import PREFIX, Settings
+from mailstack.stack import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,43 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     stack = stack_from(chosen, key_of)
     return stack, tuple(dict.fromkeys(warnings))
+
+
+def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Validate settings, overrides and the keys that are there, and write nothing; the warnings."""
+    chosen = variables.load(variables.read_environment(directory, environment))
+    overrides.read(directory)
+    warnings = checks.warnings(chosen)
+    for domain in key_domains(chosen):
+        warnings += dkim.look(directory, domain, chosen.dkim_selector)
+    return tuple(dict.fromkeys(warnings))
+
+
+def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool) -> str:
+    """Make the base image; a sentence that says what was done. The settings are optional here."""
+    given = [name for name in environment if name.startswith(PREFIX)]
+    if given or (directory / ".env").exists():
+        packages = packages_from(variables.load(variables.read_environment(directory, environment)))
+    else:
+        packages = Packages(str(Settings.model_fields["base_image"].default))
+    client = images.connect()
+    if not replace and images.exists(client, packages.base_image):
+        return f"{packages.base_image} is there already; --replace makes it anew"
+    base.make(client, packages)
+    return f"{packages.base_image} is made"
+
+
+def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """How the site is, as report.status_data() has it, with warnings."""
+    stack, _ = load_stack(directory, environment)
+    client = images.connect()
+    names = {service: render.image_name(service, stack.packages) for service in SERVICES}
+    parts = render.services(stack, overrides.read(directory))
+    wanted = {service: (names[service], f"sha256:{parts[service].digest()}") for service in SERVICES}
+    services = engine_status.services(client, stack.project, wanted)
+    there = [one.image for one in services if one.image_age is not None]
+    data = report.status_data(stack, services, engine_status.queue_length(client, stack.project))
+    return data, images.age_warnings(client, there, stack.image_max_age)
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:

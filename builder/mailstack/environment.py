@@ -38,6 +38,16 @@ def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[st
     return _with_files(directory, ours)
 
 
+def sources(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Where each variable that is set comes from: the environment, .env, or a file that one of them names."""
+    file = directory / ".env"
+    values = _parse(file) if file.exists() else {}
+    found = dict.fromkeys(values, ".env") | dict.fromkeys(environment, "environment")
+    for name in [one for one in found if one.endswith(FILE_SUFFIX)]:
+        found[name.removesuffix(FILE_SUFFIX)] = (values | dict(environment))[name]
+    return {name: source for name, source in found.items() if name in _KNOWN}
+
+
 def _parse(file: Path) -> dict[str, str]:
     """A .env by python-dotenv's grammar; what would be lost there, or read otherwise by compose, is a fault."""
     try:

@@ -42,6 +42,21 @@ class DkimKeyError(MailstackError):
     exit_code = 3
 
 
+class NotWellError(MailstackError):
+    """A service does not run, is unhealthy, or runs what an earlier build wrote."""
+
+    exit_code = 5
+
+
+class StoppedError(MailstackError):
+    """A person pressed Ctrl-C; the exit code is that of a shell for SIGINT."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("stopped; what was not finished is left as it was. Run the command again to go on")
+
+
 class EngineError(MailstackError):
     """The container engine, an image build or a compose command failed."""
 

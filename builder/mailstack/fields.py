@@ -165,6 +165,9 @@ class Alias:
     address: str
     target: str
 
+    def __str__(self) -> str:
+        return f"{self.address}={self.target}"
+
 
 def alias(token: str) -> Alias:
     """ADDRESS=TARGET, both full addresses."""

@@ -199,6 +199,9 @@ class NextHop:
     protocol: str
     server: HostPort
 
+    def __str__(self) -> str:
+        return f"{self.protocol}:{self.server}"
+
 
 def delivery(token: str | None) -> NextHop | None:
     """'maildir' (None), or lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is there already."""

@@ -5,6 +5,7 @@ Run "python -m mailstack.reference" in a checkout to write them.
 
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ SET = {
     "domains": "example.com,example.net",
     "mailboxes": "user@example.com,info@example.net",
 }
-_HEAD = """\
-# Settings of mailstack. Copy this file to .env and change it; then run: mailstack build
+_HEAD = "# Settings of mailstack. Copy this file to .env and change it; then run: mailstack build\n"
+SYNTAX = """\
 # Lists take commas or blanks. docker compose reads .env as well: a value that holds $ or # stands in single quotes.
 """
 _MARK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
@@ -29,21 +30,28 @@ _MARK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 def default_text(field: FieldInfo) -> str:
     """The default as one would write it in .env; empty for "not set" and for an empty list."""
-    return _text(None if field.default is PydanticUndefined else field.default)
+    return value_text(None if field.default is PydanticUndefined else field.default)
 
 
-def env_example() -> str:
-    """The content of env.example: a .env that works as it stands, with every setting explained."""
-    parts = [_HEAD]
+def env_file(chosen: Mapping[str, str], head: str) -> str:
+    """A .env with every setting explained; chosen has the values that are in force, by setting."""
+    parts = [head + SYNTAX]
     for name, field in Settings.model_fields.items():
         lines = textwrap.wrap(field.description or "", WIDTH - 2)
         default = default_text(field)
         if not field.is_required() and default:
             lines.append(f"Default: {default}")
-        value = SET.get(name)
-        line = f"{PREFIX}{name.upper()}={value}" if value else f"#{PREFIX}{name.upper()}={quoted(example(field))}"
+        value = chosen.get(name)
+        line = (
+            f"{PREFIX}{name.upper()}={quoted(value)}" if value else f"#{PREFIX}{name.upper()}={quoted(example(field))}"
+        )
         parts.append("\n".join([*(f"# {text}" for text in lines), line]) + "\n")
     return "\n".join(parts)
+
+
+def env_example() -> str:
+    """The content of env.example: a .env that works as it stands."""
+    return env_file(SET, _HEAD)
 
 
 def table() -> str:
@@ -65,13 +73,14 @@ def quoted(value: str) -> str:
     return f"'{value}'" if set(value) & set(" $#~?'\"") else value
 
 
-def _text(value: Any) -> str:  # noqa: ANN401
+def value_text(value: Any) -> str:  # noqa: ANN401
+    """A value as one would write it in .env."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(_text(one) for one in value)
+        return ",".join(value_text(one) for one in value)
     return str(value)
 
 

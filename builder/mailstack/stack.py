@@ -143,7 +143,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
     """Decide everything; key_of gives (and makes, if need be) the key of a domain."""
     signers = _with_host(settings.domains, settings.hostname)
     shared = settings.dkim_keys == "shared"
-    keys = (key_of(settings.domains[0]),) if shared else tuple(key_of(domain) for domain in signers)
+    keys = tuple(key_of(domain) for domain in key_domains(settings))
     signing_keys = tuple(SigningKey(domain, keys[0] if shared else keys[at]) for at, domain in enumerate(signers))
     rows = [SigningRow(domain, domain) for domain in signers]
     if settings.sign_subdomains:
@@ -184,6 +184,13 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
+
+
+def key_domains(settings: Settings) -> tuple[str, ...]:
+    """The domains that have a DKIM key of their own."""
+    if settings.dkim_keys == "shared":
+        return settings.domains[:1]
+    return _with_host(settings.domains, settings.hostname)
 
 
 def packages_from(settings: Settings) -> Packages:

@@ -50,42 +50,57 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
     Raises DkimKeyError with domain, selector and path for a key that is missing, empty, truncated, public, not RSA,
     too short, or not the one whose record was to be published, and for one that cannot be read or written.
     """
-    name = f"{selector}._domainkey.{domain}"
-    path, published = DIRECTORY / f"{name}.pem", DIRECTORY / f"{name}.txt"
-    where = f"DKIM key of {domain}, selector {selector}, {directory / path}"
+    path, published, where = _places(directory, domain, selector)
     try:
-        warnings = _made_or_checked(directory, path, published, bits, where)
-        private = _load(directory / path, where)
-        record = _record(private)
-        _compare(directory, published, record, where)
+        if not (directory / path).exists() and not (directory / published).exists():
+            _make(directory / path, bits)
+        key, warnings = _checked(directory, domain, selector)
+        if not (directory / published).exists():
+            _write_new(directory / published, f"{key.record}\n".encode(), 0o644)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
-    if private.key_size < GOOD_KEY_BITS:
-        warnings.append(f"{where}: has {private.key_size} bits, which is weak; {GOOD_KEY_BITS} is the usual length")
-    return DkimKey(domain, selector, path, private.key_size, record), warnings
+    return key, warnings
 
 
-def _made_or_checked(directory: Path, path: Path, published: Path, bits: int, where: str) -> list[str]:
-    if (directory / path).exists():
-        return _loose_modes(directory, path)
-    if (directory / published).exists():
+def look(directory: Path, domain: str, selector: str) -> list[str]:
+    """Warnings about a domain's key, without writing anything; none for a key that is still to be made.
+
+    Raises DkimKeyError as ensure() does.
+    """
+    path, published, where = _places(directory, domain, selector)
+    try:
+        if not (directory / path).exists() and not (directory / published).exists():
+            return []
+        return _checked(directory, domain, selector)[1]
+    except OSError as error:
+        raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
+
+
+def _places(directory: Path, domain: str, selector: str) -> tuple[Path, Path, str]:
+    """The private key and the record below directory, and how errors name them."""
+    name = f"{selector}._domainkey.{domain}"
+    path = DIRECTORY / f"{name}.pem"
+    return path, DIRECTORY / f"{name}.txt", f"DKIM key of {domain}, selector {selector}, {directory / path}"
+
+
+def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list[str]]:
+    path, published, where = _places(directory, domain, selector)
+    if not (directory / path).exists():
         raise DkimKeyError(
             f"{where}: the private key is missing. Restore it from a backup; "
             f"or remove {published} to have a new one made, and publish its record"
         )
-    _make(directory / path, bits)
-    return []
-
-
-def _compare(directory: Path, published: Path, record: str, where: str) -> None:
-    """The key must be the one whose record was printed; the first time, keep the record."""
-    if not (directory / published).exists():
-        _write_new(directory / published, f"{record}\n".encode(), 0o644)
-    elif (directory / published).read_text(errors="replace").strip() != record:
+    warnings = _loose_modes(directory, path)
+    private = _load(directory / path, where)
+    record = _record(private)
+    if (directory / published).exists() and (directory / published).read_text(errors="replace").strip() != record:
         raise DkimKeyError(
             f"{where}: the key does not match the record in {published}. Restore the key that belongs to it; "
             f"or remove {published} if the key was replaced on purpose, and publish the new record"
         )
+    if private.key_size < GOOD_KEY_BITS:
+        warnings.append(f"{where}: has {private.key_size} bits, which is weak; {GOOD_KEY_BITS} is the usual length")
+    return DkimKey(domain, selector, path, private.key_size, record), warnings
 
 
 def _make(path: Path, bits: int) -> None:

@@ -1,0 +1,65 @@
+"""How a stack is: its services as the engine sees them, and the queue as Postfix sees it."""
+
+import json
+from dataclasses import dataclass
+
+import docker
+from docker.models.containers import Container
+
+from mailstack.engine.images import Failure, age, exists, reason
+from mailstack.errors import EngineError
+
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+NOT_THERE = "not there"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. state is the engine's word or 'not there', health is empty without a health check.
+
+    image_age is in days, None for an image that is not there; current says whether the container runs on the image
+    and files of the last build.
+    """
+
+    name: str
+    state: str
+    health: str
+    image: str
+    image_age: int | None
+    current: bool
+
+    @property
+    def well(self) -> bool:
+        return self.state == "running" and self.health == "healthy" and self.current
+
+
+def services(client: docker.DockerClient, project: str, wanted: dict[str, tuple[str, str]]) -> list[Service]:
+    """The services of a compose project; wanted has the image and the configuration's digest of each."""
+    try:
+        found = client.containers.list(all=True, filters={"label": f"{_PROJECT}={project}"})
+        running = {one.labels.get(_SERVICE): one for one in found}
+        return [_service(client, name, running.get(name), image, digest) for name, (image, digest) in wanted.items()]
+    except Failure as error:
+        raise EngineError(f"the engine does not say how {project} is: {reason(error)}") from None
+
+
+def _service(client: docker.DockerClient, name: str, container: Container | None, image: str, digest: str) -> Service:
+    days = age(client, image) if exists(client, image) else None
+    if container is None:
+        return Service(name, NOT_THERE, "", image, days, current=False)
+    state = container.attrs["State"]
+    current = container.attrs["Config"]["Image"] == image and container.labels.get("mailstack.configuration") == digest
+    return Service(name, state["Status"], state.get("Health", {}).get("Status", ""), image, days, current)
+
+
+def queue_length(client: docker.DockerClient, project: str) -> int | None:
+    """The messages in Postfix's queue; None if Postfix does not say."""
+    try:
+        containers = client.containers.list(filters={"label": [f"{_PROJECT}={project}", f"{_SERVICE}=postfix"]})
+        if not containers:
+            return None
+        code, output = containers[0].exec_run(["postqueue", "-j"], stderr=False)
+    except Failure:
+        return None
+    # A JSON object on each line (postqueue(1)).
+    return None if code else sum(1 for line in output.splitlines() if json.loads(line))

@@ -1,0 +1,64 @@
+"""A first .env, from answers."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from mailstack import console, environment
+from mailstack.errors import Fault, MailstackError, SettingsError
+from mailstack.reference import SET, env_file
+from mailstack.settings import PREFIX, Settings
+
+_QUESTIONS = {
+    "hostname": "This host's name, as in its PTR record",
+    "domains": "Mail domains, commas between",
+    "mailboxes": "Mailboxes, commas between",
+}
+_HEAD = "# Settings of mailstack, by 'mailstack init'. After a change: mailstack build\n"
+
+
+def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
+    """Write directory/.env from flags, asking for what they do not say. Raises MailstackError if there is one."""
+    path = directory / ".env"
+    if path.exists():
+        raise MailstackError(f"{path}: is there already; change it, or move it away first")
+    answers: dict[str, str] = {}
+    for name in _QUESTIONS:
+        given = flags.get(name)
+        if given is None:
+            answers[name] = _ask(name, answers)
+        else:
+            answers[name] = given.strip()
+    faults = _faults(answers)
+    if faults:
+        raise SettingsError(faults)
+    try:
+        # Open for its owner alone: what it holds may be nobody else's business.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(env_file(answers, _HEAD))
+    except OSError as error:
+        raise MailstackError(f"{path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def _ask(name: str, answers: Mapping[str, str]) -> str:
+    """Ask until the answer is right, as far as what was answered before tells."""
+    example = str((Settings.model_fields[name].examples or [""])[0])
+    while True:
+        answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example})", err=True)).strip()
+        wrong = [one for one in _faults({**SET, **answers, name: answer}) if one.variable == PREFIX + name.upper()]
+        if not wrong:
+            return answer
+        for fault in wrong:
+            console.fail(str(fault))
+
+
+def _faults(answers: Mapping[str, str]) -> tuple[Fault, ...]:
+    try:
+        environment.load({PREFIX + name.upper(): value for name, value in answers.items()})
+    except SettingsError as error:
+        return error.faults
+    return ()

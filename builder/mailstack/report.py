@@ -1,0 +1,91 @@
+"""What a site is and how it is, as tables for people and as data for programs."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mailstack.dns.records import records
+from mailstack.engine.status import Service
+from mailstack.reference import default_text, value_text
+from mailstack.settings import PREFIX, Settings
+from mailstack.stack import Stack
+
+
+def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every setting with the value in force and its source; given has the sources of what is set, by variable."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variable = PREFIX + name.upper()
+        source = given.get(variable, "default")
+        value = default_text(field) if source == "default" else value_text(getattr(chosen, name))
+        rows.append({"variable": variable, "value": value, "source": source})
+    return rows
+
+
+def status_data(stack: Stack, services: Sequence[Service], queue: int | None) -> dict[str, Any]:
+    """The state of a site as plain data."""
+    return {
+        "project": stack.project,
+        "well": all(one.well for one in services) and queue is not None,
+        "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
+        "queue": queue,
+        "published": list(stack.publish),
+        "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys],
+        "records": len(records(stack)),
+    }
+
+
+def status_text(data: Mapping[str, Any]) -> str:
+    """The same for people."""
+    rows = [["service", "state", "image", "made"]]
+    for one in data["services"]:
+        state = " ".join(filter(None, [one["state"], one["health"]]))
+        if one["state"] == "running" and not one["current"]:
+            state += ", of an earlier build"
+        made = "not built" if one["image_age"] is None else f"{one['image_age']} days ago"
+        rows.append([one["name"], state, one["image"], made])
+    queue = "unknown: Postfix does not answer" if data["queue"] is None else f"{data['queue']} messages"
+    lines = [
+        table(rows).rstrip(),
+        "",
+        f"queue      {queue}",
+        f"published  {', '.join(data['published']) or 'nothing'}",
+        *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
+        f"DNS        {data['records']} records to publish: mailstack dns records",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(data: Any) -> str:  # noqa: ANN401
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def first_steps(stack: Stack) -> str:
+    """How to send a first message with this site, and what comes before mail goes out into the world."""
+    mailbox = next(iter(stack.mailboxes), f"postmaster@{stack.domains[0]}")
+    local, _, domain = mailbox.partition("@")
+    lines = [
+        "Send a first message from inside, and read it:",
+        "",
+        f"  printf 'From: {mailbox}\\nTo: {mailbox}\\nSubject: hello\\n\\nIt works.\\n' |",
+        "    docker compose exec -T postfix sendmail -t",
+    ]
+    if stack.next_hop is None:
+        lines.append(f"  docker compose exec postfix sh -c 'cat /var/vmail/{domain}/{local}/Maildir/new/*'")
+    else:
+        lines.append(f"  docker compose logs postfix    # status=sent, by {stack.next_hop.server}")
+    lines += [
+        "",
+        "Before mail goes out into the world: publish the records (mailstack dns records), let",
+        f"{stack.hostname} resolve to this host's address and the address back to the name (PTR), and see that",
+        "port 25 is open in both directions.",
+    ]
+    return "\n".join(lines) + "\n"
