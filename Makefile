@@ -18,6 +18,25 @@ $(INSTALLED): pyproject.toml
 .PHONY: venv
 venv: $(INSTALLED) ## Make the virtual environment with everything in it
 
+# Only what the command itself needs.
+$(BIN)/mailstack: pyproject.toml
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.env:
+	cp env.example $@
+
+.PHONY: up
+up: $(BIN)/mailstack .env ## Build and start the stack of .env (env.example, if there is none), and say what comes next
+	@docker compose version > /dev/null || { echo 'docker compose is missing: install its plugin, 2.24 or newer' >&2; exit 1; }
+	$(BIN)/mailstack build
+	docker compose up --detach --wait
+	@echo
+	@$(BIN)/mailstack status
+	@echo
+	@$(BIN)/mailstack first-steps
+
 .PHONY: test
 test: $(INSTALLED) ## Run all tests; those that need a container engine skip without one
 	$(BIN)/pytest
