@@ -14,8 +14,8 @@ import ipaddress
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import docker
@@ -191,15 +191,35 @@ def run_in(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
 
 
+@dataclass(frozen=True)
+class MadeUp:
+    """A copy of the checkout in which "make up" ran, and what it said."""
+
+    directory: Path
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture(scope="session")
-def env_example(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with env.example as its .env, built."""
+def made_up(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeUp]:
+    """A fresh copy of the checkout, without .env and without an environment, after "make up" and nothing else."""
     directory = tmp_path_factory.mktemp("first-run")
-    shutil.copy(CHECKOUT / "env.example", directory / ".env")
-    done = run_in(directory, sys.executable, "-m", "mailstack", "build")
-    assert done.returncode == 0, done.stderr
-    assert "example.com. 3600 IN MX 10 mail.example.com." in done.stdout
-    return directory
+    for name in run_in(CHECKOUT, "git", "ls-files", "-z").stdout.rstrip("\0").split("\0"):
+        target = directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, target)
+    try:
+        done = run_in(directory, "make", "up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield MadeUp(directory, done.stdout, done.stderr)
+    finally:
+        run_in(directory, "docker", "compose", "down", "--volumes", "--timeout", "5")
+
+
+@pytest.fixture(scope="session")
+def env_example(made_up: MadeUp) -> Path:
+    """A directory with env.example as its .env, built and up."""
+    return made_up.directory
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""A newcomer's first run: env.example as it stands, two commands, a message in a mailbox."""
+"""A newcomer's first run: "make up" in a fresh checkout, and a message in a mailbox."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from testcontainers.compose import DockerCompose
 
+from integration.conftest import CHECKOUT, MadeUp
 from integration.conftest import run_in as run
+from mailstack.stack import SERVICES
 from mailstack.world.containers import wait_for
 from mailstack.world.site import parse
 from support import subject
@@ -18,7 +21,56 @@ from support import subject
 def test_every_service_is_healthy(stack_of_env_example: DockerCompose) -> None:
     """All four services run and their health checks have passed."""
     states = {one.Service: (one.State, one.Health) for one in stack_of_env_example.get_containers()}
-    assert states == dict.fromkeys(("postfix", "opendkim", "policyd-spf", "resolver"), ("running", "healthy"))
+    assert states == dict.fromkeys(SERVICES, ("running", "healthy"))
+
+
+def test_make_up_says_what_runs_and_what_comes_next(made_up: MadeUp) -> None:
+    """After "make up" a person has seen the records, the services' health, and the commands of a first message."""
+    assert "example.com. 3600 IN MX 10 mail.example.com." in made_up.stdout
+    healthy = re.findall(r"^(\S+) +running healthy", made_up.stdout, flags=re.MULTILINE)
+    assert healthy == ["postfix", "opendkim", "policyd-spf", "resolver"]
+    assert "docker compose exec -T postfix sendmail -t" in made_up.stdout
+    assert "cat /var/vmail/example.com/user/Maildir/new/*" in made_up.stdout
+    assert (made_up.directory / ".env").read_text() == (made_up.directory / "env.example").read_text()
+
+
+def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
+    """Status says that all is well, as a table and as JSON; with a service stopped it says which, and ends with 5."""
+    status = [sys.executable, "-m", "mailstack", "status"]
+    assert run(env_example, *status).returncode == 0
+    data = json.loads(run(env_example, *status, "--json").stdout)
+    assert (data["well"], data["queue"], data["records"]) == (True, 0, 10)
+    assert {one["name"]: one["well"] for one in data["services"]} == dict.fromkeys(SERVICES, True)
+    assert data["keys"] == [
+        {
+            "record": "default._domainkey.example.com",
+            "bits": 2048,
+            "file": "secrets/dkim/default._domainkey.example.com.pem",
+        }
+    ]
+    run(env_example, "docker", "compose", "stop", "policyd-spf")
+    try:
+        done = run(env_example, *status)
+        assert done.returncode == 5
+        assert re.search(r"^policyd-spf +exited", done.stdout, flags=re.MULTILINE)
+        assert "mail-example-com is not well" in done.stderr
+    finally:
+        assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
+
+
+def test_an_edited_compose_file_is_kept(engine: None, tmp_path: Path) -> None:
+    """What a person wrote into compose.yaml is not lost: the next build says where it is."""
+    shutil.copy(CHECKOUT / "env.example", tmp_path / ".env")
+    build = [sys.executable, "-m", "mailstack", "build"]
+    assert run(tmp_path, *build).returncode == 0
+    built = (tmp_path / "compose.yaml").read_text()
+    edited = built.replace("restart: unless-stopped", "restart: always")
+    (tmp_path / "compose.yaml").write_text(edited)
+    done = run(tmp_path, *build)
+    assert "compose.yaml was not as built; it is kept as compose.yaml.edited" in done.stderr
+    assert (tmp_path / "compose.yaml").read_text() == built
+    assert (tmp_path / "compose.yaml.edited").read_text() == edited
+    assert "warning" not in run(tmp_path, *build).stderr
 
 
 def test_first_message(stack_of_env_example: DockerCompose, env_example: Path) -> None:
@@ -101,9 +153,8 @@ def test_changes_that_need_a_person(engine: None, env_example: Path, tmp_path: P
     shutil.copy(env_example / ".env", environment)
     first = run(tmp_path, sys.executable, "-m", "mailstack", "build")
     assert (first.returncode, "warning" in first.stderr) == (0, False)
-    environment.write_text(
-        environment.read_text() + "\nMAILSTACK_HOSTNAME=mx.example.com\nMAILSTACK_DKIM_SELECTOR=s2\n"
-    )
+    renamed = environment.read_text().replace("=mail.example.com", "=mx.example.com")
+    environment.write_text(renamed + "\nMAILSTACK_DKIM_SELECTOR=s2\n")
     second = run(tmp_path, sys.executable, "-m", "mailstack", "build")
     assert second.returncode == 0
     assert "docker compose -p mail-example-com down" in second.stderr

@@ -47,7 +47,7 @@ def _no_answer(error: Exception) -> str:
             f"the container engine at {where} may not be used by this user; add the user to the group 'docker' "
             "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
         )
-    if "FileNotFoundError" in text or "No such file" in text or "ConnectionRefused" in text:
+    if any(word in text for word in ("FileNotFoundError", "No such file", "refused", "Failed to resolve")):
         return (
             f"no container engine answers at {where}; start it (systemctl start docker), or install Docker, and see "
             "that 'docker info' works"

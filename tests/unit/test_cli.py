@@ -1,0 +1,171 @@
+"""The command without an engine: a first .env, what is in force, what is wrong; exit codes, and no traceback."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mailstack.cli import main
+from mailstack.environment import load, read_environment
+from mailstack.keys import dkim
+
+
+@pytest.fixture(autouse=True)
+def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str, typed: str = "", **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, input=typed, env=environment)
+
+
+FLAGS = ["--hostname", "mail.example.com", "--domains", "example.com", "--mailboxes", "user@example.com"]
+
+
+def test_init_by_flags(tmp_path: Path) -> None:
+    """With all flags nothing is asked, and the .env that is written is private and loads as it stands."""
+    done = run("init", *FLAGS)
+    assert (done.exit_code, done.stdout) == (0, "")
+    chosen = load(read_environment(tmp_path, {}))
+    assert (chosen.hostname, chosen.domains, chosen.mailboxes) == (
+        "mail.example.com",
+        ("example.com",),
+        ("user@example.com",),
+    )
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_init_asks_until_an_answer_is_right(tmp_path: Path) -> None:
+    """A wrong answer is explained and asked for again, with what was answered before in mind."""
+    done = run("init", typed="mail\nmail.example.com\nexample.com\ninfo@example.org\ninfo@example.com\n")
+    assert done.exit_code == 0
+    assert "MAILSTACK_HOSTNAME: 'mail': is not fully qualified" in done.stderr
+    assert "add example.org to MAILSTACK_DOMAINS" in done.stderr
+    assert load(read_environment(tmp_path, {})).mailboxes == ("info@example.com",)
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    """A .env that is there stays as it is."""
+    (tmp_path / ".env").write_text("mine")
+    done = run("init", *FLAGS)
+    assert done.exit_code == 1
+    assert "is there already" in done.stderr
+    assert (tmp_path / ".env").read_text() == "mine"
+
+
+def test_init_with_wrong_flags(tmp_path: Path) -> None:
+    """Wrong flags are reported together, and nothing is written."""
+    done = run("init", "--hostname", "mail", "--domains", "*", "--mailboxes", "user")
+    assert done.exit_code == 2
+    for token in ("'mail'", "'*'", "'user'"):
+        assert token in done.stderr
+    assert not (tmp_path / ".env").exists()
+
+
+def test_init_that_is_broken_off(tmp_path: Path) -> None:
+    """The end of input, like Ctrl-C, ends with 130, says so, and writes nothing."""
+    done = run("init", typed="mail.example.com\n")
+    assert done.exit_code == 130
+    assert "stopped" in done.stderr
+    assert not (tmp_path / ".env").exists()
+
+
+def test_config_show(tmp_path: Path) -> None:
+    """Every setting has one row with its value as it would be written, and its source."""
+    run("init", *FLAGS)
+    (tmp_path / "aliases").write_text("# ours\ninfo@example.com=user@example.com\n")
+    given = {"MAILSTACK_ALIASES_FILE": "aliases", "MAILSTACK_DELIVERY": "lmtp:192.0.2.24"}
+    rows = {row["variable"]: row for row in json.loads(run("config", "show", "--json", **given).stdout)}
+    expected = {
+        "MAILSTACK_HOSTNAME": ("mail.example.com", ".env"),
+        "MAILSTACK_ALIASES": ("info@example.com=user@example.com", "aliases"),
+        "MAILSTACK_DELIVERY": ("lmtp:192.0.2.24:24", "environment"),
+        "MAILSTACK_PORT_SMTP": ("25", "default"),
+    }
+    assert {name: (rows[name]["value"], rows[name]["source"]) for name in expected} == expected
+    shown = run("config", "show", **given).stdout
+    assert [line.split()[0] for line in shown.splitlines()] == list(rows)
+
+
+def test_what_config_show_prints_can_be_set() -> None:
+    """The values in force, set again as they are shown, are the same settings."""
+    run("init", *FLAGS)
+    given = {
+        "MAILSTACK_ALIASES": "info@example.com=user@example.com",
+        "MAILSTACK_RELAY_HOST": "[smtp.example.net]:587",
+        "MAILSTACK_SIGN_SUBDOMAINS": "no",
+        "MAILSTACK_TRUSTED_NETWORKS": "192.0.2.7,2001:db8::/32",
+        "MAILSTACK_RESOLVER_FORWARDERS": "192.0.2.53",
+    }
+    first = json.loads(run("config", "show", "--json", **given).stdout)
+    again = {row["variable"]: row["value"] for row in first if row["source"] == "environment"}
+    assert json.loads(run("config", "show", "--json", **again).stdout) == first
+
+
+def test_config_check_writes_nothing(tmp_path: Path) -> None:
+    """A right site is said to be right, and not even a key is made."""
+    run("init", *FLAGS)
+    done = run("config", "check")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
+    """A damaged key is found without an engine, and so is an override that goes nowhere."""
+    run("init", *FLAGS)
+    key, _ = dkim.ensure(tmp_path, "example.com", "default", 2048)
+    assert run("config", "check").exit_code == 0
+    (tmp_path / "overrides/postfix").mkdir(parents=True)
+    (tmp_path / "overrides/postfix/main.fc").write_text("x = y\n")
+    done = run("config", "check")
+    assert done.exit_code == 2
+    assert "overrides/postfix/main.fc: is appended to nothing; files that can be added to are postfix/main.cf" in (
+        done.stderr
+    )
+    (tmp_path / "overrides/postfix/main.fc").unlink()
+    (tmp_path / key.path).write_text("cut")
+    done = run("config", "check")
+    assert done.exit_code == 3
+    assert "selector default" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["build"], ["config", "check"], ["config", "show"], ["status"], ["dns", "records"]]
+)
+def test_wrong_settings(tmp_path: Path, command: list[str]) -> None:
+    """Whatever the command, wrong settings end with 2 and text, and nothing is written."""
+    (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail\nMAILSTACK_DOMAINS=*\nMAILSTACK_MAILBOXES=user\n")
+    done = run(*command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: MAILSTACK_")]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("unix:///nonexistent/docker.sock", "no container engine answers at unix:///nonexistent/docker.sock; start it"),
+        ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9"),
+    ],
+)
+def test_no_engine(tmp_path: Path, host: str, words: str) -> None:
+    """An engine that is not there is named by its address, with what to do, and the exit code is 4."""
+    run("init", *FLAGS)
+    done = run("build", DOCKER_HOST=host)
+    assert done.exit_code == 4
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "(Caused by" not in done.stderr
+
+
+def test_first_steps_name_the_site() -> None:
+    """The commands of a first message use the site's own mailbox, or its mailbox server."""
+    run("init", *FLAGS)
+    done = run("first-steps")
+    assert "To: user@example.com" in done.stdout
+    assert "/var/vmail/example.com/user/Maildir/new" in done.stdout
+    assert "by lmtp:192.0.2.24:24" not in done.stdout
+    done = run("first-steps", MAILSTACK_DELIVERY="lmtp:192.0.2.24")
+    assert "192.0.2.24:24" in done.stdout
+    assert "/var/vmail" not in done.stdout

@@ -1,0 +1,83 @@
+"""What a site adds to a daemon's configuration is appended, and replaces what it names."""
+
+from pathlib import Path
+
+import pytest
+
+from mailstack import overrides
+from mailstack.errors import SettingsError
+from mailstack.render import services, site
+from unit.sites import stack
+
+
+def put(root: Path, name: str, text: str) -> dict[str, str]:
+    path = root / overrides.DIRECTORY / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return overrides.read(root)
+
+
+def rendered(added: dict[str, str], service: str, path: str) -> str:
+    return services(stack(), added)[service][path].content.decode()
+
+
+def test_parameter_of_main_cf(tmp_path: Path) -> None:
+    """A parameter stands in main.cf once, with the override's value; the lines that went on with ours are gone too."""
+    added = put(
+        tmp_path, "postfix/main.cf", "smtpd_recipient_restrictions =\n    reject\nmaximal_queue_lifetime = 2d\n"
+    )
+    text = rendered(added, "postfix", "etc/postfix/main.cf")
+    assert text.count("smtpd_recipient_restrictions") == 1
+    assert "reject_unlisted_recipient" not in text
+    assert text.endswith(f"# From overrides/postfix/main.cf\n{added['postfix/main.cf']}")
+    assert "smtpd_relay_restrictions = permit_mynetworks" in text
+
+
+def test_service_of_master_cf(tmp_path: Path) -> None:
+    """A service stands in master.cf once; one of another type is another service."""
+    added = put(tmp_path, "postfix/master.cf", "submission inet n - y - - smtpd\n  -o syslog_name=mine\n")
+    text = rendered(added, "postfix", "etc/postfix/master.cf")
+    assert [line for line in text.splitlines() if line.startswith("submission")] == ["submission inet n - y - - smtpd"]
+    assert "syslog_name=postfix/submission" not in text
+    assert "\nsmtp      inet" in text
+    assert "\nsmtp      unix" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "path"),
+    [
+        ("opendkim/opendkim.conf", "opendkim", "etc/opendkim/opendkim.conf"),
+        ("resolver/unbound.conf", "resolver", "etc/unbound/mailstack.conf"),
+    ],
+)
+def test_appended(tmp_path: Path, name: str, service: str, path: str) -> None:
+    """Other daemons' files are what they were, with the addition at the end; no other service changes."""
+    before = services(stack(), {})
+    after = services(stack(), put(tmp_path, name, "some thing\n"))
+    ours = before[service][path].content.decode()
+    assert after[service][path].content.decode() == f"{ours.rstrip()}\n\n# From overrides/{name}\nsome thing\n"
+    assert {one for one in before if before[one].digest() != after[one].digest()} == {service}
+
+
+def test_an_override_recreates_its_service(tmp_path: Path) -> None:
+    """The digest in compose.yaml's label follows the override."""
+    assert site(stack(), put(tmp_path, "postfix/main.cf", "x = y\n"))["compose.yaml"] != site(stack())["compose.yaml"]
+
+
+def test_files_that_go_nowhere(tmp_path: Path) -> None:
+    """Each file that is appended to nothing is named, and so is one that is no text; an editor's leavings are not."""
+    put(tmp_path, "postfix/main.cf", "x = y\n")
+    (tmp_path / "overrides/postfix/.main.cf.swp").write_bytes(b"\xff")
+    (tmp_path / "overrides/opendkim").mkdir()
+    (tmp_path / "overrides/opendkim/opendkim.conf").write_bytes(b"\xff")
+    with pytest.raises(SettingsError) as caught:
+        put(tmp_path, "policyd-spf/policy.json", "{}")
+    assert [fault.variable for fault in caught.value.faults] == [
+        "overrides/opendkim/opendkim.conf",
+        "overrides/policyd-spf/policy.json",
+    ]
+
+
+def test_none(tmp_path: Path) -> None:
+    """Without a directory there is nothing to add."""
+    assert overrides.read(tmp_path) == {}
