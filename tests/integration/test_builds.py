@@ -1,0 +1,294 @@
+"""Builds without a registry, from a mirror, broken off, failing, old; and from the wheel."""
+
+import datetime as dt
+import functools
+import hashlib
+import http.server
+import io
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+import pytest
+
+from integration.conftest import BASE_IMAGE, CHECKOUT, run_in
+from mailstack import __version__
+from mailstack.engine.images import age, age_warnings
+from mailstack.render import image_name
+from mailstack.stack import SERVICES, Packages
+from mailstack.world.containers import wait_for
+
+MAILSTACK = (sys.executable, "-m", "mailstack")
+MOMENT = "20261101T000000Z"
+NOWHERE = "registry.invalid/debian:trixie-slim"
+
+
+def site(directory: Path, **settings: str) -> Path:
+    """A directory with env.example and further settings as its .env."""
+    lines = "".join(f"MAILSTACK_{name}={value}\n" for name, value in settings.items())
+    (directory / ".env").write_text((CHECKOUT / "env.example").read_text() + lines)
+    return directory
+
+
+@dataclass
+class Archive:
+    """An HTTP server that is a mirror and an archive of snapshots: it sends clients on to the real mirror."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
+def _handler(archive: Archive, sources: dict[str, str]) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            archive.asked.append(self.path)
+            found = re.fullmatch(rf"/(debian|debian-security)/{MOMENT}/(.*)", self.path)
+            if not found:
+                self.send_error(404)
+                return
+            self.send_response(302)
+            self.send_header("Location", f"{sources[found[1]]}/{found[2]}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+@pytest.fixture
+def archive(engine_client: docker.DockerClient) -> Iterator[Archive]:
+    """It listens where this machine and build containers reach it: at the default bridge's gateway."""
+    text = engine_client.containers.run(
+        BASE_IMAGE,
+        ["sh", "-c", "cat /proc/net/route /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null || true"],
+        remove=True,
+    ).decode()
+    # The default route's gateway, in the kernel's notation.
+    (route,) = re.findall(r"^\w+\t00000000\t([0-9A-F]{8})\t", text, flags=re.MULTILINE)
+    gateway = str(ipaddress.IPv4Address(int(route, 16).to_bytes(4, sys.byteorder)))
+    urls = re.findall(r"http://[^ \n]+", text)
+    security = next((one.rstrip("/") for one in urls if "security" in one), None)
+    main = next(one.rstrip("/") for one in urls if "security" not in one)
+    found = Archive("")
+    handler = _handler(found, {"debian": main, "debian-security": security or f"{main}-security"})
+    with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
+        found.url = f"http://{gateway}:{server.server_port}/debian"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def other_base(engine_client: docker.DockerClient) -> Iterator[str]:
+    """The base image under another name, so that builds from it are not there yet."""
+    name = "mailstack-test/base:1"
+    engine_client.images.get(BASE_IMAGE).tag("mailstack-test/base", "1")
+    yield name
+    remove(engine_client, name)
+
+
+def remove(client: docker.DockerClient, base: str, snapshot: str | None = None) -> None:
+    for name in (*(image_name(one, Packages(base, snapshot=snapshot)) for one in SERVICES), base):
+        try:
+            client.images.remove(name, force=True)
+        except docker.errors.ImageNotFound:
+            continue
+
+
+def test_no_registry_no_base_image(archive: Archive, engine_client: docker.DockerClient, tmp_path: Path) -> None:
+    """The error names "mailstack base"; after it the build succeeds, all from one snapshot of an archive."""
+    try:
+        site(tmp_path, BASE_IMAGE=NOWHERE, APT_MIRROR=archive.url, APT_SNAPSHOT=MOMENT)
+        done = run_in(tmp_path, *MAILSTACK, "build")
+        assert done.returncode == 4
+        assert f"MAILSTACK_BASE_IMAGE: '{NOWHERE}': is not on this host and cannot be pulled" in done.stderr
+        assert "Run 'mailstack base'" in done.stderr
+        assert not (tmp_path / "compose.yaml").exists()
+
+        done = run_in(tmp_path, *MAILSTACK, "base")
+        assert done.returncode == 0, done.stderr
+        assert f"{NOWHERE} is made" in done.stderr
+        for path in (f"/debian/{MOMENT}/dists/trixie/", f"/debian-security/{MOMENT}/dists/trixie-security/"):
+            assert [one for one in archive.asked if one.startswith(path)]
+        assert "is there already" in run_in(tmp_path, *MAILSTACK, "base").stderr
+
+        archive.asked.clear()
+        done = run_in(tmp_path, *MAILSTACK, "build")
+        assert done.returncode == 0, done.stderr
+        assert "4 images built" in done.stderr
+        assert archive.asked
+        assert all(one.startswith(("/debian/", "/debian-security/")) and MOMENT in one for one in archive.asked)
+        # What was made is a Debian 13 without documentation and locales, and nothing of the way there is left in it.
+        packages = Packages(NOWHERE, snapshot=MOMENT)
+        show = functools.partial(
+            engine_client.containers.run, entrypoint="", user="0", network_mode="none", remove=True
+        )
+        found = show(
+            image_name("postfix", packages), ["sh", "-c", "cat /etc/os-release; ls /usr/share/man /var/lib/apt/lists"]
+        )
+        assert b"VERSION_CODENAME=trixie" in found
+        assert b"man1" not in found
+        assert b"Packages" not in found
+        assert b"postfix" in show(image_name("postfix", packages), ["dpkg-query", "-W"])
+    finally:
+        remove(engine_client, NOWHERE, MOMENT)
+
+
+def test_wrong_mirror(other_base: str, tmp_path: Path) -> None:
+    """Neither "base" nor "build" gets packages from a wrong mirror; both name the setting and its value."""
+    mirror = "http://127.0.0.1:9/debian"
+    site(tmp_path, BASE_IMAGE=other_base, APT_MIRROR=mirror)
+    for command in (["base", "--replace"], ["build"]):
+        done = run_in(tmp_path, *MAILSTACK, *command)
+        assert done.returncode == 4
+        assert f"MAILSTACK_APT_MIRROR: '{mirror}'; see that the value is right and answers" in done.stderr
+        assert "Traceback" not in done.stderr
+    # The failing step, and the last lines of its log.
+    assert re.search(r"building mailstack/postfix:\S+ failed at: RUN install-packages postfix", done.stderr)
+    assert "Could not connect to 127.0.0.1:9" in done.stderr
+    assert not (tmp_path / "compose.yaml").exists()
+
+
+def test_wrong_proxy(other_base: str, tmp_path: Path) -> None:
+    """A proxy that does not answer is named too."""
+    site(tmp_path, BASE_IMAGE=other_base, BUILD_PROXY="http://127.0.0.1:9")
+    done = run_in(tmp_path, *MAILSTACK, "build")
+    assert done.returncode == 4
+    assert "MAILSTACK_BUILD_PROXY: 'http://127.0.0.1:9'; see that" in done.stderr
+
+
+def test_interrupted(other_base: str, engine_client: docker.DockerClient, tmp_path: Path) -> None:
+    """Ctrl-C during a step ends the build with 130 and no file; the engine stops too, and a new build goes through."""
+    site(tmp_path, BASE_IMAGE=other_base, APT_MIRROR="http://192.0.2.1/debian")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
+    build = subprocess.Popen([*MAILSTACK, "build"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def steps() -> list[str]:
+        """The containers of a build's steps; compose and docker run give names of their own."""
+        return [
+            one.id
+            for one in engine_client.containers.list()
+            if "install-packages postfix" in " ".join(one.attrs["Config"]["Cmd"] or ())
+        ]
+
+    wait_for(steps, "the step did not begin")
+    build.send_signal(signal.SIGINT)
+    _, said = build.communicate(timeout=30)
+    assert build.returncode == 130
+    assert "error: stopped" in said
+    assert "Traceback" not in said
+    assert "RUN install-packages postfix" in said
+    wait_for(lambda: not steps(), "the engine goes on")
+    assert not (tmp_path / "compose.yaml").exists()
+    assert not (tmp_path / ".mailstack").exists()
+
+
+def old_image(name: str, days: int) -> bytes:
+    """An image archive whose packages were installed days ago (docker image specification 1.2), labelled since."""
+    now = dt.datetime.now(dt.UTC)
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w"):
+        pass
+    steps = [(days, "RUN /bin/sh -c install-packages postfix # buildkit", False), (0, "LABEL title=x", True)]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": now.isoformat(),
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"]},
+        "history": [
+            {"created": (now - dt.timedelta(days=ago)).isoformat(), "created_by": text, "empty_layer": empty}
+            for ago, text, empty in steps
+        ],
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    parts = {
+        "config.json": json.dumps(config).encode(),
+        "layer.tar": layer.getvalue(),
+        "manifest.json": json.dumps(manifest).encode(),
+    }
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as out:
+        for path, content in parts.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def test_old_image_is_warned_about(engine_client: docker.DockerClient) -> None:
+    """The age is that of the packages, whatever was done to the image since; over the limit there is a warning."""
+    name = "mailstack-test/old:1"
+    engine_client.images.load(old_image(name, 40))
+    try:
+        assert age(engine_client, name) == 40
+        assert age_warnings(engine_client, [name], 40) == []
+        (warning,) = age_warnings(engine_client, [name], 30)
+        assert f"MAILSTACK_IMAGE_MAX_AGE: {name} was made 40 days ago, more than 30" in warning
+        assert "mailstack build --refresh" in warning
+    finally:
+        engine_client.images.remove(name)
+
+
+def test_where_an_image_comes_from(engine_client: docker.DockerClient, tmp_path: Path) -> None:
+    """Labels name what an image is, its version and its base; its packages can be listed."""
+    assert run_in(site(tmp_path), *MAILSTACK, "build").returncode == 0
+    for service in SERVICES:
+        labels = engine_client.images.get(image_name(service, Packages(BASE_IMAGE))).labels
+        prefix = "org.opencontainers.image"
+        assert labels[f"{prefix}.title"] == f"mailstack {service}"
+        assert labels[f"{prefix}.version"] == __version__
+        assert labels[f"{prefix}.base.name"] == BASE_IMAGE
+        assert labels[f"{prefix}.base.digest"] == engine_client.images.get(BASE_IMAGE).id
+
+
+def test_the_wheel_renders_the_same(engine: None, tmp_path: Path) -> None:
+    """Installed from the wheel, in an empty environment outside the checkout, the command writes the same bytes."""
+    wheels, environment, here, there = (tmp_path / name for name in ("wheels", "environment", "here", "there"))
+    # A build leaves its traces in the directory that it builds from.
+    source = tmp_path / "source"
+    for name in run_in(CHECKOUT, "git", "ls-files", "-z").stdout.rstrip("\0").split("\0"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, source / name)
+    for command in (
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source],
+        [sys.executable, "-m", "venv", environment],
+        [environment / "bin/python", "-m", "pip", "install", "--quiet"],
+    ):
+        if "install" in command:
+            command += [str(one) for one in wheels.glob("*.whl")]
+        done = run_in(tmp_path, *map(str, command))
+        assert done.returncode == 0, done.stderr
+    here.mkdir()
+    first = run_in(site(here), *MAILSTACK, "build")
+    assert first.returncode == 0, first.stderr
+    shutil.rmtree(source)
+    there.mkdir()
+    shutil.copytree(here / "secrets", there / "secrets")
+    second = run_in(site(there), str(environment / "bin/mailstack"), "build")
+    assert second.returncode == 0, second.stderr
+    # The names of the images in compose.yaml are digests of what they are built from, so nothing was to be built.
+    assert "0 images built" in second.stderr
+    assert second.stdout == first.stdout
+    assert contents(there) == contents(here)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    found = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+    assert len(found) > 20
+    return {name: path.read_bytes() for name, path in found.items()}
