@@ -36,6 +36,7 @@ SITES = {
         "spf_permerror": "reject-early",
         "spf_temperror": "tag",
         "spf_skip_networks": "203.0.113.53,2001:db8:2::/48",
+        "spf_skip_domains": "relay.example.org,forwarder.example",
         "dmarc_policy": "reject",
         "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
         "local_sender": "reject",
@@ -99,7 +100,7 @@ def digests(bits: int = 2048, **changes: str) -> dict[str, str]:
     ("changes", "services"),
     [
         ({"message_size": "25MiB"}, {"postfix"}),
-        ({"trusted_networks": "192.0.2.0/28"}, {"postfix", "opendkim"}),
+        ({"trusted_networks": "192.0.2.0/28"}, {"postfix", "opendkim", "policyd-spf"}),
         ({"spf_fail": "reject-early"}, {"policyd-spf"}),
         ({"resolver_forwarders": "192.0.2.53"}, {"resolver"}),
         ({"dmarc_policy": "reject", "public_addresses": "192.0.2.25"}, set()),

@@ -1,0 +1,53 @@
+"""Memory that stays small: what was put in expires, and a total weight is never exceeded."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class Remembered(Generic[_K, _V]):
+    """Values by key, each for a time. Over the capacity, what was not asked for longest goes first.
+
+    capacity is in the unit of the weights that put() is given: octets, or pieces. Times are those of a monotonic clock,
+    in seconds.
+    """
+
+    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._capacity = capacity
+        self._clock = clock
+        self._weight = 0
+        self._entries: OrderedDict[_K, tuple[float, int, _V]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: _K) -> _V | None:
+        """The value, unless its time is over."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        end, _, value = entry
+        if end <= self._clock():
+            self.forget(key)
+            return None
+        self._entries.move_to_end(key)
+        return value
+
+    def put(self, key: _K, value: _V, seconds: float, weight: int = 1) -> None:
+        """Remember for so long; what has no time, or is heavier than everything together may be, is not remembered."""
+        self.forget(key)
+        if seconds <= 0 or weight > self._capacity:
+            return
+        self._entries[key] = (self._clock() + seconds, weight, value)
+        self._weight += weight
+        while self._weight > self._capacity:
+            self.forget(next(iter(self._entries)))
+
+    def forget(self, key: _K) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._weight -= entry[1]
