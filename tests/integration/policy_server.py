@@ -33,6 +33,7 @@ _SETTINGS = {
 }
 _SOCKET = "/var/spool/postfix/policyd-spf/policyd-spf.sock"
 _PORT = 1080
+_LOAD = Path(__file__).parents[2] / "bench" / "policy_load.py"
 
 
 class PolicyServer:
@@ -101,9 +102,7 @@ class PolicyServer:
             ["socat", f"TCP4-LISTEN:{_PORT},fork,reuseaddr,backlog=512", f"UNIX-CONNECT:{_SOCKET}"],
             user=f"{IDS.world}:{IDS.sockets}",
             ports={f"{_PORT}/tcp": ("127.0.0.1", None)},
-            volumes={
-                f"{self.site.stack.project}_policyd-spf-socket": {"bind": str(Path(_SOCKET).parent), "mode": "rw"}
-            },
+            volumes=self._socket_volume,
             cap_drop=["ALL"],
             init=True,
         )
@@ -129,6 +128,26 @@ class PolicyServer:
                 raise EngineError(str(error)) from None
 
         wait_for(answers, "policyd-spf does not answer")
+
+    def load(self, **options: float) -> dict[str, float]:
+        """Put load on the socket from a container beside; the figures of bench/policy_load.py, whose options these are."""
+        program = "/usr/local/lib/policy_load.py"
+        output = self._client.containers.run(
+            image_name(SERVICE, self._base_image),
+            ["python3", program, "--socket", _SOCKET, *(f"--{name}={value}" for name, value in options.items())],
+            user=f"{IDS.world}:{IDS.sockets}",
+            network_mode="none",
+            volumes={**self._socket_volume, str(_LOAD): {"bind": program, "mode": "ro"}},
+            cap_drop=["ALL"],
+            remove=True,
+        )
+        figures: dict[str, float] = json.loads(output)
+        return figures
+
+    @property
+    def _socket_volume(self) -> dict[str, dict[str, str]]:
+        volume = f"{self.site.stack.project}_policyd-spf-socket"
+        return {volume: {"bind": str(Path(_SOCKET).parent), "mode": "rw"}}
 
     def memory(self) -> int:
         """What the container holds, in octets: anonymous and the kernel's for it, from its cgroup (version 2 or 1)."""
