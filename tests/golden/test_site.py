@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from mailstack import __version__
-from mailstack.render import site
+from mailstack.render import SITE, site
 from mailstack.settings import Settings
 from mailstack.tree import File, Tree
+from mailstack_auth.evaluation import MAX_SECONDS
+from mailstack_auth.policyd import GRACE_SECONDS
 from unit.sites import settings, stack
 
 GOLDEN = Path(__file__).parent
@@ -111,3 +113,15 @@ def test_change_recreates_only_its_services(changes, services):
     """A changed setting, or another key, changes the digest of the services that read it and of no other."""
     before, after = digests(), digests(**changes)
     assert {name for name in before if before[name] != after[name]} == services
+
+
+def test_time_limits_fit():
+    """Postfix waits longer than an evaluation may take, and so does compose for those in hand; the daemon is between."""
+    tree = site(stack())
+    main_cf = tree[f"{SITE}/postfix/etc/postfix/main.cf"].content.decode()
+    (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main_cf, flags=re.MULTILINE)
+    service = yaml.safe_load(tree["compose.yaml"].content)["services"]["policyd-spf"]
+    grace = int(service["stop_grace_period"].removesuffix("s"))
+    # The sender, and the domains of relays.
+    assert int(timeout) > 2 * MAX_SECONDS
+    assert grace > GRACE_SECONDS > MAX_SECONDS >= 20

@@ -1,6 +1,8 @@
 """mailstack_auth.lookup and remember: answers of a name server, kept as long as their TTL says and no longer."""
 
 import asyncio
+import os
+import signal
 
 import dns.flags
 import dns.message
@@ -11,7 +13,7 @@ import spf
 
 import dns_answers
 from mailstack_auth.lookup import MAX_TTL
-from mailstack_auth.remember import Remembered
+from mailstack_auth.remember import Latest, Remembered, digest
 from unit.dns_server import Server
 
 ZONE = {
@@ -177,3 +179,17 @@ def test_remembered_expires():
     now[0] = 9.9
     assert some.get("a") is None
     assert len(some) == 0
+
+
+def test_latest_outlives_a_child():
+    """What a child adds is there for the next one: the latest keys in their order, and no more."""
+    latest = Latest(4)
+    for key in "ab":
+        latest.add(digest(key))
+    child = os.fork()
+    if child == 0:
+        for key in "cdé":
+            latest.add(digest(key))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert list(latest) == [digest(key) for key in "bcdé"]

@@ -308,7 +308,9 @@ def test_nobody_waits_for_another(names, tmp_path):
 
 
 def test_a_worker_that_dies_is_replaced(program):
-    """While the worker is killed again and again, every new connection is answered: it waits for the next one."""
+    """While the worker is killed again and again, every connection is answered, and no message gets a second header."""
+    begun = request(instance="begun")
+    assert actions(program.ask(begun))[0].startswith("PREPEND Received-SPF: Pass ")
     with program.connect() as idle:
         for _ in range(2):
             killed = program.worker()
@@ -316,6 +318,7 @@ def test_a_worker_that_dies_is_replaced(program):
             assert actions(program.ask(request("a@fail.example")))[0].startswith("550 5.7.23 ")
             assert program.worker() != killed
         assert idle.recv(100) == b""
+    assert actions(program.ask(begun)) == ["DUNNO"]
     assert sum("the worker ended with -9, starting another" in line for line in program.log()) == 2
 
 

@@ -15,7 +15,7 @@ from mailstack_auth import protocol, supervisor
 from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
-from mailstack_auth.remember import Remembered
+from mailstack_auth.remember import Latest, Remembered, digest
 
 POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
 # Whoever may connect to this one learns how other people's mail was judged: its directory is not Postfix's.
@@ -36,14 +36,18 @@ GRACE_SECONDS = 25.0
 class Server:
     """What all connections share."""
 
-    def __init__(self, policy: Policy, evaluator: Evaluator) -> None:
+    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest) -> None:
+        """Headers are those of earlier workers, too: what they began, Postfix goes on with here."""
         self._policy = policy
         self._evaluator = evaluator
         # One evaluation for a message, whoever asks and how often.
         self._judgements: Remembered[Message, asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
         # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
         # header between them.
-        self._repeats: Remembered[str, str] = Remembered(MAX_MESSAGES)
+        self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
+        self._headers = headers
+        for one in headers:
+            self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
         # Every connection's task, and whether a request is in hand.
         self._connections: dict[asyncio.Task[None], bool] = {}
         self._stopping = False
@@ -110,18 +114,15 @@ class Server:
 
     async def action(self, request: dict[str, str]) -> bytes:
         """The reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
-        instance = request.get("instance", "")
-        known = self._repeats.get(instance) if instance else None
-        if known is None:
-            known = await self._decide(request)
-            if known == TROUBLE:
-                return protocol.reply(TROUBLE)
-            repeated = "DUNNO" if known.startswith("PREPEND ") else known
-        else:
-            repeated = known
-        if instance:
-            self._repeats.put(instance, repeated, REMEMBERED_SECONDS)
-        return protocol.reply(known)
+        message = digest(request["instance"]) if request.get("instance") else b""
+        repeated = self._repeats.get(message)
+        action = repeated or await self._decide(request)
+        if message and action != TROUBLE:
+            if action.startswith("PREPEND "):
+                self._headers.add(message)
+                repeated = "DUNNO"
+            self._repeats.put(message, repeated or action, REMEMBERED_SECONDS)
+        return protocol.reply(action)
 
     async def _decide(self, request: dict[str, str]) -> str:
         if request.get("request") == "healthcheck":
@@ -204,8 +205,10 @@ def main() -> None:
     policy = Policy.from_json(json.loads(CONFIGURATION.read_text()))
     postfix, results = supervisor.listen(POSTFIX_SOCKET), supervisor.listen(RESULTS_SOCKET)
 
+    headers = Latest(MAX_MESSAGES)
+
     def work() -> None:
-        asyncio.run(Server(policy, Evaluator(Lookups())).run(postfix, results))
+        asyncio.run(Server(policy, Evaluator(Lookups()), headers).run(postfix, results))
 
     log(f"listening on {POSTFIX_SOCKET} and {RESULTS_SOCKET}")
     sys.exit(supervisor.run(work, log))

@@ -1,9 +1,13 @@
 """Memory that stays small: what was put in expires, and a total weight is never exceeded."""
 
+import hashlib
+import mmap
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
+
+_DIGEST = 16
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -51,3 +55,30 @@ class Remembered(Generic[_K, _V]):
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._weight -= entry[1]
+
+
+def digest(key: str) -> bytes:
+    """What stands for a key in a place that is narrower than keys may be."""
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=_DIGEST).digest()
+
+
+class Latest:
+    """The digests of the latest keys, in memory that a process shares with its children and that outlives them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._memory = mmap.mmap(-1, _DIGEST * (count + 1))
+
+    def add(self, key: bytes) -> None:
+        """Add a digest, in the place of the oldest one. One process at a time may."""
+        at = int.from_bytes(self._memory[:_DIGEST], "big")
+        start = _DIGEST * (1 + at % self._count)
+        self._memory[start : start + _DIGEST] = key
+        self._memory[:_DIGEST] = (at + 1).to_bytes(_DIGEST, "big")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """From the oldest to the newest."""
+        at = int.from_bytes(self._memory[:_DIGEST], "big")
+        for one in range(max(at - self._count, 0), at):
+            start = _DIGEST * (1 + one % self._count)
+            yield self._memory[start : start + _DIGEST]
