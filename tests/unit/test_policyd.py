@@ -184,6 +184,12 @@ def test_one_header_for_a_message(program):
     (header, again), (elsewhere,) = actions(program.ask(first * 2)), actions(program.ask(first))
     assert header.startswith("PREPEND Received-SPF: Pass ")
     assert (again, elsewhere) == ("DUNNO", "DUNNO")
+    at_once = request(helo="silent.example", instance="at once")
+    with program.connect() as one, program.connect() as another:
+        for connection in (one, another):
+            connection.sendall(at_once)
+        replies = [actions(connection.recv(2000))[0] for connection in (one, another)]
+    assert sorted(one.split()[0] for one in replies) == ["DUNNO", "PREPEND"]
     refused = actions(program.ask(request("a@fail.example", instance="one refusal") * 3))
     assert [one.split()[0] for one in refused] == ["550"] * 3
     assert [one.split()[0] for one in actions(program.ask(request() * 2))] == ["PREPEND"] * 2

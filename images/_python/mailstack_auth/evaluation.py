@@ -24,7 +24,7 @@ RESULTS = ("pass", "fail", "softfail", "neutral", "none", "temperror", "permerro
 
 # One identity at a time, each result reported and none acted upon. spf-engine's own actions get in each other's way: a
 # HELO fail beats a MAIL FROM pass, and 'False' for HELO_reject or Mail_From_reject switches off TempError_Defer and
-# PermError_reject as well. Its header copies what a client sent. Actions and header are in policy.py and header.py.
+# PermError_reject as well. Its header copies what a client sent. Actions and header are in policy.py.
 _ENGINE = {
     "debugLevel": -1,
     "skip_addresses": "::1/128",  # it fails without one; loopback clients never come this far
@@ -103,7 +103,7 @@ class Evaluator:
             while not worker.dead:
                 try:
                     answer = await self._answer(question, deadline)
-                except pyspf.TempError as error:
+                except (pyspf.TempError, pyspf.PermError) as error:
                     question = worker.throw(error)
                 else:
                     question = worker.switch(answer)

@@ -30,6 +30,8 @@ CACHE_OCTETS = 4 * 1024 * 1024
 _ENTRY_OCTETS = 400
 # Longer than this nobody's record is believed: resolvers do the same (unbound.conf(5), cache-max-ttl).
 MAX_TTL = 86400
+# A record should fit into 512 octets (RFC 7208 section 3.4); pyspf's time grows with the square of its terms.
+MAX_RECORD = 8192
 
 
 class Lookups:
@@ -50,7 +52,8 @@ class Lookups:
     async def look_up(self, name: str, kind: str, seconds: float) -> list[Answer]:
         """The records at a name in pyspf's form, CNAMEs followed; empty for NXDOMAIN, for NODATA and for no DNS name.
 
-        Raises spf.TempError when DNS gives no answer within so many seconds.
+        Raises spf.TempError when DNS gives no answer within so many seconds, spf.PermError for an SPF record of absurd
+        length.
         """
         known = self.known(name, kind)
         if known is not None:
@@ -104,6 +107,8 @@ def _ttl(message: dns.message.Message) -> int:
 def _value(record: Any) -> object:  # noqa: ANN401
     match record.rdtype:
         case dns.rdatatype.TXT:
+            if record.strings[0][:6].lower() == b"v=spf1" and sum(map(len, record.strings)) > MAX_RECORD:
+                raise spf.PermError(f"the record has more than {MAX_RECORD} octets")
             return record.strings
         case dns.rdatatype.MX:
             return record.preference, _text(record.exchange)

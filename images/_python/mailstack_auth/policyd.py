@@ -115,13 +115,15 @@ class Server:
     async def action(self, request: dict[str, str]) -> bytes:
         """The reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
         message = digest(request["instance"]) if request.get("instance") else b""
-        repeated = self._repeats.get(message)
-        action = repeated or await self._decide(request)
-        if message and action != TROUBLE:
-            if action.startswith("PREPEND "):
-                self._headers.add(message)
-                repeated = "DUNNO"
-            self._repeats.put(message, repeated or action, REMEMBERED_SECONDS)
+        action = self._repeats.get(message) or await self._decide(request)
+        if not message or action == TROUBLE:
+            return protocol.reply(action)
+        # Two recipients at once: the other one may have been answered meanwhile.
+        action = repeated = self._repeats.get(message) or action
+        if action.startswith("PREPEND "):
+            self._headers.add(message)
+            repeated = "DUNNO"
+        self._repeats.put(message, repeated, REMEMBERED_SECONDS)
         return protocol.reply(action)
 
     async def _decide(self, request: dict[str, str]) -> str:

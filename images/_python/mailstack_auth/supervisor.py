@@ -44,10 +44,13 @@ def listen(path: Path) -> socket.socket:
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except BlockingIOError:
+            pass  # its backlog is full
     return True
 
 
