@@ -34,8 +34,8 @@ def wait_not_healthy(site: Site, service: str) -> None:
 
 def signal_worker(site: Site, name: str) -> None:
     """Send a signal, SIG before its name, to policyd-spf's worker: the one that serves."""
-    script = f"kill -{name.removeprefix('SIG')} $(cat /proc/1/task/1/children)"
-    site.run("policyd-spf", "sh", "-c", script)
+    script = f"kill -{name.removeprefix('SIG')} $(cat /proc/1/task/1/children) && echo done"
+    wait_for(lambda: site.run("policyd-spf", "sh", "-c", script), "there is no worker")
 
 
 @pytest.mark.parametrize("service", SERVICES)

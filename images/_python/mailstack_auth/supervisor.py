@@ -20,8 +20,9 @@ WATCHED = STOP | {signal.SIGCHLD}
 # Postfix connects once for each smtpd process; all of them may come at the same time, after a restart. One that finds
 # no room does not wait (unix(7), EAGAIN).
 BACKLOG = 1024
-# A worker that lives shorter than this, in seconds, died of its start: the next one waits as long.
-_SOUND_SECONDS = 1.0
+# A worker that lives shorter than this, in seconds, died of its start: the next one waits.
+_START_SECONDS = 0.2
+_PAUSE_SECONDS = 1.0
 
 
 def listen(path: Path) -> socket.socket:
@@ -74,7 +75,7 @@ def run(work: Callable[[], None], log: Callable[[str], None]) -> int:
             if stopping:
                 return abs(code)
             log(f"the worker ended with {code}, starting another")
-            if time.monotonic() - started < _SOUND_SECONDS and signal.sigtimedwait(STOP, _SOUND_SECONDS):
+            if time.monotonic() - started < _START_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
                 return 0
             worker, started = _fork(work), time.monotonic()
 
