@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from integration.policy_server import PolicyServer
 
+# Beside what the tests start.
+PLACE = {"HOSTNAME": "mail.bench.example", "SUBNET": "172.30.251.0/27"}
 ZONE = {
     **{f"d{at}.example": [{"TXT": f"v=spf1 a ip4:192.0.2.0/25 include:_spf.d{at}.example ~all"}] for at in range(201)},
     **{f"_spf.d{at}.example": [{"TXT": "v=spf1 ip4:198.51.100.0/24 ip4:203.0.113.0/24 -all"}] for at in range(201)},
@@ -27,7 +29,7 @@ def main() -> None:
     parser.add_argument("--base-image", default="debian:trixie-slim")
     options = parser.parse_args()
     found: dict[int, list[float]] = {0: [], 1: []}
-    with tempfile.TemporaryDirectory() as directory, PolicyServer(Path(directory), options.base_image) as server:
+    with tempfile.TemporaryDirectory() as directory, PolicyServer(Path(directory), options.base_image, PLACE) as server:
         server.serve(ZONE, silent=True)
         server.load(seconds=5, rate=options.rate)
         for _ in range(options.rounds):

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from integration.policy_server import PolicyServer
-from policyd_latency import ZONE
+from policyd_latency import PLACE, ZONE
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=50)
     parser.add_argument("--base-image", default="debian:trixie-slim")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, PolicyServer(Path(directory), options.base_image) as server:
+    with tempfile.TemporaryDirectory() as directory, PolicyServer(Path(directory), options.base_image, PLACE) as server:
         server.serve(ZONE, silent=True)
         start = time.monotonic()
         print(f"start: {server.memory() / 1e6:.1f} MB", flush=True)  # noqa: T201
