@@ -157,3 +157,12 @@ class PolicyServer:
         )
         rows = dict(line.split() for line in self.site.run(SERVICE, "sh", "-c", script).decode().splitlines())
         return int(rows["anon"] if "anon" in rows else rows["total_rss"]) + int(rows["kernel"])
+
+    def cpu(self) -> float:
+        """The seconds of CPU that the container has used, from its cgroup (version 2 or 1)."""
+        script = (
+            "cd /sys/fs/cgroup; if [ -f cpu.stat ]; then grep usage_usec cpu.stat;"
+            " else echo nanoseconds $(cat cpuacct/cpuacct.usage); fi"
+        )
+        unit, value = self.site.run(SERVICE, "sh", "-c", script).decode().split()
+        return int(value) / (1e9 if unit == "nanoseconds" else 1e6)

@@ -141,6 +141,24 @@ def test_time_limit():
     assert "no answer within 0.2 s" in evaluation.helo.reason
 
 
+def test_helo_is_not_waited_for():
+    """Where MAIL FROM has a result, DNS of HELO that does not answer costs a second, not the whole time; else all."""
+
+    async def evaluate(sender):
+        async with Server.of(ZONE).evaluator(seconds=3.0) as evaluator:
+            return await evaluator.evaluate(CLIENT, "silent.example", sender)
+
+    start = time.monotonic()
+    evaluation = asyncio.run(evaluate("a@fail.example"))
+    assert time.monotonic() - start < 2.5
+    assert (evaluation.judged, evaluation.helo.result) == (evaluation.mailfrom, "temperror")
+    start = time.monotonic()
+    evaluation = asyncio.run(evaluate("a@none.example"))
+    assert time.monotonic() - start > 2.5
+    assert evaluation.judged == evaluation.helo
+    assert evaluation.helo.result == "temperror"
+
+
 def test_nobody_waits_for_another():
     """While the DNS of many messages is silent, others are evaluated, one after the other."""
 
