@@ -43,7 +43,8 @@ class PolicyServer:
         values = _SETTINGS | {"BASE_IMAGE": base_image} | dict(settings or {})
         environment = {PREFIX + name: value for name, value in values.items()}
         self.site = Site(directory, environment, place="services: {}\n", override="")
-        self._base_image = base_image
+        # Sources may change while this one runs.
+        self._image, self._bridge_image = (image_name(name, base_image) for name in (SERVICE, "world"))
         self._client = docker.from_env()
         self._cleanup = contextlib.ExitStack()
         self._zone = directory / "dns" / "zone.json"
@@ -79,7 +80,7 @@ class PolicyServer:
     def _name_server(self) -> Container:
         """At the resolver's address. The image has Python and dnspython."""
         container = self._client.containers.create(
-            image_name(SERVICE, self._base_image),
+            self._image,
             ["python3", "/usr/local/lib/dns_answers.py", "/dns/zone.json"],
             network_mode="none",
             volumes={
@@ -98,7 +99,7 @@ class PolicyServer:
     def _bridge(self) -> Container:
         """Leads from a port of this host to the socket, which lies in a volume that the group may use."""
         return self._client.containers.create(
-            image_name("world", self._base_image),
+            self._bridge_image,
             ["socat", f"TCP4-LISTEN:{_PORT},fork,reuseaddr,backlog=512", f"UNIX-CONNECT:{_SOCKET}"],
             user=f"{IDS.world}:{IDS.sockets}",
             ports={f"{_PORT}/tcp": ("127.0.0.1", None)},
@@ -133,7 +134,7 @@ class PolicyServer:
         """Put load on the socket from a container beside; the figures of bench/policy_load.py, whose options these are."""
         program = "/usr/local/lib/policy_load.py"
         output = self._client.containers.run(
-            image_name(SERVICE, self._base_image),
+            self._image,
             ["python3", program, "--socket", _SOCKET, *(f"--{name}={value}" for name, value in options.items())],
             user=f"{IDS.world}:{IDS.sockets}",
             network_mode="none",
