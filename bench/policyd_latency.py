@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from integration.policy_server import PolicyServer
 
 # Beside what the tests start.
-PLACE = {"HOSTNAME": "mail.bench.example", "SUBNET": "172.30.251.0/27"}
+PLACE = {"HOSTNAME": "mail.latency.example", "SUBNET": "172.30.250.0/27"}
 ZONE = {
     **{f"d{at}.example": [{"TXT": f"v=spf1 a ip4:192.0.2.0/25 include:_spf.d{at}.example ~all"}] for at in range(201)},
     **{f"_spf.d{at}.example": [{"TXT": "v=spf1 ip4:198.51.100.0/24 ip4:203.0.113.0/24 -all"}] for at in range(201)},
