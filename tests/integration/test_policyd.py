@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import json
 import select
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from integration.conftest import BASE_IMAGE
-from integration.policy_server import PolicyServer
+from integration.policy_server import SERVICE, PolicyServer
 from policy_client import PolicyConnection, request
 from received_spf import parse
 
@@ -167,6 +168,31 @@ def test_whatever_a_peer_sends(policyd: PolicyServer, zone: None) -> None:
             assert other.ask(b"request=healthcheck\n\n") == "OK"
 
         send()
+
+
+ASK = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/run/policyd-spf/results.sock")
+connection.sendall(sys.stdin.buffer.read())
+connection.shutdown(socket.SHUT_WR)
+sys.stdout.write(connection.makefile().read())
+"""
+
+
+def test_results_of_the_same_evaluation(policyd: PolicyServer, zone: None) -> None:
+    """The internal socket gives each identity's result for a message, without asking DNS anew; Postfix has no way to it."""
+    message = request("a@pass.example", helo="fail.example", queue_id="4gX9", instance="9")
+    with policyd.connection() as connection:
+        assert result(connection.ask(message) or "") == "pass"
+    policyd.serve({})
+    (line,) = policyd.site.run(SERVICE, "python3", "-c", ASK, stdin=message).splitlines()
+    found = json.loads(line)
+    assert [found[name]["result"] for name in ("judged", "helo", "mailfrom")] == ["pass", "fail", "pass"]
+    assert found["judged"]["domain"] == "pass.example"
+    services = yaml.safe_load((policyd.site.directory / "compose.yaml").read_text())["services"]
+    shared = {name for name, one in services.items() if "/run/policyd-spf" in str(one.get("volumes", []))}
+    assert shared == set()
 
 
 def test_300_connections(policyd: PolicyServer, zone: None, capsys: pytest.CaptureFixture[str]) -> None:
