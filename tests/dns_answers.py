@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import dns.flags
@@ -23,6 +23,7 @@ import dns.rrset
 TTL = 300
 _UDP_OCTETS = 1232
 _MAX_CHAIN = 8
+_TRIES = 20
 
 # The answer to a query; None is silence.
 Answer = Callable[[dns.message.Message], dns.message.Message | None]
@@ -164,12 +165,32 @@ async def serve(answer: Answer, address: str, port: int = 0) -> AsyncIterator[in
             await writer.drain()
         writer.close()
 
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(answer), local_addr=(address, port))
-    found: int = transport.get_extra_info("sockname")[1]
-    async with await asyncio.start_server(stream, address, found):
-        yield found
+    server, transport = await _bind(stream, lambda: _Datagrams(answer), address, port)
+    async with server:
+        yield int(transport.get_extra_info("sockname")[1])
     transport.close()
+
+
+async def _bind(
+    stream: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    datagrams: Callable[[], asyncio.DatagramProtocol],
+    address: str,
+    port: int,
+) -> tuple[asyncio.Server, asyncio.BaseTransport]:
+    """One port for both protocols; if it may be any, one that is free in both."""
+    loop = asyncio.get_running_loop()
+    for _ in range(_TRIES):
+        server = await asyncio.start_server(stream, address, port)
+        try:
+            chosen = server.sockets[0].getsockname()[1]
+            transport, _ = await loop.create_datagram_endpoint(datagrams, local_addr=(address, chosen))
+        except OSError:
+            server.close()
+            if port:
+                raise
+        else:
+            return server, transport
+    raise OSError(f"{address}: no port is free for UDP and TCP")
 
 
 class _File:
