@@ -160,6 +160,12 @@ class Settings(BaseSettings):
         "SPF. This grants nothing else; they may not relay.",
         examples=["192.0.2.53"],
     )
+    spf_skip_domains: Annotated[tuple[DomainName, ...], *_Tokens, AfterValidator(_unique)] = Field(
+        default=(),
+        description="The same by domain: what hosts send that a domain's own SPF record names is not judged, unless it "
+        "passes anyway.",
+        examples=["forwarder.example.net"],
+    )
 
     dmarc_policy: Literal["none", "quarantine", "reject"] = Field(
         default="none", description="The published DMARC policy (RFC 9989).", examples=["reject"]

@@ -106,6 +106,7 @@ class Stack:
     spf_record: str | None
     spf_actions: SpfActions
     spf_skip_networks: tuple[Network, ...]
+    spf_skip_domains: tuple[str, ...]
     dmarc_policy: str
     dmarc_report_addresses: tuple[str, ...]
     local_sender: Literal["discard", "reject", "off"]
@@ -168,6 +169,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
             settings.spf_fail, settings.spf_softfail, settings.spf_permerror, settings.spf_temperror
         ),
         spf_skip_networks=settings.spf_skip_networks,
+        spf_skip_domains=settings.spf_skip_domains,
         dmarc_policy=settings.dmarc_policy,
         dmarc_report_addresses=settings.dmarc_report_addresses,
         local_sender=settings.local_sender,

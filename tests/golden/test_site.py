@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from mailstack import __version__
-from mailstack.render import site
+from mailstack.render import SITE, site
 from mailstack.settings import Settings
 from mailstack.tree import File, Tree
+from mailstack_auth.evaluation import MAX_SECONDS
+from mailstack_auth.policyd import GRACE_SECONDS
 from unit.sites import settings, stack
 
 GOLDEN = Path(__file__).parent
@@ -36,6 +38,7 @@ SITES = {
         "spf_permerror": "reject-early",
         "spf_temperror": "tag",
         "spf_skip_networks": "203.0.113.53,2001:db8:2::/48",
+        "spf_skip_domains": "relay.example.org,forwarder.example",
         "dmarc_policy": "reject",
         "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
         "local_sender": "reject",
@@ -105,7 +108,7 @@ def digests(bits: int = 2048, **changes: str) -> dict[str, str]:
     ("changes", "services"),
     [
         ({"message_size": "25MiB"}, {"postfix"}),
-        ({"trusted_networks": "192.0.2.0/28"}, {"postfix", "opendkim"}),
+        ({"trusted_networks": "192.0.2.0/28"}, {"postfix", "opendkim", "policyd-spf"}),
         ({"spf_fail": "reject-early"}, {"policyd-spf"}),
         ({"resolver_forwarders": "192.0.2.53"}, {"resolver"}),
         ({"dmarc_policy": "reject", "public_addresses": "192.0.2.25"}, set()),
@@ -116,3 +119,15 @@ def test_change_recreates_only_its_services(changes, services):
     """A changed setting, or another key, changes the digest of the services that read it and of no other."""
     before, after = digests(), digests(**changes)
     assert {name for name in before if before[name] != after[name]} == services
+
+
+def test_time_limits_fit():
+    """Postfix waits longer than an evaluation may take, and so does compose for those in hand; the daemon is between."""
+    tree = site(stack())
+    main_cf = tree[f"{SITE}/postfix/etc/postfix/main.cf"].content.decode()
+    (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main_cf, flags=re.MULTILINE)
+    service = yaml.safe_load(tree["compose.yaml"].content)["services"]["policyd-spf"]
+    grace = int(service["stop_grace_period"].removesuffix("s"))
+    # The sender, and the domains of relays.
+    assert int(timeout) > 2 * MAX_SECONDS
+    assert grace > GRACE_SECONDS > MAX_SECONDS >= 20

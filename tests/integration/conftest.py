@@ -30,7 +30,7 @@ from mailstack.world.site import Site
 
 BASE_IMAGE = os.environ.get("MAILSTACK_BASE_IMAGE", "debian:trixie-slim")
 
-OUTSIDER, INSIDER, BACKUP_MX = EDGE[7], EDGE[8], EDGE[9]
+OUTSIDER, INSIDER, BACKUP_MX, FORWARDER = EDGE[7], EDGE[8], EDGE[9], EDGE[6]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,6 +70,7 @@ SENDERS = {
     "permerror.example": "v=spf1 nonsense:term -all",
     "temperror.example": "v=spf1 include:broken.example -all",
     "signer.example": "v=spf1 -all",
+    "forwarder.example": f"v=spf1 ip4:{FORWARDER} -all",
 }
 
 
@@ -89,6 +90,12 @@ def insider(world: Internet) -> Machine:
 def backup_mx(world: Internet) -> Machine:
     """A host whose mail charlie does not judge by SPF."""
     return world.host("backup", BACKUP_MX)
+
+
+@pytest.fixture(scope="session")
+def forwarder(world: Internet) -> Machine:
+    """A host that charlie lets hand on mail because a domain's SPF record names it."""
+    return world.host("forwarder", FORWARDER)
 
 
 def site(world: Internet, hostname: str, domains: str, override: str = "", **settings: str) -> Site:
@@ -133,6 +140,7 @@ def charlie(world: Internet) -> Site:
         SPF_SOFTFAIL="reject-early",
         SPF_PERMERROR="reject-early",
         SPF_SKIP_NETWORKS=str(BACKUP_MX),
+        SPF_SKIP_DOMAINS="forwarder.example",
     )
 
 

@@ -148,16 +148,43 @@ def test_unknown_sender_domain(outsider: Machine, bravo: Site) -> None:
     assert (reply.code, reply.text.split()[0]) == (550, "5.1.8")
 
 
-def test_spf_skip_networks(outsider: Machine, backup_mx: Machine, charlie: Site) -> None:
-    """A backup MX is not judged by SPF, and may not relay for that."""
-    about, sender = subject("by the backup MX"), "someone@fail.example"
+@pytest.mark.parametrize("relay", ["backup_mx", "forwarder"])
+def test_relays_are_not_judged(relay: str, outsider: Machine, charlie: Site, request: pytest.FixtureRequest) -> None:
+    """A relay, listed by network or by domain, is not judged by SPF, and may not relay for that."""
+    machine = request.getfixturevalue(relay)
+    about, sender = subject(f"by the {relay}"), "someone@fail.example"
     content = message(sender, "user@charlie.example", about)
     assert send(outsider, address_of(charlie), sender, "user@charlie.example", content).code == 550
-    assert send(backup_mx, address_of(charlie), sender, "user@charlie.example", content).code == 250
+    assert send(machine, address_of(charlie), sender, "user@charlie.example", content).code == 250
     arrived = parse(delivered(charlie, "user@charlie.example", about))
     assert arrived["Received-SPF"] is None
-    reply = send(backup_mx, address_of(charlie), sender, "user@bravo.example", content)
+    assert arrived["X-SPF-Skipped"] == f"charlie.example trusts {machine.address} to hand on mail"
+    reply = send(machine, address_of(charlie), sender, "user@bravo.example", content)
     assert (reply.code, reply.text.split()[0]) == (554, "5.7.1")
+
+
+def test_reply_says_what_is_broken(outsider: Machine, charlie: Site) -> None:
+    """A refusal for permerror tells the sender's postmaster which part of the record is wrong."""
+    sender = "someone@permerror.example"
+    content = message(sender, "user@charlie.example", subject("broken record"))
+    reply = send(outsider, address_of(charlie), sender, "user@charlie.example", content)
+    assert reply.text.endswith(
+        "SPF of MAIL FROM permerror.example cannot be checked, its record is broken: "
+        "Unknown mechanism found: nonsense:term"
+    )
+
+
+def test_spf_is_logged(outsider: Machine, bravo: Site) -> None:
+    """One line for a decision, under the queue id that Postfix logs for the message."""
+    about, sender = subject("logged"), "logged@softfail.example"
+    content = message(sender, "user@bravo.example", about)
+    assert send(outsider, address_of(bravo), sender, "user@bravo.example", content).code == 250
+    (line,) = {one for one in bravo.log("postfix") if f"from=<{sender}>" in one and "qmgr" in one}
+    queue_id = line.split(": ")[1]
+    (decision,) = [one for one in bravo.log("policyd-spf") if f" {queue_id}: " in one]
+    assert decision.endswith(
+        f"client={outsider.address} identity=mailfrom domain='softfail.example' result=softfail action=PREPEND"
+    )
 
 
 def test_one_received_spf_for_many_recipients(outsider: Machine, bravo: Site) -> None:

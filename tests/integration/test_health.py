@@ -32,16 +32,24 @@ def wait_not_healthy(site: Site, service: str) -> None:
     )
 
 
+def signal_worker(site: Site, name: str) -> None:
+    """Send a signal, SIG before its name, to policyd-spf's worker: the one that serves."""
+    script = f"kill -{name.removeprefix('SIG')} $(cat /proc/1/task/1/children) && echo done"
+    wait_for(lambda: site.run("policyd-spf", "sh", "-c", script), "there is no worker")
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_stopped_daemon(service: str, foxtrot: Site, engine_client: docker.DockerClient) -> None:
     """A daemon that hangs (SIGSTOP) is unhealthy, and healthy when it goes on."""
     container = engine_client.containers.get(foxtrot.container(service))
-    container.kill("SIGSTOP")
+    # From inside, no signal stops a container's first process.
+    send = (lambda name: signal_worker(foxtrot, name)) if service == "policyd-spf" else container.kill
+    send("SIGSTOP")
     try:
         wait_not_healthy(foxtrot, service)
         assert foxtrot.states()[service][:2] == ("running", "unhealthy")
     finally:
-        container.kill("SIGCONT")
+        send("SIGCONT")
     wait_healthy(foxtrot)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 import docker
 import pytest
 
-from integration.test_health import wait_healthy
+from integration.test_health import signal_worker, wait_healthy
 from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
@@ -257,6 +257,33 @@ def _queue_ids(site: Site, recipient: str) -> list[str]:
     """The queue ids of what waits for a recipient."""
     waiting = map(json.loads, site.run("postfix", "postqueue", "-j").splitlines())
     return [one["queue_id"] for one in waiting if recipient in {to["address"] for to in one["recipients"]}]
+
+
+def test_worker_of_policyd_spf_killed_under_a_stream(outsider: Machine, backup_mx: Machine, foxtrot: Site) -> None:
+    """While policyd-spf's worker is killed again and again nobody is refused, and all arrives once, with one header."""
+    wait_healthy(foxtrot)
+    with (
+        Stream(outsider, foxtrot, "someone@listed.example", "user@foxtrot.example", 25) as one,
+        Stream(backup_mx, foxtrot, "someone@softfail.example", "user@foxtrot.example", 25) as another,
+    ):
+        for _ in range(5):
+            before = len(one.accepted), len(another.accepted)
+            signal_worker(foxtrot, "SIGKILL")
+            wait_for(
+                lambda before=before: len(one.accepted) > before[0] + 2 and len(another.accepted) > before[1] + 2,
+                "mail does not flow",
+            )
+    assert one.refused + another.refused == []
+    wanted = [*one.accepted, *another.accepted]
+
+    def arrived() -> list[bytes] | None:
+        found = [one for one in foxtrot.mail("user@foxtrot.example") if parse(one)["Subject"] in wanted]
+        return found if len(found) >= len(wanted) else None
+
+    mail = wait_for(arrived, "not everything that was accepted arrived")
+    assert sorted(parse(one)["Subject"] for one in mail) == sorted(wanted)
+    assert {received_spf(one).split()[0] for one in mail} == {"Pass", "Softfail"}
+    assert sum("the worker ended with -9" in line for line in foxtrot.log("policyd-spf")) >= 5
 
 
 def test_all_killed_at_once(

@@ -201,7 +201,7 @@ def test_one_log_line_for_each_event(insider: Machine, alpha: Site, bravo: Site)
     judged = [line for line in bravo.log("policyd-spf") if theirs in line]
     assert len(judged) == 1
     client = f"client={address_of(alpha)}"
-    assert f"{client} identity=mailfrom domain='alpha.example' result=Pass action=PREPEND" in judged[0]
+    assert f"{client} identity=mailfrom domain='alpha.example' result=pass action=PREPEND" in judged[0]
     assert len([line for line in bravo.log("opendkim") if theirs in line and "verification successful" in line]) == 1
     assert len([line for line in bravo.log("postfix") if theirs in line and "delivered to maildir" in line]) == 1
 

@@ -1,112 +1,216 @@
-"""policyd-spf: serves the SPF policy to Postfix on a unix socket.
+"""policyd-spf: serves the SPF policy to Postfix, and results to who writes them into headers, on two unix sockets.
 
-One process imports the evaluation once; a thread for each connection, because evaluation waits for DNS.
+A supervisor holds the sockets; one worker serves all connections in one event loop, a coroutine for each.
 """
 
+import asyncio
 import json
 import signal
-import socketserver
+import socket
 import sys
-import threading
-from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from mailstack_auth import protocol, spf
+from mailstack_auth import protocol, supervisor
+from mailstack_auth.evaluation import Evaluator, Result
+from mailstack_auth.lookup import Lookups
+from mailstack_auth.policy import Judgement, Message, Policy, explain
+from mailstack_auth.remember import Latest, Remembered, digest
 
-SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
+POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
+# Whoever may connect to this one learns how other people's mail was judged: its directory is not Postfix's.
+RESULTS_SOCKET = Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
 TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed inside, try again later"
-# A message's further recipients follow within a connection's life; this many messages can be in progress.
-REMEMBERED = 1024
+# How long after its last recipient a message is remembered, in seconds: Postfix waits 300 for a client's next command
+# (postconf(5), smtpd_timeout). And how many: an evaluation that was forgotten is made again, a header would be doubled.
+REMEMBERED_SECONDS = 600.0
+MAX_EVALUATIONS = 1024
+MAX_MESSAGES = 8192
+# Longer than an evaluation takes, shorter than compose's stop_grace_period.
+GRACE_SECONDS = 25.0
 
 
-class Decisions:
-    """What was answered for each message, so that its next recipients get one header between them."""
+class Server:
+    """What all connections share."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._answers: OrderedDict[str, str] = OrderedDict()
+    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest) -> None:
+        """Headers are those of earlier workers, too: what they began, Postfix goes on with here."""
+        self._policy = policy
+        self._evaluator = evaluator
+        # One evaluation for a message, whoever asks and how often.
+        self._judgements: Remembered[Message, asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
+        # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
+        # header between them.
+        self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
+        self._headers = headers
+        for one in headers:
+            self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
+        # Every connection's task, and whether a request is in hand.
+        self._connections: dict[asyncio.Task[None], bool] = {}
+        self._stopping = False
 
-    def again(self, instance: str) -> str | None:
-        """The action for a further recipient of a message that was judged."""
-        with self._lock:
-            return self._answers.get(instance)
+    async def run(self, postfix: socket.socket, results: socket.socket, grace: float = GRACE_SECONDS) -> None:
+        """Serve until TERM; then answer the requests in hand, within the grace period in seconds."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in supervisor.STOP:
+            loop.add_signal_handler(number, stop.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.WATCHED)
+        await self.listen(postfix, results)
+        await stop.wait()
+        await self.stop(grace)
+        # The loop takes its handlers with it, and a second TERM would be the end in the middle of this one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
 
-    def remember(self, instance: str, action: str) -> None:
-        repeated = "DUNNO" if action.startswith("PREPEND ") else action
-        with self._lock:
-            self._answers[instance] = repeated
-            if len(self._answers) > REMEMBERED:
-                self._answers.popitem(last=False)
+    async def listen(self, postfix: socket.socket, results: socket.socket) -> None:
+        """Accept connections. start_server, since start_unix_server removes the path in the end (from Python 3.13)."""
+        self._servers = [
+            await asyncio.start_server(
+                self._connection(answer), sock=sock, limit=protocol.MAX_REQUEST, backlog=supervisor.BACKLOG
+            )
+            for answer, sock in ((self.action, postfix), (self.results, results))
+        ]
 
+    async def stop(self, grace: float) -> None:
+        """Accept no more, let go of idle connections, and wait for the others."""
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        for task, busy in self._connections.items():
+            if not busy:
+                task.cancel()
+        if self._connections:
+            _, late = await asyncio.wait(list(self._connections), timeout=grace)
+            for task in late:
+                task.cancel()
 
-class Server(socketserver.ThreadingUnixStreamServer):
-    """The listening socket, and what all connections share."""
+    def _connection(
+        self, answer: Callable[[dict[str, str]], Awaitable[bytes]]
+    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101
+            self._connections[task] = False
+            try:
+                async for request in protocol.requests(reader):
+                    self._connections[task] = True
+                    writer.write(await answer(request))
+                    await writer.drain()
+                    self._connections[task] = False
+                    if self._stopping:
+                        break
+            except protocol.ProtocolError as error:
+                log(f"closing a connection: {error}")
+            except ConnectionError:
+                pass  # the peer ended in the middle of a request
+            finally:
+                del self._connections[task]
+                writer.close()
 
-    daemon_threads = True
-    request_queue_size = 128
+        return serve
 
-    def __init__(self, path: Path, policy: spf.Policy) -> None:
-        # A socket that an earlier container left behind; nobody else writes in this directory.
-        path.unlink(missing_ok=True)
-        super().__init__(str(path), Connection)
-        path.chmod(0o770)  # the group is Postfix's
-        self.policy = policy
-        self.decisions = Decisions()
+    async def action(self, request: dict[str, str]) -> bytes:
+        """The reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
+        message = digest(request["instance"]) if request.get("instance") else b""
+        action = self._repeats.get(message) or await self._decide(request)
+        if not message or action == TROUBLE:
+            return protocol.reply(action)
+        # Two recipients at once: the other one may have been answered meanwhile.
+        action = repeated = self._repeats.get(message) or action
+        if action.startswith("PREPEND "):
+            self._headers.add(message)
+            repeated = "DUNNO"
+        self._repeats.put(message, repeated, REMEMBERED_SECONDS)
+        return protocol.reply(action)
 
-
-class Connection(socketserver.StreamRequestHandler):
-    """One smtpd process, message after message."""
-
-    server: Server
-
-    def handle(self) -> None:
+    async def _decide(self, request: dict[str, str]) -> str:
+        if request.get("request") == "healthcheck":
+            # A question that takes the whole way, apart from DNS: with an empty label it is no name.
+            await self._evaluator.evaluate("192.0.2.1", "health..check", "")
+            return "OK"
         try:
-            for request in protocol.requests(self.rfile):
-                self.wfile.write(protocol.reply(answer(request, self.server)))
-        except protocol.ProtocolError as error:
-            log(f"closing a connection: {error}")
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # smtpd ended in the middle of a request
+            message = Message.of(request)
+            judgement = await self._judge(message)
+            action = self._policy.action(judgement, message)
+        except Exception as error:  # noqa: BLE001
+            log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
+            return TROUBLE
+        log(decision(message, judgement, action))
+        return action
+
+    async def results(self, request: dict[str, str]) -> bytes:
+        """The answer on the internal socket: one JSON object on one line."""
+        try:
+            found = report(await self._judge(Message.of(request)))
+        except Exception as error:  # noqa: BLE001
+            found = {"error": f"{error!a:.200}"}
+        return json.dumps(found).encode("ascii") + b"\n"
+
+    async def _judge(self, message: Message) -> Judgement:
+        task = self._judgements.get(message)
+        if task is None:
+            task = asyncio.create_task(self._policy.judge(message, self._evaluator))
+            if message.queue_id:
+                self._judgements.put(message, task, REMEMBERED_SECONDS)
+        try:
+            # A connection that goes away leaves the evaluation to the others.
+            return await asyncio.shield(task)
+        except Exception:
+            self._judgements.forget(message)
+            raise
 
 
-def answer(request: dict[str, str], server: Server) -> str:
-    """The action for one request; whatever goes wrong, the message waits and is not let in unjudged."""
-    if request.get("request") == "healthcheck":
-        return "OK"
-    instance = request.get("instance", "")
-    known = server.decisions.again(instance) if instance else None
-    if known is not None:
-        return known
-    queue_id = request.get("queue_id") or "NOQUEUE"
-    client = request.get("client_address", "")
-    try:
-        verdict = spf.judge(request, server.policy)
-    except Exception as error:  # noqa: BLE001
-        log(f"{queue_id}: client={client!a} error={error!a:.200} action=DEFER_IF_PERMIT")
-        return TROUBLE
-    log(
-        f"{queue_id}: client={client} identity={verdict.identity} domain={verdict.domain!a:.300} "
-        f"result={verdict.result} action={verdict.action.split()[0]}"
-    )
-    if instance:
-        server.decisions.remember(instance, verdict.action)
-    return verdict.action
+def decision(message: Message, judgement: Judgement, action: str) -> str:
+    """A decision as a line of the log. What a client sent comes in through ascii()."""
+    start = f"{message.queue_id or 'NOQUEUE'}: client={message.client}"
+    verb = action.split(maxsplit=1)[0]
+    if judgement.evaluation is None:
+        return f"{start} identity=none domain='' result={judgement.exempt} action={verb}"
+    judged = judgement.evaluation.judged
+    line = f"{start} identity={judged.identity} domain={judged.domain!a:.300} result={judged.result} action={verb}"
+    return f"{line} reason={explain(judged)!a}" if judged.result in {"temperror", "permerror"} else line
+
+
+def report(judgement: Judgement) -> dict[str, object]:
+    """What the internal socket says of a message."""
+    if judgement.evaluation is None:
+        return {"exempt": judgement.exempt}
+    evaluation = judgement.evaluation
+    return {
+        "exempt": None,
+        "judged": _result(evaluation.judged),
+        "helo": _result(evaluation.helo),
+        "mailfrom": evaluation.mailfrom and _result(evaluation.mailfrom),
+    }
+
+
+def _result(result: Result) -> dict[str, str]:
+    return {
+        "identity": result.identity,
+        "domain": result.domain,
+        "result": result.result,
+        "reason": explain(result),
+    }
 
 
 def log(text: str) -> None:
-    """One event, one line; values that a client sent come in through ascii()."""
+    """One event, one line."""
     sys.stdout.write(f"policyd-spf: {text}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
     """Serve until TERM."""
-    policy = spf.Policy.from_json(json.loads(CONFIGURATION.read_text()))
-    with Server(SOCKET, policy) as server:
-        # PID 1 has no default action for TERM. shutdown() waits for serve_forever(), so it cannot run inside it.
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-        log(f"listening on {SOCKET}")
-        server.serve_forever()
+    policy = Policy.from_json(json.loads(CONFIGURATION.read_text()))
+    postfix, results = supervisor.listen(POSTFIX_SOCKET), supervisor.listen(RESULTS_SOCKET)
+
+    headers = Latest(MAX_MESSAGES)
+
+    def work() -> None:
+        asyncio.run(Server(policy, Evaluator(Lookups()), headers).run(postfix, results))
+
+    log(f"listening on {POSTFIX_SOCKET} and {RESULTS_SOCKET}")
+    sys.exit(supervisor.run(work, log))

@@ -1,41 +1,45 @@
 """Postfix's policy delegation protocol (SMTPD_POLICY_README): one request, one reply, many on a connection."""
 
-from collections.abc import Iterator
-from typing import Protocol
+import asyncio
+from collections.abc import AsyncIterator
 
-# Postfix's own limits are far below (line_length_limit 2048); more than this is no Postfix.
-MAX_LINE = 8192
-MAX_LINES = 100
+# Postfix's own limit for a value is line_length_limit, 2048, and it sends some thirty; more than this is no Postfix.
+MAX_REQUEST = 64 * 1024
+MAX_ATTRIBUTES = 100
 
-
-class Lines(Protocol):
-    """What is read from: readline() of a binary stream."""
-
-    def readline(self, limit: int, /) -> bytes: ...
+_END = b"\n\n"
 
 
 class ProtocolError(Exception):
     """The peer does not speak the protocol; the connection cannot be used any further."""
 
 
-def requests(stream: Lines) -> Iterator[dict[str, str]]:
-    """The requests that arrive on a connection, until its end.
+async def requests(stream: asyncio.StreamReader) -> AsyncIterator[dict[str, str]]:
+    """The requests that arrive on a connection, until its end. The stream's limit is the longest request."""
+    while True:
+        try:
+            octets = await stream.readuntil(_END)
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                raise ProtocolError("a request is cut off") from None
+            return
+        except asyncio.LimitOverrunError:
+            raise ProtocolError("a request is too long") from None
+        yield parse(octets)
+
+
+def parse(octets: bytes) -> dict[str, str]:
+    """The attributes of one request, its empty line included. Of two with one name the last one counts.
 
     Octets that are not UTF-8 come as surrogates (PEP 383), so that nothing is lost or altered.
     """
-    attributes: dict[str, str] = {}
-    for count, raw in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b"")):
-        if len(raw) > MAX_LINE or not raw.endswith(b"\n"):
-            raise ProtocolError("a line is too long or cut off")
-        line = raw[:-1].decode("utf-8", "surrogateescape")
-        if not line:
-            yield attributes
-            attributes = {}
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or len(attributes) >= MAX_LINES:
-            raise ProtocolError(f"line {count + 1} is no attribute, or there are too many")
-        attributes[name] = value
+    lines = octets.removesuffix(_END).decode("utf-8", "surrogateescape").split("\n")
+    if len(lines) > MAX_ATTRIBUTES:
+        raise ProtocolError("a request has too many attributes")
+    pairs = [line.partition("=") for line in lines]
+    if not all(equals for _, equals, _ in pairs):
+        raise ProtocolError("a line is no attribute")
+    return {name: value for name, _, value in pairs}
 
 
 def reply(action: str) -> bytes:

@@ -1,0 +1,146 @@
+"""The site's policy: who is judged at all, and what is done about each result."""
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import spf as pyspf
+
+from mailstack_auth import received_spf
+from mailstack_auth.evaluation import Evaluation, Evaluator, Result
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Exemption = Literal["authenticated", "trusted", "relay"]
+
+# RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets.
+_MAX_REASON = 160
+
+
+class RequestError(Exception):
+    """The request says too little to be judged by, which says nothing about the message."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What SPF needs to know of a message. Values are the client's, so anything may stand in them."""
+
+    queue_id: str
+    client: str
+    helo: str
+    sender: str
+    user: str
+
+    @classmethod
+    def of(cls, request: Mapping[str, str]) -> "Message":
+        """From the attributes of a policy request. Raises RequestError."""
+        text = request.get("client_address", "")
+        try:
+            # Without the zone of a link-local address (RFC 4007 section 11), which means nothing elsewhere.
+            address = ipaddress.ip_address(text.partition("%")[0])
+        except ValueError:
+            raise RequestError(f"no client address: {text!a:.100}") from None
+        queue_id = request.get("queue_id", "")
+        return cls(
+            queue_id if queue_id.isascii() and queue_id.isalnum() else "",
+            str(getattr(address, "ipv4_mapped", None) or address),
+            request.get("helo_name", ""),
+            request.get("sender", ""),
+            request.get("sasl_username", ""),
+        )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A message's evaluation, or why there is none."""
+
+    evaluation: Evaluation | None = None
+    exempt: Exemption | None = None
+    # A relay domain's record could not be looked up, so that a refusal might hit a relay.
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The site's settings."""
+
+    hostname: str
+    actions: Mapping[str, str]
+    trusted_networks: tuple[Network, ...] = ()
+    skip_networks: tuple[Network, ...] = ()
+    skip_domains: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Policy":
+        return cls(
+            hostname=data["hostname"],
+            actions=data["actions"],
+            trusted_networks=tuple(ipaddress.ip_network(one) for one in data["trusted_networks"]),
+            skip_networks=tuple(ipaddress.ip_network(one) for one in data["skip_networks"]),
+            skip_domains=tuple(data["skip_domains"]),
+        )
+
+    def exemption(self, message: Message) -> Exemption | None:
+        """Why a message is not judged, as far as that is known without DNS; even if Postfix should ask about it."""
+        address = ipaddress.ip_address(message.client)
+        if message.user:
+            return "authenticated"
+        if any(address in one for one in self.trusted_networks):
+            return "trusted"
+        if any(address in one for one in self.skip_networks):
+            return "relay"
+        return None
+
+    async def judge(self, message: Message, evaluator: Evaluator) -> Judgement:
+        """Evaluate a message. The relays' domains are looked at only where it makes a difference."""
+        exempt = self.exemption(message)
+        if exempt:
+            return Judgement(exempt=exempt)
+        evaluation = await evaluator.evaluate(message.client, message.helo, message.sender)
+        if evaluation.judged.result == "pass" or not self.skip_domains:
+            return Judgement(evaluation)
+        answers = await asyncio.gather(
+            *(evaluator.authorises(domain, message.client) for domain in self.skip_domains), return_exceptions=True
+        )
+        if True in answers:
+            return Judgement(exempt="relay")
+        for one in answers:
+            if isinstance(one, BaseException) and not isinstance(one, pyspf.TempError):
+                raise one
+        return Judgement(evaluation, doubtful=any(answers))
+
+    def action(self, judgement: Judgement, message: Message) -> str:
+        """What Postfix is to do (access(5))."""
+        if judgement.evaluation is None:
+            if judgement.exempt == "relay":
+                return f"PREPEND X-SPF-Skipped: {self.hostname} trusts {message.client} to hand on mail"
+            return "DUNNO"
+        judged = judgement.evaluation.judged
+        if self.actions.get(judged.result, "tag") == "tag":
+            header = received_spf.field(judged, message.client, message.helo, message.sender, self.hostname)
+            return f"PREPEND {header}"
+        return refusal(judged, message.client, doubtful=judgement.doubtful)
+
+
+def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
+    """Status codes of RFC 7372 section 3.2, and what the sender's postmaster needs to know.
+
+    The domain is named only if it looks like one.
+    """
+    name = judged.domain.lower() if re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", judged.domain) else "the sender's domain"
+    scope = f"{'MAIL FROM' if judged.identity == 'mailfrom' else 'HELO'} {name}"
+    if doubtful and judged.result != "temperror":
+        return f"DEFER_IF_PERMIT 4.7.24 SPF of {scope}: {judged.result}, but not all of DNS gives an answer now"
+    if judged.result == "temperror":
+        return f"DEFER_IF_PERMIT 4.7.24 SPF of {scope} cannot be checked now; DNS gives no answer"
+    if judged.result == "permerror":
+        return f"550 5.7.24 SPF of {scope} cannot be checked, its record is broken: {explain(judged)}"
+    return f"550 5.7.23 SPF {judged.result}: {client} may not send with {scope}"
+
+
+def explain(judged: Result) -> str:
+    """The reason as one printable line of ASCII, since parts of it are the domain's own text."""
+    text = re.sub(r"^SPF (?:Permanent|Temporary) Error: ", "", judged.reason)
+    return re.sub(r"[^ -~]+", "?", text)[:_MAX_REASON]

@@ -1,0 +1,102 @@
+"""The first process of a container: it holds the listening sockets, and a worker that it forks serves them.
+
+If the worker dies, another one is there at once, and connections that were being made wait in the backlog meanwhile.
+Everything is imported and read before the fork: the worker shares it, and starts in milliseconds.
+"""
+
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+WATCHED = STOP | {signal.SIGCHLD}
+
+# Postfix connects once for each smtpd process; all of them may come at the same time, after a restart. One that finds
+# no room does not wait (unix(7), EAGAIN).
+BACKLOG = 1024
+# A worker that lives shorter than this, in seconds, died of its start: the next one waits.
+_START_SECONDS = 0.2
+_PAUSE_SECONDS = 1.0
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket at a path, open to its group (which is Postfix's).
+
+    What an earlier server left there is replaced in one step, so that whoever connects finds the one or the other.
+    Raises OSError if a server still answers at the path.
+    """
+    if _answers(path):
+        raise OSError(f"{path}: another server answers there")
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(fresh))
+    fresh.chmod(0o770)
+    listener.listen(BACKLOG)
+    fresh.rename(path)
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except BlockingIOError:
+            pass  # its backlog is full
+    return True
+
+
+def run(work: Callable[[], None], log: Callable[[str], None]) -> int:
+    """Keep a worker going until TERM or INT, and let it end then; the exit status."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    gc.collect()
+    gc.freeze()
+    worker, started, stopping = _fork(work), time.monotonic(), False
+    while True:
+        if signal.sigwait(WATCHED) in STOP:
+            stopping = True
+            os.kill(worker, signal.SIGTERM)
+            continue
+        for pid, status in _ended():
+            if pid != worker:
+                continue  # a health check that outlived the engine's patience
+            code = os.waitstatus_to_exitcode(status)
+            if stopping:
+                return abs(code)
+            log(f"the worker ended with {code}, starting another")
+            if time.monotonic() - started < _START_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
+                return 0
+            worker, started = _fork(work), time.monotonic()
+
+
+def _fork(work: Callable[[], None]) -> int:
+    """The process id of a child that does the work. The signals stay blocked in it until it has handlers for them."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        work()
+        sys.exit(0)
+    return pid
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """Children that have ended, as their ids and statuses."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status

@@ -1,0 +1,169 @@
+"""The policyd-spf container alone, as it is shipped, with a name server of the test's own where the resolver would be.
+
+Nothing of the container is changed, not even its resolver's address.
+"""
+
+import contextlib
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import docker
+from docker.models.containers import Container
+
+import dns_answers
+from mailstack.errors import EngineError
+from mailstack.render import image_name
+from mailstack.settings import PREFIX
+from mailstack.stack import IDS
+from mailstack.world.containers import wait_for
+from mailstack.world.site import Site
+from policy_client import PolicyConnection
+
+SERVICE = "policyd-spf"
+SUBNET = "172.30.252.0/27"
+_SETTINGS = {
+    "HOSTNAME": "mail.policy.example",
+    "DOMAINS": "policy.example",
+    "MAILBOXES": "user@policy.example",
+    "SUBNET": SUBNET,
+}
+_SOCKET = "/var/spool/postfix/policyd-spf/policyd-spf.sock"
+_PORT = 1080
+_LOAD = Path(__file__).parents[2] / "bench" / "policy_load.py"
+
+
+class PolicyServer:
+    """A context manager; connect() leads to the socket that Postfix would use."""
+
+    def __init__(self, directory: Path, base_image: str, settings: Mapping[str, str] | None = None) -> None:
+        values = _SETTINGS | {"BASE_IMAGE": base_image} | dict(settings or {})
+        environment = {PREFIX + name: value for name, value in values.items()}
+        self.site = Site(directory, environment, place="services: {}\n", override="")
+        # Sources may change while this one runs.
+        self._image, self._bridge_image = (image_name(name, base_image) for name in (SERVICE, "world"))
+        self._client = docker.from_env()
+        self._cleanup = contextlib.ExitStack()
+        self._zone = directory / "dns" / "zone.json"
+        self._zone.parent.mkdir(exist_ok=True)
+        self.serve({})
+
+    def serve(self, zone: dict[str, dns_answers.Records], *, silent: bool = False) -> None:
+        """What DNS holds from now on; "TIMEOUT" in it is silence, or else SERVFAIL."""
+        # In one step: the server reads it when it has changed.
+        fresh = self._zone.with_suffix(".new")
+        fresh.write_text(json.dumps({"silent": silent, "zone": zone}))
+        fresh.rename(self._zone)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self.site.down)
+            self.site.compose("up", "--detach", "--wait", "--no-deps", SERVICE)
+            for container in (self._name_server(), self._bridge()):
+                cleanup.callback(container.remove, force=True)
+                container.start()
+            container.reload()
+            (published,) = container.ports[f"{_PORT}/tcp"]
+            self._address = (published["HostIp"], int(published["HostPort"]))
+            self.wait_ready()
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def _name_server(self) -> Container:
+        """At the resolver's address. The image has Python and dnspython."""
+        container = self._client.containers.create(
+            self._image,
+            ["python3", "/usr/local/lib/dns_answers.py", "/dns/zone.json"],
+            network_mode="none",
+            volumes={
+                dns_answers.__file__: {"bind": "/usr/local/lib/dns_answers.py", "mode": "ro"},
+                str(self._zone.parent): {"bind": "/dns", "mode": "ro"},
+            },
+            sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
+            cap_drop=["ALL"],
+            init=True,
+        )
+        self._client.networks.get("none").disconnect(container)
+        network = self._client.networks.get(f"{self.site.stack.project}_inner")
+        network.connect(container, ipv4_address=str(self.site.stack.inner.resolver))
+        return container
+
+    def _bridge(self) -> Container:
+        """Leads from a port of this host to the socket, which lies in a volume that the group may use."""
+        return self._client.containers.create(
+            self._bridge_image,
+            ["socat", f"TCP4-LISTEN:{_PORT},fork,reuseaddr,backlog=512", f"UNIX-CONNECT:{_SOCKET}"],
+            user=f"{IDS.world}:{IDS.sockets}",
+            ports={f"{_PORT}/tcp": ("127.0.0.1", None)},
+            volumes=self._socket_volume,
+            cap_drop=["ALL"],
+            init=True,
+        )
+
+    def connect(self) -> socket.socket:
+        """A connection to the socket."""
+        return socket.create_connection(self._address, timeout=30)
+
+    def connection(self) -> PolicyConnection:
+        return PolicyConnection(self.connect)
+
+    def restart(self) -> None:
+        """Start the container anew: an empty cache."""
+        self.site.compose("restart", SERVICE)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        def answers() -> bool:
+            try:
+                with self.connection() as one:
+                    return one.ask(b"request=healthcheck\n\n") == "OK"
+            except OSError as error:
+                raise EngineError(str(error)) from None
+
+        wait_for(answers, "policyd-spf does not answer")
+
+    def load(self, **options: float) -> dict[str, float]:
+        """Put load on the socket from a container beside; the figures of bench/policy_load.py, whose options these are."""
+        program = "/usr/local/lib/policy_load.py"
+        output = self._client.containers.run(
+            self._image,
+            ["python3", program, "--socket", _SOCKET, *(f"--{name}={value}" for name, value in options.items())],
+            user=f"{IDS.world}:{IDS.sockets}",
+            network_mode="none",
+            volumes={**self._socket_volume, str(_LOAD): {"bind": program, "mode": "ro"}},
+            cap_drop=["ALL"],
+            remove=True,
+        )
+        figures: dict[str, float] = json.loads(output)
+        return figures
+
+    @property
+    def _socket_volume(self) -> dict[str, dict[str, str]]:
+        volume = f"{self.site.stack.project}_policyd-spf-socket"
+        return {volume: {"bind": str(Path(_SOCKET).parent), "mode": "rw"}}
+
+    def memory(self) -> int:
+        """What the container holds, in octets: anonymous and the kernel's for it, from its cgroup (version 2 or 1)."""
+        script = (
+            "cd /sys/fs/cgroup; if [ -f memory.stat ]; then cat memory.stat;"
+            " else cat memory/memory.stat; echo kernel $(cat memory/memory.kmem.usage_in_bytes); fi"
+        )
+        rows = dict(line.split() for line in self.site.run(SERVICE, "sh", "-c", script).decode().splitlines())
+        return int(rows["anon"] if "anon" in rows else rows["total_rss"]) + int(rows["kernel"])
+
+    def cpu(self) -> float:
+        """The seconds of CPU that the container has used, from its cgroup (version 2 or 1)."""
+        script = (
+            "cd /sys/fs/cgroup; if [ -f cpu.stat ]; then grep usage_usec cpu.stat;"
+            " else echo nanoseconds $(cat cpuacct/cpuacct.usage); fi"
+        )
+        unit, value = self.site.run(SERVICE, "sh", "-c", script).decode().split()
+        return int(value) / (1e9 if unit == "nanoseconds" else 1e6)

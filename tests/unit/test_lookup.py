@@ -1,0 +1,195 @@
+"""mailstack_auth.lookup and remember: answers of a name server, kept as long as their TTL says and no longer."""
+
+import asyncio
+import os
+import signal
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+import spf
+
+import dns_answers
+from mailstack_auth.lookup import MAX_TTL
+from mailstack_auth.remember import Latest, Remembered, digest
+from unit.dns_server import Server
+
+ZONE = {
+    "a.example": [{"A": "192.0.2.1"}, {"A": "192.0.2.2"}, {"TXT": ["v=spf1 ", "-all"]}, {"MX": [10, "m.a.example"]}],
+    "six.example": [{"AAAA": "2001:db8::1"}],
+    "1.2.0.192.in-addr.arpa": [{"PTR": "a.example"}],
+    "alias.example": [{"CNAME": "a.example"}],
+    "dangling.example": [{"CNAME": "missing.example"}],
+    "loop.example": [{"CNAME": "loop.example"}],
+    "big.example": [{"TXT": ["x" * 250] * 8}],
+    "octets.example": [{"TXT": "é"}],
+    r"back\046slash.example": [{"A": "192.0.2.3"}],
+}
+
+ANSWERS = {
+    ("a.example", "A"): ["192.0.2.1", "192.0.2.2"],
+    ("A.Example.", "TXT"): [(b"v=spf1 ", b"-all")],
+    ("a.example", "MX"): [(10, "m.a.example")],
+    ("six.example", "AAAA"): ["2001:db8::1"],
+    ("1.2.0.192.in-addr.arpa", "PTR"): ["a.example"],
+    ("alias.example", "A"): ["192.0.2.1", "192.0.2.2"],
+    ("big.example", "TXT"): [(b"x" * 250,) * 8],
+    ("octets.example", "TXT"): [("é".encode(),)],
+    (r"back\046slash.example", "A"): ["192.0.2.3"],
+    ("a.example", "AAAA"): [],
+    ("missing.example", "TXT"): [],
+    ("dangling.example", "A"): [],
+    ("a..example", "A"): [],
+    ("é.example", "A"): [],
+    ("x" * 64 + ".example", "A"): [],
+    (".".join(["x" * 60] * 5), "A"): [],
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), ANSWERS, ids=lambda text: text[:20])
+def test_answers(name, kind):
+    """Every kind of record comes in pyspf's form, over TCP if need be; what is not there, or no name, is empty."""
+
+    async def ask():
+        async with Server.of(ZONE).lookups() as lookups:
+            return await lookups.look_up(name, kind, 5)
+
+    found = asyncio.run(ask())
+    assert sorted(value for _, value in found) == ANSWERS[name, kind]
+    assert {key for key, _ in found} <= {(name, kind)}
+
+
+FAILURES = {
+    "SERVFAIL": lambda query: _response(query, dns.rcode.SERVFAIL),
+    "REFUSED": lambda query: _response(query, dns.rcode.REFUSED),
+    "NOTIMP": lambda query: _response(query, dns.rcode.NOTIMP),
+    "silence": lambda query: None,
+    "a CNAME loop": dns_answers.Zone(ZONE, silent=True),
+    "another question": lambda query: dns.message.make_response(dns.message.make_query("b.example", "A", id=query.id)),
+}
+
+
+def _response(query, rcode, *, ttl=None, soa=None, value=None):
+    response = dns.message.make_response(query)
+    response.set_rcode(rcode)
+    name = query.question[0].name
+    if value is not None:
+        response.answer.append(dns.rrset.from_text(name, ttl, "IN", "A", value))
+    if soa is not None:
+        response.authority.append(dns.rrset.from_text("example.", ttl, "IN", "SOA", f". . 1 1 1 1 {soa}"))
+    return response
+
+
+@pytest.mark.parametrize("answer", FAILURES.values(), ids=FAILURES.keys())
+def test_failures_are_no_empty_answers(answer):
+    """When DNS gives no answer, that is an error, in the time that was given; and it is not remembered."""
+    server = Server(answer)
+
+    async def ask():
+        async with server.lookups() as lookups:
+            for _ in range(2):
+                asked = len(server.asked)
+                with pytest.raises(spf.TempError):
+                    await lookups.look_up("loop.example", "A", 0.3)
+                assert len(server.asked) > asked
+
+    asyncio.run(asyncio.wait_for(ask(), 5))
+
+
+def _times_asked(answer, *, wait):
+    """How often the server is asked if the same question comes twice, so many seconds apart."""
+    now, server = [1000.0], Server(answer)
+
+    async def ask():
+        async with server.lookups(clock=lambda: now[0]) as lookups:
+            first = await lookups.look_up("a.example", "A", 5)
+            now[0] += wait
+            again = await lookups.look_up("A.example", "A", 5)
+        assert again == [(("A.example", "A"), value) for _, value in first]
+
+    asyncio.run(ask())
+    return len(server.asked)
+
+
+TTLS = {
+    "positive": ({"rcode": dns.rcode.NOERROR, "ttl": 30, "value": "192.0.2.1"}, 30),
+    "TTL of zero": ({"rcode": dns.rcode.NOERROR, "ttl": 0, "value": "192.0.2.1"}, 0),
+    "a TTL of years": ({"rcode": dns.rcode.NOERROR, "ttl": 2**31 - 1, "value": "192.0.2.1"}, MAX_TTL),
+    "NXDOMAIN, SOA's TTL": ({"rcode": dns.rcode.NXDOMAIN, "ttl": 20, "soa": 50}, 20),
+    "NXDOMAIN, SOA's minimum": ({"rcode": dns.rcode.NXDOMAIN, "ttl": 50, "soa": 20}, 20),
+    "NODATA": ({"rcode": dns.rcode.NOERROR, "ttl": 50, "soa": 20}, 20),
+    "NXDOMAIN without SOA": ({"rcode": dns.rcode.NXDOMAIN}, 0),
+    "NODATA without SOA": ({"rcode": dns.rcode.NOERROR}, 0),
+}
+
+
+@pytest.mark.parametrize(("answer", "seconds"), TTLS.values(), ids=TTLS.keys())
+def test_cache_obeys_the_ttl(answer, seconds):
+    """An answer serves again until its TTL is over, a negative one by its SOA (RFC 2308 section 5); then DNS is asked."""
+    rcode, options = answer["rcode"], {name: value for name, value in answer.items() if name != "rcode"}
+
+    def respond(query):
+        return _response(query, rcode, **options)
+
+    if seconds:
+        assert _times_asked(respond, wait=seconds - 0.1) == 1
+    assert _times_asked(respond, wait=seconds) == 2
+
+
+def test_cache_obeys_the_shortest_ttl_of_a_chain():
+    """A CNAME's own TTL counts as well."""
+
+    def respond(query):
+        response = _response(query, dns.rcode.NOERROR)
+        response.answer.append(dns.rrset.from_text("a.example.", 5, "IN", "CNAME", "b.example."))
+        response.answer.append(dns.rrset.from_text("b.example.", 50, "IN", "A", "192.0.2.1"))
+        return response
+
+    assert [_times_asked(respond, wait=wait) for wait in (4.9, 5.0)] == [1, 2]
+
+
+def test_remembered_is_bounded():
+    """Over the capacity, what was not asked for longest goes; the weight is what is there, however it changed."""
+    some = Remembered(10)
+    for key in "abcde":
+        some.put(key, key, 60, weight=2)
+    assert some.get("a") == "a"
+    some.put("f", "f", 60, weight=3)
+    assert [key for key in "abcdef" if some.get(key)] == ["a", "d", "e", "f"]
+    some.put("f", "g", 60, weight=1)
+    some.put("h", "h", 60, weight=3)
+    assert [some.get(key) for key in "adefh"] == ["a", "d", "e", "g", "h"]
+    some.put("huge", "huge", 60, weight=11)
+    assert some.get("huge") is None
+    assert len(some) == 5
+
+
+def test_remembered_expires():
+    """A value is there until its time is over; put in again, it has its time again."""
+    now = [0.0]
+    some = Remembered(10, lambda: now[0])
+    some.put("a", 1, 5)
+    now[0] = 4.9
+    assert some.get("a") == 1
+    some.put("a", 2, 5)
+    now[0] = 9.8
+    assert some.get("a") == 2
+    now[0] = 9.9
+    assert some.get("a") is None
+    assert len(some) == 0
+
+
+def test_latest_outlives_a_child():
+    """What a child adds is there for the next one: the latest keys in their order, and no more."""
+    latest = Latest(4)
+    for key in "ab":
+        latest.add(digest(key))
+    child = os.fork()
+    if child == 0:
+        for key in "cdé":
+            latest.add(digest(key))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert list(latest) == [digest(key) for key in "bcdé"]

@@ -1,0 +1,360 @@
+"""mailstack_auth.policyd and supervisor: the running program, asked on both of its sockets."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mailstack_auth
+from mailstack.world.containers import wait_for
+from mailstack_auth import protocol
+from mailstack_auth.policyd import TROUBLE
+from received_spf import parse
+from unit.dns_server import Server
+
+# The program itself; its paths, its DNS and its time limit for an evaluation are the test's.
+PROGRAM = """
+import sys
+from pathlib import Path
+import dns.asyncresolver
+from mailstack_auth import evaluation, lookup, policyd
+
+directory = Path(sys.argv[1])
+policyd.POSTFIX_SOCKET, policyd.RESULTS_SOCKET = directory / "postfix", directory / "results"
+policyd.CONFIGURATION = directory / "policy.json"
+resolver = dns.asyncresolver.Resolver(configure=False)
+resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv[2])
+policyd.Lookups = lambda: lookup.Lookups(resolver)
+policyd.Evaluator = lambda lookups: evaluation.Evaluator(lookups, float(sys.argv[3]))
+policyd.main()
+"""
+
+ZONE = {
+    "pass.example": [{"TXT": "v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 -all"}],
+    "fail.example": [{"TXT": "v=spf1 -all"}],
+    "broken.example": [{"TXT": "v=spf1 nonsense:term -all"}],
+    "silent.example": ["TIMEOUT"],
+}
+POLICY = {
+    "hostname": "mail.example.com",
+    "actions": {"fail": "reject-early", "temperror": "defer"},
+    "trusted_networks": ["127.0.0.0/8"],
+    "skip_networks": ["192.0.2.53/32"],
+    "skip_domains": [],
+}
+
+
+@pytest.fixture(scope="module")
+def names() -> Iterator[tuple[Server, int]]:
+    """A name server in a thread, and its port."""
+    server, ready, port, stop = Server.of(ZONE), threading.Event(), 0, asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        nonlocal port
+        async with server.serve() as port:
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    yield server, port
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+class Program:
+    """The running program: supervisor and worker."""
+
+    def __init__(self, directory: Path, port: int, seconds: float = 0.5) -> None:
+        self.directory = directory
+        (directory / "policy.json").write_text(json.dumps(POLICY))
+        self._log = (directory / "log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(directory), str(port), str(seconds)],
+            stdout=self._log,
+            stderr=self._log,
+            env=os.environ | {"PYTHONPATH": str(Path(mailstack_auth.__file__).parents[1])},
+            start_new_session=True,
+        )
+
+    def wait_ready(self) -> None:
+        wait_for(lambda: self.ask(b"request=healthcheck\n\n") == b"action=OK\n\n", "the program does not answer")
+
+    def log(self) -> list[str]:
+        return (self.directory / "log").read_text().splitlines()
+
+    def worker(self) -> int:
+        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(child)
+
+    def connect(self, name: str = "postfix") -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(10)
+        connection.connect(str(self.directory / name))
+        return connection
+
+    def ask(self, octets: bytes, name: str = "postfix") -> bytes:
+        """Everything that comes back on one connection, until the server closes it; nothing if there is no server."""
+        try:
+            with self.connect(name) as connection, connection.makefile("rb") as stream:
+                connection.sendall(octets)
+                connection.shutdown(socket.SHUT_WR)
+                return stream.read()
+        except (FileNotFoundError, ConnectionError):
+            return b""
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal to all its processes; the exit status."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        status = self.process.wait(20)
+        self._log.close()
+        return status
+
+
+@pytest.fixture(scope="module")
+def program(names: tuple[Server, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    one = Program(tmp_path_factory.mktemp("program"), names[1])
+    one.wait_ready()
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def own_program(names: tuple[Server, int], tmp_path: Path) -> Iterator[Program]:
+    """For tests that end it."""
+    one = Program(tmp_path, names[1])
+    one.wait_ready()
+    yield one
+    one.end()
+
+
+def request(sender="a@pass.example", *, client="192.0.2.1", helo="mail.example.org", **others):
+    """A policy request."""
+    values = {"request": "smtpd_access_policy", "helo_name": helo, "sender": sender, "client_address": client} | others
+    return "".join(f"{name}={value}\n" for name, value in values.items()).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def actions(octets):
+    """The actions in what came back, which must be replies and nothing else."""
+    assert octets.endswith(b"\n\n") or not octets
+    replies = octets.decode("ascii").split("\n\n")[:-1]
+    assert all(one.startswith("action=") and "\n" not in one for one in replies)
+    return [one.removeprefix("action=") for one in replies]
+
+
+def results(program, octets):
+    """The answers on the internal socket."""
+    return [json.loads(line) for line in program.ask(octets, "results").splitlines()]
+
+
+def test_replies_come_in_order(program):
+    """Requests that are sent at once get one reply each, in order."""
+    sent = [
+        request(),
+        request("a@fail.example"),
+        b"request=healthcheck\n\n",
+        request(client="192.0.2.53"),
+        request("a@silent.example"),
+    ]
+    passed, refused, health, skipped, deferred = actions(program.ask(b"".join(sent)))
+    assert parse(passed.removeprefix("PREPEND "))[0] == "pass"
+    assert refused == "550 5.7.23 SPF fail: 192.0.2.1 may not send with MAIL FROM fail.example"
+    assert health == "OK"
+    assert skipped == "PREPEND X-SPF-Skipped: mail.example.com trusts 192.0.2.53 to hand on mail"
+    assert (
+        deferred == "DEFER_IF_PERMIT 4.7.24 SPF of MAIL FROM silent.example cannot be checked now; DNS gives no answer"
+    )
+
+
+def test_one_header_for_a_message(program):
+    """A message's first recipient brings the header, further ones none, on whatever connection; a refusal is repeated."""
+    first = request(instance="one header", queue_id="4gX0")
+    (header, again), (elsewhere,) = actions(program.ask(first * 2)), actions(program.ask(first))
+    assert header.startswith("PREPEND Received-SPF: Pass ")
+    assert (again, elsewhere) == ("DUNNO", "DUNNO")
+    at_once = request(helo="silent.example", instance="at once")
+    with program.connect() as one, program.connect() as another:
+        for connection in (one, another):
+            connection.sendall(at_once)
+        replies = [actions(connection.recv(2000))[0] for connection in (one, another)]
+    assert sorted(one.split()[0] for one in replies) == ["DUNNO", "PREPEND"]
+    refused = actions(program.ask(request("a@fail.example", instance="one refusal") * 3))
+    assert [one.split()[0] for one in refused] == ["550"] * 3
+    assert [one.split()[0] for one in actions(program.ask(request() * 2))] == ["PREPEND"] * 2
+
+
+@pytest.mark.parametrize("one", [request(client="127.0.0.1"), request("a@fail.example", sasl_username="user")])
+def test_trusted_and_authenticated_are_not_judged(program, one):
+    """Even if Postfix asks about them."""
+    assert actions(program.ask(one)) == ["DUNNO"]
+
+
+@pytest.mark.parametrize("client", ["", "unknown", "192.0.2.256", "é", "\udcff"])
+def test_no_answer_is_no_pass(program, client):
+    """A request that cannot be judged makes the message wait, each time anew, and is one line of ASCII in the log."""
+    before = len(program.log())
+    assert actions(program.ask(request(client=client, instance="no answer") * 2)) == [TROUBLE] * 2
+    lines = program.log()[before:]
+    assert len(lines) == 2
+    assert all(line.isascii() and "action=DEFER_IF_PERMIT" in line for line in lines)
+
+
+def test_one_log_line_for_a_decision(program):
+    """Queue id, client, identity, domain, result and action; and what is wrong with a record. Repetitions add none."""
+    before = len(program.log())
+    program.ask(
+        request("a@broken.example", queue_id="4gX1", instance="one line") * 3 + request("\x1b[2J@\udcff\r.example")
+    )
+    start = (
+        "policyd-spf: 4gX1: client=192.0.2.1 identity=mailfrom domain='broken.example' result=permerror action=PREPEND"
+    )
+    broken, odd = program.log()[before:]
+    assert broken == f"{start} reason='Unknown mechanism found: nonsense:term'"
+    assert odd == (
+        "policyd-spf: NOQUEUE: client=192.0.2.1 identity=mailfrom domain='?\\r.example' result=none action=PREPEND"
+    )
+
+
+def test_results(program):
+    """On the internal socket a message's results come as one line of JSON, each identity's and the one that counts."""
+    helo = {"identity": "helo", "domain": "mail.example.org", "result": "none", "reason": "no SPF record"}
+    mailfrom = {"identity": "mailfrom", "domain": "pass.example", "result": "pass", "reason": "sender SPF authorized"}
+    assert results(program, request(client="2001:DB8::1")) == [
+        {"exempt": None, "judged": mailfrom, "helo": helo, "mailfrom": mailfrom}
+    ]
+    (null,) = results(program, request("", helo="fail.example"))
+    assert (null["judged"], null["mailfrom"]) == (null["helo"], None)
+    assert null["judged"]["result"] == "fail"
+    sent = request(sasl_username="u") + request(client="127.0.0.1") + request(client="192.0.2.53") + request(client="")
+    assert results(program, sent) == [
+        {"exempt": "authenticated"},
+        {"exempt": "trusted"},
+        {"exempt": "relay"},
+        {"error": """RequestError("no client address: ''")"""},
+    ]
+
+
+def test_one_evaluation_serves_both_sockets(program, names):
+    """What Postfix has asked about needs no second evaluation: DNS that gives no answer is not waited for again."""
+    server, _ = names
+    one = request("a@silent.example", queue_id="4gX2")
+    assert actions(program.ask(one))[0].startswith("DEFER_IF_PERMIT 4.7.24 ")
+    asked = len(server.asked)
+    (found,) = results(program, one)
+    assert found["mailfrom"]["result"] == "temperror"
+    assert len(server.asked) == asked
+    results(program, request("a@silent.example", queue_id="4gX3"))
+    assert len(server.asked) > asked
+
+
+BROKEN = {
+    "another protocol": b"GET / HTTP/1.0\r\n\r\n",
+    "no attribute": b"a=1\nnonsense\n\n",
+    "empty": b"\n\n",
+    "endless": b"a=" + b"x" * 3 * protocol.MAX_REQUEST,
+    "octets": bytes(range(256)) + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("nonsense", BROKEN.values(), ids=BROKEN.keys())
+@pytest.mark.parametrize("name", ["postfix", "results"])
+def test_broken_peer_is_cut_off(program, name, nonsense):
+    """A peer that does not speak the protocol gets the replies that it is due and no others, and the rest goes on."""
+    with program.connect() as another:
+        due = program.ask(request(), name)
+        assert due
+        with program.connect(name) as connection, connection.makefile("rb") as stream:
+            connection.sendall(request())
+            assert stream.read(len(due)) == due
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(nonsense + request())
+                assert stream.read() == b""
+        another.sendall(b"request=healthcheck\n\n")
+        assert another.recv(100) == b"action=OK\n\n"
+
+
+def test_sockets_are_open_to_their_group_only(program):
+    """Others may not connect."""
+    for name in ("postfix", "results"):
+        mode = (program.directory / name).stat().st_mode
+        assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o770)
+
+
+def test_nobody_waits_for_another(names, tmp_path):
+    """While the DNS of 100 connections' messages is silent, 200 others are answered."""
+    program = Program(tmp_path, names[1], seconds=60.0)
+    with contextlib.ExitStack() as open_connections:
+        open_connections.callback(program.end, signal.SIGKILL)
+        program.wait_ready()
+        waiting, others = (
+            [open_connections.enter_context(program.connect()) for _ in range(count)] for count in (100, 200)
+        )
+        for at, one in enumerate(waiting):
+            one.sendall(request(f"{at}@silent.example"))
+        for one in others:
+            one.sendall(request())
+        for one in others:
+            assert one.recv(1000).startswith(b"action=PREPEND Received-SPF: Pass ")
+        for one in waiting:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.recv(1000)
+
+
+def test_a_worker_that_dies_is_replaced(program):
+    """While the worker is killed again and again, every connection is answered, and no message gets a second header."""
+    begun = request(instance="begun")
+    assert actions(program.ask(begun))[0].startswith("PREPEND Received-SPF: Pass ")
+    with program.connect() as idle:
+        for _ in range(2):
+            killed = program.worker()
+            os.kill(killed, signal.SIGKILL)
+            assert actions(program.ask(request("a@fail.example")))[0].startswith("550 5.7.23 ")
+            assert program.worker() != killed
+        assert idle.recv(100) == b""
+    assert actions(program.ask(begun)) == ["DUNNO"]
+    assert sum("the worker ended with -9, starting another" in line for line in program.log()) == 2
+
+
+def test_stop_finishes_what_is_in_hand(own_program, names):
+    """On TERM a request in hand is answered, idle connections are closed, and the program ends with 0."""
+    with own_program.connect() as busy, own_program.connect() as idle, own_program.connect() as half:
+        busy.sendall(request("a@silent.example"))
+        half.sendall(request()[:-1])
+        asked = len(names[0].asked)
+        wait_for(lambda: "silent.example TXT" in names[0].asked[asked:], "the request is not in hand")
+        own_program.process.terminate()
+        assert idle.recv(1000) == b""
+        assert half.recv(1000) == b""
+        assert busy.recv(1000).startswith(b"action=DEFER_IF_PERMIT 4.7.24 ")
+        assert busy.recv(1000) == b""
+    assert own_program.process.wait(10) == 0
+
+
+def test_stale_sockets_are_taken_over(own_program, names, tmp_path):
+    """After a kill of everything the paths that were left behind are no obstacle; a living server's are."""
+    second = Program(tmp_path, names[1])
+    assert second.end(0) == 1
+    assert any("another server answers there" in line for line in own_program.log())
+    assert actions(own_program.ask(request(client="127.0.0.1"))) == ["DUNNO"]
+    assert own_program.end(signal.SIGKILL) == -signal.SIGKILL
+    assert (tmp_path / "postfix").is_socket()
+    third = Program(tmp_path, names[1])
+    try:
+        third.wait_ready()
+    finally:
+        assert third.end() == 0
