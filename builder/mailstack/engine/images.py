@@ -12,6 +12,7 @@ import requests
 from mailstack.console import progress, warn
 from mailstack.errors import EngineError
 from mailstack.render import build_context, image_name
+from mailstack.tree import Tree
 
 _LOG_TAIL = 20
 
@@ -33,18 +34,36 @@ def build_missing(
 ) -> list[str]:
     """Build the images that the engine does not have (all of them with refresh); the names that were built."""
     wanted = {image: image_name(image, base_image) for image in images}
-    missing = {image: name for image, name in wanted.items() if refresh or not _exists(client, name)}
+    missing = {image: name for image, name in wanted.items() if refresh or not exists(client, name)}
     if missing:
         _need_base(client, base_image, refresh=refresh)
     for image, name in missing.items():
-        started = time.monotonic()
-        progress(f"building {name} …")
-        _build(client, image, name, base_image, refresh=refresh)
-        progress(f"built {name} in {time.monotonic() - started:.0f} s")
+        build(client, name, build_context(image, base_image), refresh=refresh)
     return list(missing.values())
 
 
-def _exists(client: docker.DockerClient, name: str) -> bool:
+def build(client: docker.DockerClient, name: str, context: Tree, *, refresh: bool = False) -> None:
+    """Build an image from its context; with refresh nothing is taken from earlier builds."""
+    started = time.monotonic()
+    progress(f"building {name} …")
+    try:
+        stream = client.api.build(
+            fileobj=io.BytesIO(context.tar()),
+            custom_context=True,
+            tag=name,
+            rm=True,
+            forcerm=True,
+            nocache=refresh,
+            decode=True,
+        )
+        _follow(stream, name)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"building {name} failed: {_reason(error)}") from None
+    progress(f"built {name} in {time.monotonic() - started:.0f} s")
+
+
+def exists(client: docker.DockerClient, name: str) -> bool:
+    """Whether the engine has an image of this name."""
     try:
         client.images.get(name)
     except docker.errors.ImageNotFound:
@@ -56,7 +75,7 @@ def _exists(client: docker.DockerClient, name: str) -> bool:
 
 def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -> None:
     """Pull the base image if it is not there; with refresh pull it again, if its registry has it."""
-    here = _exists(client, base_image)
+    here = exists(client, base_image)
     if here and not refresh:
         return
     progress(f"pulling {base_image} …")
@@ -75,23 +94,6 @@ def _split(image: str) -> tuple[str, str | None]:
     """Name and tag; a port of the registry is no tag."""
     name, colon, tag = image.rpartition(":")
     return (name, tag) if colon and "/" not in tag else (image, None)
-
-
-def _build(client: docker.DockerClient, image: str, name: str, base_image: str, *, refresh: bool) -> None:
-    context = build_context(image, base_image).tar()
-    try:
-        stream = client.api.build(
-            fileobj=io.BytesIO(context),
-            custom_context=True,
-            tag=name,
-            rm=True,
-            forcerm=True,
-            nocache=refresh,
-            decode=True,
-        )
-        _follow(stream, name)
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(f"building {name} failed: {_reason(error)}") from None
 
 
 def _follow(stream: Iterator[Mapping[str, Any]], name: str) -> None:

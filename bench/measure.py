@@ -1,0 +1,116 @@
+"""The measurement: candidates in turns, round by round."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.accounting import Memory
+from bench.arena import Arena
+from bench.candidates import Candidate
+from bench.figures import Figures, Latency, MemoryUse, Point, Run
+from bench.load import SIGNED, UNSIGNED, ZIPF
+from mailstack.console import progress
+
+MEMORY_SESSIONS = 100
+_SPF = "spf service"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: points, with the messages of a run (a multiple of the sessions), and how often.
+
+    Each candidate runs each point once before the rounds that count.
+    """
+
+    points: Mapping[Point, int]
+    rounds: int
+    # How long all candidates are left alone, to see what they use without mail: a multiple of the health checks' interval.
+    idle_seconds: int
+
+
+QUICK = Plan(
+    points={
+        Point(UNSIGNED.name, 10): 500,
+        Point(SIGNED.name, 10): 500,
+        Point(ZIPF.name, 10): 500,
+        Point(SIGNED.name, 1): 100,
+    },
+    rounds=3,
+    idle_seconds=12,
+)
+FULL = Plan(
+    points={
+        Point(load.name, sessions): messages
+        for load in (UNSIGNED, SIGNED, ZIPF)
+        for sessions, messages in ((1, 300), (10, 1000), (100, 1000))
+    },
+    rounds=7,
+    idle_seconds=60,
+)
+
+
+def measure(arena: Arena, plan: Plan) -> Figures:
+    """All runs of a plan, and each candidate's memory: first without mail ever, at the end with open sessions."""
+    progress(f"{plan.idle_seconds} s without mail …")
+    idle = _idle(arena.candidates, plan.idle_seconds)
+    unused = {one.name: _memory(one) for one in arena.candidates}
+    runs = []
+    for number in range(plan.rounds + 1):
+        progress(f"round {number} of {plan.rounds} …" if number else "warm-up …")
+        for point, messages in plan.points.items():
+            # Each round begins with another candidate, so that none always follows the same one.
+            for one in _rotated(arena.candidates, number):
+                runs.append(_run(arena, one, point, messages, number, idle[one.name]))
+    progress(f"memory at {MEMORY_SESSIONS} sessions …")
+    memory = []
+    for one in arena.candidates:
+        with arena.hold(one, MEMORY_SESSIONS):
+            memory.append(MemoryUse(one.name, unused[one.name], _memory(one), one.spf.memory() if one.spf else None))
+    return Figures(
+        tuple(run for run in runs if run.round),
+        tuple(memory),
+        {one.name: 1000 * sum(idle[one.name][part] for part in one.parts) for one in arena.candidates},
+    )
+
+
+def _run(
+    arena: Arena, candidate: Candidate, point: Point, messages: int, number: int, idle: Mapping[str, float]
+) -> Run:
+    before, begin = _cpu(candidate), time.monotonic()
+    delivery = arena.deliver(candidate, point, messages, seed=number)
+    after, seconds = _cpu(candidate), time.monotonic() - begin
+    each = {name: 1000 * (after[name] - before[name] - idle[name] * seconds) / messages for name in before}
+    return Run(
+        candidate.name,
+        point,
+        number,
+        parts={name: each[name] for name in candidate.parts},
+        spf=each.get(_SPF),
+        throughput=messages / delivery.seconds,
+        latency=Latency.of(delivery.latencies),
+    )
+
+
+def _idle(candidates: Sequence[Candidate], seconds: float) -> dict[str, dict[str, float]]:
+    """Seconds of CPU per second that each account of each candidate uses without mail."""
+    before = {one.name: _cpu(one) for one in candidates}
+    time.sleep(seconds)
+    return {
+        one.name: {name: (cpu - before[one.name][name]) / seconds for name, cpu in _cpu(one).items()}
+        for one in candidates
+    }
+
+
+def _cpu(candidate: Candidate) -> dict[str, float]:
+    found = {name: account.cpu() for name, account in candidate.parts.items()}
+    return found | ({_SPF: candidate.spf.cpu()} if candidate.spf else {})
+
+
+def _memory(candidate: Candidate) -> Memory:
+    parts = [account.memory() for account in candidate.parts.values()]
+    return Memory(sum(one.anonymous for one in parts), sum(one.kernel for one in parts))
+
+
+def _rotated(candidates: Sequence[Candidate], by: int) -> Sequence[Candidate]:
+    at = by % len(candidates)
+    return [*candidates[at:], *candidates[:at]]

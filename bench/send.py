@@ -1,0 +1,157 @@
+"""Sends mail from a host of the world, and times the answers. Runs in a container, with nothing but Python.
+
+A plan is a JSON file: {"helo": NAME, "recipient": ADDRESS, "loads": {NAME: [[SENDER, MESSAGE FILE], …]}}. Of a load with
+several senders the n-th is taken in proportion to 1/n (Zipf's law). One message per connection, as most mail comes.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+_SECONDS = 120.0
+
+
+class Unexpected(Exception):  # noqa: N818
+    """The server did not say what a measurement can do with."""
+
+
+class Session:
+    """One SMTP connection, command by command, without pipelining (RFC 5321)."""
+
+    def __init__(self, target: str) -> None:
+        self._link = socket.create_connection((target, 25), timeout=_SECONDS)
+        self._link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._lines = self._link.makefile("rb")
+        self._expect(b"2", "the connection")
+
+    def command(self, text: str, reply: bytes = b"2") -> None:
+        self._link.sendall(text.encode() + b"\r\n")
+        self._expect(reply, text)
+
+    def content(self, content: bytes) -> float:
+        """Send a message; the seconds from its final dot to the reply."""
+        self._link.sendall(content + b".\r\n")
+        begin = time.perf_counter()
+        self._expect(b"2", "the message")
+        return time.perf_counter() - begin
+
+    def close(self) -> None:
+        self._lines.close()
+        self._link.close()
+
+    def _expect(self, reply: bytes, what: str) -> None:
+        line = self._lines.readline()
+        while line[3:4] == b"-":
+            line = self._lines.readline()
+        if not line.startswith(reply):
+            raise Unexpected(f"{what} was answered by {line.decode(errors='replace').strip()!r}")
+
+
+def past_rcpt(target: str, helo: str, sender: str, recipient: str) -> Session:
+    """A session as it stands after RCPT."""
+    session = Session(target)
+    session.command(f"EHLO {helo}")
+    session.command(f"MAIL FROM:<{sender}>")
+    session.command(f"RCPT TO:<{recipient}>")
+    return session
+
+
+def send(target: str, helo: str, sender: str, recipient: str, content: bytes) -> float:
+    """One message on a connection of its own; the seconds that the reply to its end took."""
+    with contextlib.closing(past_rcpt(target, helo, sender, recipient)) as session:
+        session.command("DATA", b"3")
+        seconds = session.content(content)
+        session.command("QUIT")
+    return seconds
+
+
+def together(tasks: int, task: Callable[[], None]) -> None:
+    """Run a task in several threads; the first fault of any is raised when all have ended."""
+    faults: list[Exception] = []
+
+    def run() -> None:
+        try:
+            task()
+        except Exception as fault:  # noqa: BLE001
+            faults.append(fault)
+
+    threads = [threading.Thread(target=run) for _ in range(tasks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+
+
+def mix(load: list[tuple[str, bytes]], count: int, seed: int) -> list[tuple[str, bytes]]:
+    """Senders and messages in the order in which they are sent: the same for the same seed."""
+    weights = [1 / rank for rank in range(1, len(load) + 1)]
+    return random.Random(seed).choices(load, weights, k=count)  # noqa: S311
+
+
+def deliver(target: str, plan: dict[str, Any], name: str, sessions: int, count: int, seed: int) -> dict[str, Any]:
+    """Send count messages in so many sessions at a time; when it began and ended (CLOCK_MONOTONIC), and the latencies."""
+    load = [(sender, Path(file).read_bytes()) for sender, file in plan["loads"][name]]
+    waiting = mix(load, count, seed)
+    latencies: list[float] = []
+
+    def work() -> None:
+        while True:
+            try:
+                sender, content = waiting.pop()  # atomic
+            except IndexError:
+                return
+            latencies.append(send(target, plan["helo"], sender, plan["recipient"], content))
+
+    begin = time.monotonic()
+    together(sessions, work)
+    return {"begin": begin, "end": time.monotonic(), "latencies": latencies}
+
+
+@contextlib.contextmanager
+def held(target: str, plan: dict[str, Any], name: str, sessions: int) -> Iterator[None]:
+    """Sessions that stand past RCPT."""
+    sender = plan["loads"][name][0][0]
+    open_sessions: list[Session] = []
+    try:
+        together(sessions, lambda: open_sessions.append(past_rcpt(target, plan["helo"], sender, plan["recipient"])))
+        yield
+    finally:
+        for session in open_sessions:
+            session.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("deliver", "hold"))
+    parser.add_argument("--plan", type=Path, required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--load", required=True)
+    parser.add_argument("--sessions", type=int, required=True)
+    parser.add_argument("--messages", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    plan = json.loads(chosen.plan.read_text())
+    try:
+        if chosen.what == "deliver":
+            done = deliver(chosen.target, plan, chosen.load, chosen.sessions, chosen.messages, chosen.seed)
+            print(json.dumps(done))  # noqa: T201
+        else:
+            with held(chosen.target, plan, chosen.load, chosen.sessions):
+                print("held", flush=True)  # noqa: T201
+                sys.stdin.read()
+    except (OSError, Unexpected) as fault:
+        sys.exit(f"{chosen.target}: {fault}")
+
+
+if __name__ == "__main__":
+    main()
