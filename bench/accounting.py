@@ -4,7 +4,7 @@ Control groups are read as this host sees them (cgroups(7)), version 1 or 2; so 
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -48,7 +48,7 @@ class Cgroup:
         try:
             lines = (proc / str(pid) / "cgroup").read_text().splitlines()
         except OSError as error:
-            raise EngineError(f"process {pid} is not on this host: the benchmark needs a local engine ({error})") from None
+            raise EngineError(f"process {pid} is not on this host: a local engine is needed ({error})") from None
         paths = {
             controller: path.lstrip("/")
             for _, controllers, path in (line.split(":", 2) for line in lines)
@@ -78,37 +78,48 @@ class Cgroup:
             yield self._proc / pid
 
 
-class Processes:
-    """The processes of a control group that have certain names, and the children that these waited for.
+class Spawned:
+    """What spawn(8) has started in a control group: its own processes, and their children, which it waits for."""
 
-    Right while no process of these names ends unless one of them is its parent.
-    """
-
-    def __init__(self, group: Cgroup, names: Collection[str]) -> None:
+    def __init__(self, group: Cgroup, child: str) -> None:
         self._group = group
-        self._names = frozenset(names)
+        self._child = child
+        self._seen: dict[str, int] = {}
 
     def cpu(self) -> float:
-        # utime, stime, cutime, cstime: proc_pid_stat(5), fields 14 to 17, of which two stand before the name's end.
-        return sum(sum(map(int, fields[11:15])) for _, fields in self._found()) / _TICKS
+        """A child's time goes over to its parent when it ends; a parent's is kept here as it was seen last."""
+        families: dict[str, int] = {}
+        for process, name, stat in self._found():
+            # proc_pid_stat(5): ppid is field 4; utime, stime, cutime and cstime are 14 to 17; here the third is first.
+            family = stat[1] if name == self._child else process.name
+            families[family] = families.get(family, 0) + sum(map(int, stat[11:15]))
+        self._seen |= families
+        return sum(self._seen.values()) / _TICKS
 
     def memory(self) -> Memory:
         """Anonymous pages and page tables; what else the kernel holds for a process is not told apart."""
         anonymous = kernel = 0
-        for process, _ in self._found():
+        for process, _, _ in self._found():
             with contextlib.suppress(OSError, KeyError):
                 status = _table(process / "status")
                 anonymous += status["RssAnon:"] * _KIB
                 kernel += status["VmPTE:"] * _KIB
         return Memory(anonymous, kernel)
 
-    def _found(self) -> Iterator[tuple[Path, list[str]]]:
+    def _found(self) -> Iterator[tuple[Path, str, list[str]]]:
         for process in self._group.processes():
             # It may have ended since.
             with contextlib.suppress(OSError):
                 before, _, after = (process / "stat").read_text().rpartition(") ")
-                if before.partition(" (")[2] in self._names:
-                    yield process, after.split()
+                name = before.partition(" (")[2]
+                if name in {"spawn", self._child}:
+                    yield process, name, after.split()
+
+
+def busy(proc: Path = _PROC) -> float:
+    """Seconds of CPU that the whole machine has spent (proc_stat(5)): on all but idle, iowait, steal, guest."""
+    times = (proc / "stat").read_text().split("\n", 1)[0].split()
+    return sum(int(times[at]) for at in (1, 2, 3, 6, 7)) / _TICKS
 
 
 def _table(file: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Self
 
 from bench import images, load
 from bench.candidates import MAILSTACK, Candidate, Place
-from bench.ends import Delivery, NextHop, Senders
+from bench.ends import Delivery, NextHop, Sender, Senders
 from bench.figures import Point
 from mailstack.console import progress
 from mailstack.engine.images import connect
@@ -30,6 +30,7 @@ class Arena:
         self._base_image = base_image
         self._names = names
         self._cleanup = contextlib.ExitStack()
+        self._sent = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
@@ -42,14 +43,7 @@ class Arena:
             progress("signing messages, starting candidates …")
             messages = self._directory / "load"
             load.prepare(messages, self._world.names)
-            hosts = []
-            for at, address in enumerate(images.SENDERS):
-                name = f"sender{at + 1}"
-                hosts.append(
-                    self._world.edge.start(name, self._image, address, command=[], volumes={messages: load.DIRECTORY})
-                )
-                cleanup.callback(hosts[-1].remove)
-            self._senders = Senders(hosts)
+            self._senders = Senders([self._sender(cleanup, at, messages) for at in range(len(images.SENDERS))])
             place = Place(client, self._world, tags, self._directory, cleanup.callback)
             stack = place.mailstack()
             started = [stack, *place.references([one for one in self._names if one != MAILSTACK], self._base_image)]
@@ -68,10 +62,10 @@ class Arena:
 
     def deliver(self, candidate: Candidate, point: Point, messages: int, *, seed: int) -> Delivery:
         """Send messages through a candidate; returns when the next hop has all of them."""
-        before = self._sink.count()
+        self._sent += messages
         delivery = self._senders.deliver(candidate.address, point.load, point.sessions, messages, seed)
         wait_for(
-            lambda: self._sink.count() == before + messages,
+            lambda: self._sink.count() == self._sent,
             f"{candidate.name}: not each of {messages} messages came to the next hop",
         )
         return delivery
@@ -83,12 +77,24 @@ class Arena:
     @contextlib.contextmanager
     def _next_hop(self, command: tuple[str, ...]) -> Iterator[NextHop]:
         machine = self._world.edge.start(
-            "sink", self._image, images.SINK, command=list(command), tmpfs={"/tmp": "mode=1777"}  # noqa: S108
+            "sink",
+            self._image,
+            images.SINK,
+            command=list(command),
+            tmpfs={"/tmp": "mode=1777"},  # noqa: S108
         )
         try:
             yield NextHop(machine)
         finally:
             machine.remove()
+
+    def _sender(self, cleanup: contextlib.ExitStack, at: int, messages: Path) -> Sender:
+        name, address = load.helo(at), images.SENDERS[at]
+        machine = self._world.edge.start(name, self._image, address, command=[], volumes={messages: load.DIRECTORY})
+        cleanup.callback(machine.remove)
+        sender = Sender(machine, f"{load.DIRECTORY}/{name}.json")
+        cleanup.callback(sender.close)
+        return sender
 
     def _prove(self, candidate: Candidate, sink: NextHop) -> None:
         """See that a candidate does its work before it is measured: a signed message passes by each of its methods."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import docker
 
-from bench.accounting import Account, Cgroup, Processes
+from bench.accounting import Account, Cgroup, Spawned
 from bench.images import RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
 from mailstack.render import SITE, image_name
 from mailstack.stack import SERVICES
-from mailstack.world.containers import Machine, wait_for
+from mailstack.world.containers import wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
 
@@ -117,7 +117,7 @@ class Place:
         self._clean_up(machine.remove)
         group = self._cgroup(machine.id)
         wait_for(lambda: machine.listens(25), f"{name} does not listen")
-        spf = Processes(group, {"spawn", "policyd-spf"}) if name.startswith("tutorial") else None
+        spf = Spawned(group, "policyd-spf") if name.startswith("tutorial") else None
         return Candidate(name, str(address), {name: group, RESOLVER_PART: resolver}, spf, METHODS[name])
 
     def _cgroup(self, container: str) -> Cgroup:
@@ -129,7 +129,6 @@ def _on_the_edge(site: Site) -> str:
     rendered = (site.directory / SITE / f"resolver{_UNBOUND}").read_text()
     inside = re.compile(r"^ *(?:interface|access-control):.*\n", re.MULTILINE)
     return inside.sub("", rendered).replace(
-        "server:\n", f"server:\n    interface: 0.0.0.0\n    access-control: {EDGE} allow\n    access-control: 127.0.0.0/8 allow\n"
+        "server:\n",
+        f"server:\n    interface: 0.0.0.0\n    access-control: {EDGE} allow\n    access-control: 127.0.0.0/8 allow\n",
     )
-
-

@@ -6,14 +6,12 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import Any
 
-from bench import load
 from mailstack.errors import EngineError
 from mailstack.world.containers import Machine, wait_for
 
 _SEND = "/usr/local/lib/bench/send.py"
-_SECONDS = 300
 _COUNTED = "/tmp/counted"  # noqa: S108
 _DUMPED = "/tmp/mail"  # noqa: S108
 _BACKLOG = "1024"
@@ -27,51 +25,73 @@ class Delivery:
     latencies: tuple[float, ...]
 
 
+class Sender:
+    """send.py on a machine: it does what it is asked, one thing after the other."""
+
+    def __init__(self, machine: Machine, plan: str) -> None:
+        self._process = subprocess.Popen(
+            ["docker", "exec", "--interactive", machine.id, "python3", _SEND, plan],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def ask(self, what: str, **more: str | int) -> None:
+        """Ask for something; answer() waits for it. Its own time limits see to it that an answer comes."""
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write(json.dumps({"what": what, **more}).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Raises EngineError if what was asked for went wrong."""
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"fault": "the sending host is gone"}
+        if "fault" in answer:
+            raise EngineError(f"sending failed: {answer['fault']}")
+        return answer
+
+    def close(self) -> None:
+        """End it, whatever it is at."""
+        self._process.kill()
+        self._process.communicate()
+
+
 class Senders:
     """Hosts that share sessions and messages between them: Postfix allows one client address 50 sessions."""
 
-    def __init__(self, machines: Sequence[Machine]) -> None:
-        self._machines = machines
+    def __init__(self, hosts: Sequence[Sender]) -> None:
+        self._hosts = hosts
 
-    def deliver(self, target: str, name: str, sessions: int, messages: int, seed: int) -> Delivery:
-        """Send messages of a load, so many at a time."""
-        running = [
-            self._run("deliver", at, target, name, some, "--messages", str(messages * some // sessions), "--seed", str(seed))
-            for at, some in enumerate(self._shares(sessions))
-            if some
-        ]
-        reports = [json.loads(_finish(one)) for one in running]
+    def deliver(self, target: str, load: str, sessions: int, messages: int, seed: int) -> Delivery:
+        """Send messages of a load, so many at a time; messages must be a multiple of the sessions."""
+        shares = self._shares(sessions)
+        for at, (host, some) in enumerate(shares):
+            count = messages // sessions * some
+            own = seed * len(shares) + at
+            host.ask("deliver", target=target, load=load, sessions=some, messages=count, seed=own)
+        reports = [host.answer() for host, _ in shares]
         return Delivery(
             max(one["end"] for one in reports) - min(one["begin"] for one in reports),
             tuple(latency for one in reports for latency in one["latencies"]),
         )
 
     @contextlib.contextmanager
-    def hold(self, target: str, name: str, sessions: int) -> Iterator[None]:
+    def hold(self, target: str, load: str, sessions: int) -> Iterator[None]:
         """So many open sessions past RCPT."""
-        running = [self._run("hold", at, target, name, some) for at, some in enumerate(self._shares(sessions)) if some]
-        try:
-            for one in running:
-                if _output(one).readline() != b"held\n":
-                    _finish(one)
-            yield
-        finally:
-            for one in running:
-                _finish(one)
+        shares = self._shares(sessions)
+        for host, some in shares:
+            host.ask("hold", target=target, load=load, sessions=some)
+        for host, _ in shares:
+            host.answer()
+        yield
+        for host, _ in shares:
+            host.ask("release")
+            host.answer()
 
-    def _shares(self, sessions: int) -> list[int]:
-        hosts = len(self._machines)
-        return [len(range(at, sessions, hosts)) for at in range(hosts)]
-
-    def _run(self, what: str, at: int, target: str, name: str, sessions: int, *more: str) -> subprocess.Popen[bytes]:
-        arguments = ["--plan", f"{load.DIRECTORY}/{load.helo(at)}.json", "--target", target, "--load", name]
-        return subprocess.Popen(
-            ["docker", "exec", "--interactive", self._machines[at].id, "python3", _SEND, what, *arguments]
-            + ["--sessions", str(sessions), *more],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def _shares(self, sessions: int) -> list[tuple[Sender, int]]:
+        """The hosts that take part, each with its number of sessions."""
+        hosts = self._hosts[:sessions]
+        return [(host, len(range(at, sessions, len(hosts)))) for at, host in enumerate(hosts)]
 
 
 class NextHop:
@@ -97,16 +117,3 @@ class NextHop:
             return self._machine.run("sh", "-c", command).encode()
         except EngineError:
             return None
-
-
-def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert process.stdout is not None  # noqa: S101
-    return process.stdout
-
-
-def _finish(process: subprocess.Popen[bytes]) -> bytes:
-    """Close a sender's input and wait for its end; its output. Raises EngineError with what it says about a fault."""
-    output, said = process.communicate(timeout=_SECONDS)
-    if process.returncode:
-        raise EngineError(f"sending failed: {said.decode(errors='replace').strip()}")
-    return output

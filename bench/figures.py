@@ -90,8 +90,9 @@ class Figures:
 
     runs: tuple[Run, ...]
     memory: tuple[MemoryUse, ...]
-    # CPU milliseconds per second without mail.
+    # CPU milliseconds per second without mail: of each candidate, and of the whole machine beside them.
     idle_cpu: Mapping[str, float]
+    others_cpu: float
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -140,6 +141,7 @@ class Figures:
             tuple(_run(one) for one in whole["runs"]),
             tuple(_memory_use(one) for one in whole["memory"]),
             whole["idle_cpu"],
+            whole["others_cpu"],
         )
 
 

@@ -68,7 +68,11 @@ def _context(name: str, base_image: str, built: Mapping[str, str]) -> Tree:
     for path in sorted(root.rglob("*")):
         if path.is_file():
             target = path.relative_to(root).as_posix()
-            content = fill(path.relative_to(data_root()).as_posix(), **values) if target.endswith(_SUFFIX) else path.read_bytes()
+            content = (
+                fill(path.relative_to(data_root()).as_posix(), **values)
+                if target.endswith(_SUFFIX)
+                else path.read_bytes()
+            )
             mode = 0o755 if path.parent.name == "bin" else 0o644
             files[target.removesuffix(_SUFFIX)] = File(content, mode)
     if name == LOAD:

@@ -86,7 +86,12 @@ def message(domain: str) -> bytes:
 def sign(content: bytes, domain: str, private: bytes) -> bytes:
     """The message with a DKIM signature of its author's domain."""
     signature = dkim.sign(
-        content, _SELECTOR.encode(), domain.encode(), private, canonicalize=(b"relaxed", b"simple"), include_headers=None
+        content,
+        _SELECTOR.encode(),
+        domain.encode(),
+        private,
+        canonicalize=(b"relaxed", b"simple"),
+        include_headers=None,
     )
     return bytes(signature) + content
 

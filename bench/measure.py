@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.accounting import Memory
+from bench.accounting import Memory, busy
 from bench.arena import Arena
 from bench.candidates import Candidate
 from bench.figures import Figures, Latency, MemoryUse, Point, Run
@@ -30,10 +30,10 @@ class Plan:
 
 QUICK = Plan(
     points={
-        Point(UNSIGNED.name, 10): 500,
-        Point(SIGNED.name, 10): 500,
-        Point(ZIPF.name, 10): 500,
-        Point(SIGNED.name, 1): 100,
+        Point(UNSIGNED.name, 10): 1000,
+        Point(SIGNED.name, 10): 1000,
+        Point(ZIPF.name, 10): 1000,
+        Point(SIGNED.name, 1): 200,
     },
     rounds=3,
     idle_seconds=12,
@@ -42,9 +42,9 @@ FULL = Plan(
     points={
         Point(load.name, sessions): messages
         for load in (UNSIGNED, SIGNED, ZIPF)
-        for sessions, messages in ((1, 300), (10, 1000), (100, 1000))
+        for sessions, messages in ((1, 300), (10, 1000), (100, 2000))
     },
-    rounds=7,
+    rounds=5,
     idle_seconds=60,
 )
 
@@ -52,7 +52,7 @@ FULL = Plan(
 def measure(arena: Arena, plan: Plan) -> Figures:
     """All runs of a plan, and each candidate's memory: first without mail ever, at the end with open sessions."""
     progress(f"{plan.idle_seconds} s without mail …")
-    idle = _idle(arena.candidates, plan.idle_seconds)
+    idle, everything = _idle(arena.candidates, plan.idle_seconds)
     unused = {one.name: _memory(one) for one in arena.candidates}
     runs = []
     for number in range(plan.rounds + 1):
@@ -66,11 +66,9 @@ def measure(arena: Arena, plan: Plan) -> Figures:
     for one in arena.candidates:
         with arena.hold(one, MEMORY_SESSIONS):
             memory.append(MemoryUse(one.name, unused[one.name], _memory(one), one.spf.memory() if one.spf else None))
-    return Figures(
-        tuple(run for run in runs if run.round),
-        tuple(memory),
-        {one.name: 1000 * sum(idle[one.name][part] for part in one.parts) for one in arena.candidates},
-    )
+    idle_cpu = {one.name: 1000 * sum(idle[one.name][part] for part in one.parts) for one in arena.candidates}
+    others = 1000 * everything - sum(idle_cpu.values())
+    return Figures(tuple(run for run in runs if run.round), tuple(memory), idle_cpu, others)
 
 
 def _run(
@@ -91,14 +89,15 @@ def _run(
     )
 
 
-def _idle(candidates: Sequence[Candidate], seconds: float) -> dict[str, dict[str, float]]:
-    """Seconds of CPU per second that each account of each candidate uses without mail."""
-    before = {one.name: _cpu(one) for one in candidates}
+def _idle(candidates: Sequence[Candidate], seconds: float) -> tuple[dict[str, dict[str, float]], float]:
+    """Seconds of CPU per second without mail: by each account of each candidate, and by the whole machine."""
+    before, machine = {one.name: _cpu(one) for one in candidates}, busy()
     time.sleep(seconds)
-    return {
+    used = {
         one.name: {name: (cpu - before[one.name][name]) / seconds for name, cpu in _cpu(one).items()}
         for one in candidates
     }
+    return used, (busy() - machine) / seconds
 
 
 def _cpu(candidate: Candidate) -> dict[str, float]:

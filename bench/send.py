@@ -1,10 +1,9 @@
 """Sends mail from a host of the world, and times the answers. Runs in a container, with nothing but Python.
 
-A plan is a JSON file: {"helo": NAME, "recipient": ADDRESS, "loads": {NAME: [[SENDER, MESSAGE FILE], …]}}. Of a load with
-several senders the n-th is taken in proportion to 1/n (Zipf's law). One message per connection, as most mail comes.
+Its argument is a JSON file: {"helo": NAME, "recipient": ADDRESS, "loads": {NAME: [[SENDER, MESSAGE FILE], …]}}. Of a load
+with several senders the n-th is taken in proportion to 1/n (Zipf's law). One message per connection, as most mail comes.
 """
 
-import argparse
 import contextlib
 import json
 import random
@@ -12,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,59 +97,59 @@ def mix(load: list[tuple[str, bytes]], count: int, seed: int) -> list[tuple[str,
     return random.Random(seed).choices(load, weights, k=count)  # noqa: S311
 
 
-def deliver(target: str, plan: dict[str, Any], name: str, sessions: int, count: int, seed: int) -> dict[str, Any]:
-    """Send count messages in so many sessions at a time; when it began and ended (CLOCK_MONOTONIC), and the latencies."""
-    load = [(sender, Path(file).read_bytes()) for sender, file in plan["loads"][name]]
-    waiting = mix(load, count, seed)
-    latencies: list[float] = []
+class Host:
+    """One sending host: what it was asked, line by line, it answers line by line; both are JSON."""
 
-    def work() -> None:
-        while True:
-            try:
-                sender, content = waiting.pop()  # atomic
-            except IndexError:
-                return
-            latencies.append(send(target, plan["helo"], sender, plan["recipient"], content))
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._helo: str = plan["helo"]
+        self._recipient: str = plan["recipient"]
+        self._loads = {
+            name: [(sender, Path(file).read_bytes()) for sender, file in load] for name, load in plan["loads"].items()
+        }
+        self._held: list[Session] = []
 
-    begin = time.monotonic()
-    together(sessions, work)
-    return {"begin": begin, "end": time.monotonic(), "latencies": latencies}
+    def deliver(self, target: str, load: str, sessions: int, messages: int, seed: int) -> dict[str, Any]:
+        """Send messages, so many at a time; when that began and ended (CLOCK_MONOTONIC), and the latencies."""
+        waiting = mix(self._loads[load], messages, seed)
+        latencies: list[float] = []
 
+        def work() -> None:
+            while True:
+                try:
+                    sender, content = waiting.pop()  # atomic
+                except IndexError:
+                    return
+                latencies.append(send(target, self._helo, sender, self._recipient, content))
 
-@contextlib.contextmanager
-def held(target: str, plan: dict[str, Any], name: str, sessions: int) -> Iterator[None]:
-    """Sessions that stand past RCPT."""
-    sender = plan["loads"][name][0][0]
-    open_sessions: list[Session] = []
-    try:
-        together(sessions, lambda: open_sessions.append(past_rcpt(target, plan["helo"], sender, plan["recipient"])))
-        yield
-    finally:
-        for session in open_sessions:
-            session.close()
+        begin = time.monotonic()
+        together(sessions, work)
+        return {"begin": begin, "end": time.monotonic(), "latencies": latencies}
+
+    def hold(self, target: str, load: str, sessions: int) -> dict[str, Any]:
+        """Open sessions that stand past RCPT, until release()."""
+        sender, _ = self._loads[load][0]
+        together(sessions, lambda: self._held.append(past_rcpt(target, self._helo, sender, self._recipient)))
+        return {"held": len(self._held)}
+
+    def release(self) -> dict[str, Any]:
+        while self._held:
+            self._held.pop().close()
+        return {"held": 0}
+
+    def answer(self, what: str, **asked: Any) -> dict[str, Any]:
+        task: Callable[..., dict[str, Any]] = {"deliver": self.deliver, "hold": self.hold, "release": self.release}[
+            what
+        ]
+        try:
+            return task(**asked)
+        except (OSError, Unexpected) as fault:
+            return {"fault": f"{asked.get('target')}: {fault}"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("deliver", "hold"))
-    parser.add_argument("--plan", type=Path, required=True)
-    parser.add_argument("--target", required=True)
-    parser.add_argument("--load", required=True)
-    parser.add_argument("--sessions", type=int, required=True)
-    parser.add_argument("--messages", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    plan = json.loads(chosen.plan.read_text())
-    try:
-        if chosen.what == "deliver":
-            done = deliver(chosen.target, plan, chosen.load, chosen.sessions, chosen.messages, chosen.seed)
-            print(json.dumps(done))  # noqa: T201
-        else:
-            with held(chosen.target, plan, chosen.load, chosen.sessions):
-                print("held", flush=True)  # noqa: T201
-                sys.stdin.read()
-    except (OSError, Unexpected) as fault:
-        sys.exit(f"{chosen.target}: {fault}")
+    host = Host(json.loads(Path(sys.argv[1]).read_text()))
+    for line in sys.stdin:
+        print(json.dumps(host.answer(**json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
