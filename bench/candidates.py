@@ -128,7 +128,5 @@ def _on_the_edge(site: Site) -> str:
     """A site's configuration of unbound, to serve the edge instead of the site's own networks."""
     rendered = (site.directory / SITE / f"resolver{_UNBOUND}").read_text()
     inside = re.compile(r"^ *(?:interface|access-control):.*\n", re.MULTILINE)
-    return inside.sub("", rendered).replace(
-        "server:\n",
-        f"server:\n    interface: 0.0.0.0\n    access-control: {EDGE} allow\n    access-control: 127.0.0.0/8 allow\n",
-    )
+    here = f"    interface: 0.0.0.0\n    access-control: {EDGE} allow\n    access-control: 127.0.0.0/8 allow\n"
+    return inside.sub("", rendered).replace("server:\n", f"server:\n{here}")

@@ -19,7 +19,7 @@ _BACKLOG = "1024"
 
 @dataclass(frozen=True)
 class Delivery:
-    """What the senders saw: seconds from the first connection to the last reply, and from each final dot to its reply."""
+    """What the senders saw, in seconds: from the first connection to the last reply; from final dots to replies."""
 
     seconds: float
     latencies: tuple[float, ...]

@@ -51,7 +51,7 @@ class Point:
     sessions: int
 
     def __str__(self) -> str:
-        return f"{self.load} × {self.sessions}"
+        return f"{self.load}, {self.sessions} at a time"
 
 
 @dataclass(frozen=True)

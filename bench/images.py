@@ -67,14 +67,10 @@ def _context(name: str, base_image: str, built: Mapping[str, str]) -> Tree:
     files = {}
     for path in sorted(root.rglob("*")):
         if path.is_file():
-            target = path.relative_to(root).as_posix()
-            content = (
-                fill(path.relative_to(data_root()).as_posix(), **values)
-                if target.endswith(_SUFFIX)
-                else path.read_bytes()
-            )
-            mode = 0o755 if path.parent.name == "bin" else 0o644
-            files[target.removesuffix(_SUFFIX)] = File(content, mode)
+            rendered = path.suffix == _SUFFIX
+            content = fill(path.relative_to(data_root()).as_posix(), **values) if rendered else path.read_bytes()
+            target = path.relative_to(root).as_posix().removesuffix(_SUFFIX)
+            files[target] = File(content, 0o755 if path.parent.name == "bin" else 0o644)
     if name == LOAD:
         files["send.py"] = File((Path(__file__).parent / "send.py").read_bytes())
     return Tree(files)

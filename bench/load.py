@@ -67,7 +67,7 @@ def prepare(directory: Path, names: Nameserver) -> None:
             (directory / f"{domain}.eml").write_bytes(content)
             plan[load.name].append((f"user@{domain}", f"{DIRECTORY}/{domain}.eml"))
     for at in range(len(SENDERS)):
-        whole = {"helo": helo(at), "recipient": RECIPIENT, "loads": plan}
+        whole = {"port": 25, "helo": helo(at), "recipient": RECIPIENT, "loads": plan}
         (directory / f"{helo(at)}.json").write_text(json.dumps(whole))
 
 
@@ -85,14 +85,8 @@ def message(domain: str) -> bytes:
 
 def sign(content: bytes, domain: str, private: bytes) -> bytes:
     """The message with a DKIM signature of its author's domain."""
-    signature = dkim.sign(
-        content,
-        _SELECTOR.encode(),
-        domain.encode(),
-        private,
-        canonicalize=(b"relaxed", b"simple"),
-        include_headers=None,
-    )
+    relaxed = (b"relaxed", b"simple")
+    signature = dkim.sign(content, _SELECTOR.encode(), domain.encode(), private, canonicalize=relaxed)
     return bytes(signature) + content
 
 

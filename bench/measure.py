@@ -24,7 +24,7 @@ class Plan:
 
     points: Mapping[Point, int]
     rounds: int
-    # How long all candidates are left alone, to see what they use without mail: a multiple of the health checks' interval.
+    # How long all are left alone, to see what they use without mail: a multiple of the health checks' interval.
     idle_seconds: int
 
 
@@ -54,13 +54,15 @@ def measure(arena: Arena, plan: Plan) -> Figures:
     progress(f"{plan.idle_seconds} s without mail …")
     idle, everything = _idle(arena.candidates, plan.idle_seconds)
     unused = {one.name: _memory(one) for one in arena.candidates}
-    runs = []
+    runs: list[Run] = []
     for number in range(plan.rounds + 1):
         progress(f"round {number} of {plan.rounds} …" if number else "warm-up …")
         for point, messages in plan.points.items():
             # Each round begins with another candidate, so that none always follows the same one.
-            for one in _rotated(arena.candidates, number):
-                runs.append(_run(arena, one, point, messages, number, idle[one.name]))
+            runs += [
+                _run(arena, one, point, number, messages=messages, idle=idle[one.name])
+                for one in _rotated(arena.candidates, number)
+            ]
     progress(f"memory at {MEMORY_SESSIONS} sessions …")
     memory = []
     for one in arena.candidates:
@@ -72,7 +74,7 @@ def measure(arena: Arena, plan: Plan) -> Figures:
 
 
 def _run(
-    arena: Arena, candidate: Candidate, point: Point, messages: int, number: int, idle: Mapping[str, float]
+    arena: Arena, candidate: Candidate, point: Point, number: int, *, messages: int, idle: Mapping[str, float]
 ) -> Run:
     before, begin = _cpu(candidate), time.monotonic()
     delivery = arena.deliver(candidate, point, messages, seed=number)

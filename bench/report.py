@@ -35,7 +35,7 @@ def text(figures: Figures) -> str:
     """All tables."""
     rounds = max(run.round for run in figures.runs)
     parts = [
-        f"CPU milliseconds per message of 4 kB, all containers, without what is used when idle; medians of {rounds} rounds",
+        f"CPU milliseconds per message of 4 kB, of all containers, above idle; medians of {rounds} rounds",
         _table(_cpu_rows(figures)),
         "CPU milliseconds per message over bare Postfix: mailstack's beside the others', by pairs of the same round",
         _table(_ratio_rows(figures)),
@@ -82,17 +82,8 @@ def budgets(figures: Figures) -> Iterator[Budget]:
 
 def _cpu_rows(figures: Figures) -> Iterator[list[str]]:
     yield [
-        "load × sessions",
-        "set-up",
-        "CPU",
-        "quartiles",
-        "over bare",
-        "SPF",
-        "resolver",
-        "messages/s",
-        "DATA 50 %",
-        "95 %",
-        "99 %",
+        *("load", "set-up", "CPU", "quartiles", "over bare", "SPF", "resolver"),
+        *("messages/s", "DATA 50 %", "95 %", "99 %"),
     ]
     for point in figures.points:
         for name in figures.candidates:
@@ -104,7 +95,7 @@ def _cpu_rows(figures: Figures) -> Iterator[list[str]]:
                 str(point),
                 name,
                 f"{cpu.median:.2f}",
-                f"{cpu.low:.2f}–{cpu.high:.2f}",
+                f"{cpu.low:.2f}-{cpu.high:.2f}",
                 f"{Spread.of(figures.overhead(name, point)).median:.2f}" if name != BARE else "",
                 f"{Spread.of(spf).median:.2f}" if spf else "",
                 f"{figures.spread(name, point, lambda run: run.parts[RESOLVER_PART]).median:.2f}",
@@ -114,18 +105,18 @@ def _cpu_rows(figures: Figures) -> Iterator[list[str]]:
 
 
 def _ratio_rows(figures: Figures) -> Iterator[list[str]]:
-    yield ["load × sessions", "beside", "ratio", "quartiles"]
+    yield ["load", "beside", "ratio", "quartiles"]
     for point in figures.points:
         ours = figures.overhead(MAILSTACK, point)
         for name in figures.candidates:
             if name not in {BARE, MAILSTACK}:
                 found = ratio(ours, figures.overhead(name, point))
-                yield [str(point), name, f"{found.median:.2f}", f"{found.low:.2f}–{found.high:.2f}"]
+                yield [str(point), name, f"{found.median:.2f}", f"{found.low:.2f}-{found.high:.2f}"]
 
 
 def _part_rows(figures: Figures) -> Iterator[list[str]]:
     parts = list(figures.at(MAILSTACK, figures.points[0])[0].parts)
-    yield ["load × sessions", *parts]
+    yield ["load", *parts]
     for point in figures.points:
         runs = figures.at(MAILSTACK, point)
         yield [str(point), *(f"{Spread.of(run.parts[part] for run in runs).median:.2f}" for part in parts)]
@@ -156,8 +147,8 @@ def _notes(figures: Figures) -> Iterator[str]:
         yield f"mailstack does not judge {', '.join(sorted(missing))} in this checkout: its figures are without."
     if figures.others_cpu > _DISTURBANCE:
         yield (
-            f"DISTURBED: without mail, other things than the candidates took {figures.others_cpu:.0f} ms of CPU per second. "
-            "Ratios by pairs stand that to a degree, medians do not."
+            f"DISTURBED: without mail, other things than the candidates took {figures.others_cpu:.0f} ms of CPU "
+            "per second. Ratios by pairs of a round stand that to a degree, medians do not."
         )
 
 

@@ -1,7 +1,8 @@
 """Sends mail from a host of the world, and times the answers. Runs in a container, with nothing but Python.
 
-Its argument is a JSON file: {"helo": NAME, "recipient": ADDRESS, "loads": {NAME: [[SENDER, MESSAGE FILE], …]}}. Of a load
-with several senders the n-th is taken in proportion to 1/n (Zipf's law). One message per connection, as most mail comes.
+Its argument is a JSON file: {"port": 25, "helo": NAME, "recipient": ADDRESS, "loads": {NAME: [[SENDER, FILE], …]}}. Of
+a load with several senders the n-th is taken in proportion to 1/n (Zipf's law). One message per connection, as most
+mail comes.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ class Unexpected(Exception):  # noqa: N818
 class Session:
     """One SMTP connection, command by command, without pipelining (RFC 5321)."""
 
-    def __init__(self, target: str) -> None:
-        self._link = socket.create_connection((target, 25), timeout=_SECONDS)
+    def __init__(self, host: str, port: int) -> None:
+        self._link = socket.create_connection((host, port), timeout=_SECONDS)
         self._link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lines = self._link.makefile("rb")
         self._expect(b"2", "the connection")
@@ -52,24 +53,6 @@ class Session:
             line = self._lines.readline()
         if not line.startswith(reply):
             raise Unexpected(f"{what} was answered by {line.decode(errors='replace').strip()!r}")
-
-
-def past_rcpt(target: str, helo: str, sender: str, recipient: str) -> Session:
-    """A session as it stands after RCPT."""
-    session = Session(target)
-    session.command(f"EHLO {helo}")
-    session.command(f"MAIL FROM:<{sender}>")
-    session.command(f"RCPT TO:<{recipient}>")
-    return session
-
-
-def send(target: str, helo: str, sender: str, recipient: str, content: bytes) -> float:
-    """One message on a connection of its own; the seconds that the reply to its end took."""
-    with contextlib.closing(past_rcpt(target, helo, sender, recipient)) as session:
-        session.command("DATA", b"3")
-        seconds = session.content(content)
-        session.command("QUIT")
-    return seconds
 
 
 def together(tasks: int, task: Callable[[], None]) -> None:
@@ -101,6 +84,7 @@ class Host:
     """One sending host: what it was asked, line by line, it answers line by line; both are JSON."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
+        self._port: int = plan["port"]
         self._helo: str = plan["helo"]
         self._recipient: str = plan["recipient"]
         self._loads = {
@@ -119,7 +103,7 @@ class Host:
                     sender, content = waiting.pop()  # atomic
                 except IndexError:
                     return
-                latencies.append(send(target, self._helo, sender, self._recipient, content))
+                latencies.append(self._send(target, sender, content))
 
         begin = time.monotonic()
         together(sessions, work)
@@ -128,7 +112,7 @@ class Host:
     def hold(self, target: str, load: str, sessions: int) -> dict[str, Any]:
         """Open sessions that stand past RCPT, until release()."""
         sender, _ = self._loads[load][0]
-        together(sessions, lambda: self._held.append(past_rcpt(target, self._helo, sender, self._recipient)))
+        together(sessions, lambda: self._held.append(self._past_rcpt(target, sender)))
         return {"held": len(self._held)}
 
     def release(self) -> dict[str, Any]:
@@ -136,20 +120,37 @@ class Host:
             self._held.pop().close()
         return {"held": 0}
 
-    def answer(self, what: str, **asked: Any) -> dict[str, Any]:
-        task: Callable[..., dict[str, Any]] = {"deliver": self.deliver, "hold": self.hold, "release": self.release}[
-            what
-        ]
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked for: the name of a method, and its arguments."""
+        tasks: dict[str, Callable[..., dict[str, Any]]]
+        tasks = {"deliver": self.deliver, "hold": self.hold, "release": self.release}
+        task = tasks[question.pop("what")]
         try:
-            return task(**asked)
+            return task(**question)
         except (OSError, Unexpected) as fault:
-            return {"fault": f"{asked.get('target')}: {fault}"}
+            return {"fault": f"{question.get('target')}: {fault}"}
+
+    def _past_rcpt(self, target: str, sender: str) -> Session:
+        session = Session(target, self._port)
+        session.command(f"EHLO {self._helo}")
+        session.command(f"MAIL FROM:<{sender}>")
+        session.command(f"RCPT TO:<{self._recipient}>")
+        return session
+
+    def _send(self, target: str, sender: str, content: bytes) -> float:
+        """One message on a connection of its own; the seconds that the reply to its end took."""
+        with contextlib.closing(self._past_rcpt(target, sender)) as session:
+            session.command("DATA", b"3")
+            seconds = session.content(content)
+            session.command("QUIT")
+        return seconds
 
 
 def main() -> None:
     host = Host(json.loads(Path(sys.argv[1]).read_text()))
     for line in sys.stdin:
-        print(json.dumps(host.answer(**json.loads(line))), flush=True)
+        sys.stdout.write(json.dumps(host.answer(json.loads(line))) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
