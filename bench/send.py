@@ -132,9 +132,12 @@ class Host:
 
     def _past_rcpt(self, target: str, sender: str) -> Session:
         session = Session(target, self._port)
-        session.command(f"EHLO {self._helo}")
-        session.command(f"MAIL FROM:<{sender}>")
-        session.command(f"RCPT TO:<{self._recipient}>")
+        with contextlib.ExitStack() as unless_done:
+            unless_done.callback(session.close)
+            session.command(f"EHLO {self._helo}")
+            session.command(f"MAIL FROM:<{sender}>")
+            session.command(f"RCPT TO:<{self._recipient}>")
+            unless_done.pop_all()
         return session
 
     def _send(self, target: str, sender: str, content: bytes) -> float:

@@ -45,12 +45,11 @@ def server() -> Iterator[tuple[Server, int]]:
     handler = Server()
     controller = UnthreadedController(handler, hostname="127.0.0.1", port=0, loop=handler.loop)
     controller.begin()
-    thread = threading.Thread(target=controller.loop.run_forever)
+    thread = threading.Thread(target=controller.loop.run_forever, daemon=True)
     thread.start()
     try:
         yield handler, controller.server.sockets[0].getsockname()[1]
     finally:
-        wait_for(lambda: not handler.sessions(), "a session stays open")
         asyncio.run_coroutine_threadsafe(controller.finalize(), controller.loop).result(timeout=10)
         controller.loop.call_soon_threadsafe(controller.loop.stop)
         thread.join(timeout=10)
@@ -70,6 +69,7 @@ def test_delivers_each_message_once(tmp_path: Path, server: tuple[Server, int]) 
     answer = host(tmp_path, port).answer({"what": "deliver", **question})
     assert handler.taken == [("user@one.example", CONTENT)] * 10
     assert len(answer["latencies"]) == 10
+    wait_for(lambda: not handler.sessions(), "a session stays open")
     assert all(0 < one < answer["end"] - answer["begin"] for one in answer["latencies"])
 
 
@@ -86,7 +86,8 @@ def test_holds_and_releases(tmp_path: Path, server: tuple[Server, int]) -> None:
 
 def test_a_refusal_is_a_fault(tmp_path: Path, server: tuple[Server, int]) -> None:
     """Mail that was not taken is no measurement: the server's words come back."""
-    _, port = server
+    handler, port = server
     question = {"target": "127.0.0.1", "load": "one", "sessions": 2, "messages": 4, "seed": 1}
     answer = host(tmp_path, port, "refused@two.example").answer({"what": "deliver", **question})
     assert "550 5.1.1 no such mailbox" in answer["fault"]
+    wait_for(lambda: not handler.sessions(), "a session stays open")
