@@ -61,6 +61,14 @@ format: $(INSTALLED) ## Format the code
 reference: $(INSTALLED) ## Write env.example and README's settings table anew from the settings
 	$(BIN)/python -m mailstack.reference
 
+.PHONY: bench-quick
+bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five minutes (bench/README.md)
+	$(BIN)/python -m bench run --quick
+
+.PHONY: bench
+bench: $(INSTALLED) ## The same with all loads, numbers of sessions and more rounds, in half an hour
+	$(BIN)/python -m bench run
+
 .PHONY: clean
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,6 +16,7 @@ from mailstack.errors import EngineError
 from mailstack.render import build_context, image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages
+from mailstack.tree import Tree
 
 _LOG_TAIL = 20
 # install-packages' exit status when packages could not be fetched (sysexits.h, EX_TEMPFAIL).
@@ -68,10 +69,7 @@ def build_missing(
     if missing:
         _need_base(client, packages.base_image, refresh=refresh)
     for image, name in missing.items():
-        started = time.monotonic()
-        console.progress(f"building {name}")
-        _build(client, image, name, packages, refresh=refresh)
-        console.progress(f"built {name} in {time.monotonic() - started:.0f} s")
+        build(client, name, build_context(image, packages), packages, refresh=refresh)
     return list(missing.values())
 
 
@@ -128,8 +126,10 @@ def split(image: str) -> tuple[str, str | None]:
     return (name, tag) if colon and "/" not in tag else (image, None)
 
 
-def _build(client: docker.DockerClient, image: str, name: str, packages: Packages, *, refresh: bool) -> None:
-    context = build_context(image, packages).tar()
+def build(client: docker.DockerClient, name: str, context: Tree, packages: Packages, *, refresh: bool = False) -> None:
+    """Build an image from its context; with refresh nothing is taken from earlier builds."""
+    started = time.monotonic()
+    console.progress(f"building {name}")
     try:
         arguments = {
             "APT_MIRROR": packages.mirror,
@@ -138,7 +138,7 @@ def _build(client: docker.DockerClient, image: str, name: str, packages: Package
             "BASE_DIGEST": str(client.images.get(packages.base_image).id),
         }
         stream = client.api.build(
-            fileobj=io.BytesIO(context),
+            fileobj=io.BytesIO(context.tar()),
             custom_context=True,
             tag=name,
             rm=True,
@@ -150,6 +150,7 @@ def _build(client: docker.DockerClient, image: str, name: str, packages: Package
         _follow(stream, name, packages)
     except Failure as error:
         raise EngineError(f"building {name} failed: {reason(error)}") from None
+    console.progress(f"built {name} in {time.monotonic() - started:.0f} s")
 
 
 def _follow(stream: Iterator[Mapping[str, Any]], name: str, packages: Packages) -> None:

@@ -63,6 +63,7 @@ class Edge:
         ports: tuple[int, ...] = (),
         volumes: Mapping[Path, str] | None = None,
         tmpfs: Mapping[str, str] | None = None,
+        capabilities: tuple[str, ...] = (),
     ) -> "Machine":
         """Start a container with an address on the edge; ports are published on loopback for this host alone."""
         container = self._client.containers.create(
@@ -74,6 +75,7 @@ class Edge:
             volumes={str(source): {"bind": target, "mode": "ro"} for source, target in (volumes or {}).items()},
             tmpfs=dict(tmpfs or {}),
             cap_drop=["ALL"],
+            cap_add=list(capabilities),
             sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
             init=True,
         )

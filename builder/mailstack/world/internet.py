@@ -14,7 +14,7 @@ from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import IDS, Packages
 from mailstack.world.containers import RELAY_PORT, Edge, Machine, wait_for
-from mailstack.world.nameserver import Nameserver
+from mailstack.world.nameserver import TTL, Nameserver
 from mailstack.world.site import Site
 
 # RFC 5737: addresses that no real host has.
@@ -36,12 +36,16 @@ networks:
 
 
 class Internet:
-    """A context manager; what it started is removed at its end, in whatever state it is."""
+    """A context manager; what it started is removed at its end, in whatever state it is.
 
-    def __init__(self, directory: Path, *, base_image: str, name: str = "mailstack-world") -> None:
+    The records' TTL is so short that changes are soon seen; give another one (seconds) where caches should work.
+    """
+
+    def __init__(self, directory: Path, *, base_image: str, name: str = "mailstack-world", ttl: int = TTL) -> None:
         self._directory = directory
         self._base_image = base_image
         self._name = name
+        self._ttl = ttl
         self._cleanup = contextlib.ExitStack()
         self._inner = INNER.subnets(new_prefix=27)
         self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
@@ -65,9 +69,9 @@ class Internet:
                 tmpfs=dict.fromkeys(("/run/knot", "/var/lib/knot"), f"uid={IDS.world},gid={IDS.world}"),
             )
             wait_for(lambda: machine.run("knotc", "-b", "status"), "the name server does not start")
-            self.names = Nameserver(machine, self.zones, NAMESERVER)
+            self.names = Nameserver(machine, self.zones, NAMESERVER, self._ttl)
             self.names.publish()
-            self._trust_anchor = self.names.trust_anchor()
+            self.trust_anchor = self.names.trust_anchor()
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -92,7 +96,7 @@ class Internet:
             "PUBLIC_ADDRESSES": str(address),
             "PUBLISH_ADDRESSES": "",
             "RESOLVER_FORWARDERS": str(self.names.address),
-            "RESOLVER_TRUST_ANCHORS": self._trust_anchor,
+            "RESOLVER_TRUST_ANCHORS": self.trust_anchor,
             "SUBNET": str(next(self._inner)),
             "BASE_IMAGE": self._base_image,
         }

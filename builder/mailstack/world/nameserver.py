@@ -52,10 +52,11 @@ _ROOT = """\
 class Nameserver:
     """Knows every name of the world. Changes are seen by others after publish()."""
 
-    def __init__(self, machine: Machine, directory: Path, address: ipaddress.IPv4Address) -> None:
+    def __init__(self, machine: Machine, directory: Path, address: ipaddress.IPv4Address, ttl: int = TTL) -> None:
         self.address = address
         self.machine = machine
         self._directory = directory
+        self._ttl = ttl
         self._zones: dict[str, dict[tuple[str, str], list[str]]] = {".": {}}
         self._broken: set[str] = set()
         self._served: set[str] = set()
@@ -134,13 +135,13 @@ class Nameserver:
 
     def _text(self, zone: str) -> str:
         lines = [
-            f"{zone} {TTL} IN SOA {NAME}. hostmaster.example. 1 3600 600 86400 {TTL}",
-            f"{zone} {TTL} IN NS {NAME}.",
+            f"{zone} {self._ttl} IN SOA {NAME}. hostmaster.example. 1 3600 600 86400 {self._ttl}",
+            f"{zone} {self._ttl} IN NS {NAME}.",
         ]
         if zone == ".":
-            lines += [f"{child} {TTL} IN NS {NAME}." for child in self._zones if child != "."]
+            lines += [f"{child} {self._ttl} IN NS {NAME}." for child in self._zones if child != "."]
         lines += [
-            f"{name} {TTL} IN {kind} {value}"
+            f"{name} {self._ttl} IN {kind} {value}"
             for (name, kind), values in self._zones[zone].items()
             for value in dict.fromkeys(values)
         ]

@@ -1,0 +1,64 @@
+"""The command line: python -m bench."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from bench import report
+from bench.arena import Arena
+from bench.candidates import NAMES
+from bench.figures import Figures
+from bench.measure import FULL, QUICK, measure
+from mailstack.console import fail
+from mailstack.errors import MailstackError
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Fewer points, messages and rounds: five minutes at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, in place of tables.")
+@click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
+def run(*, quick: bool, as_json: bool, base_image: str) -> None:
+    """Measure all candidates and print what came out. What is started is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="mailstack-bench-") as directory:
+        try:
+            with Arena(Path(directory), base_image=base_image, names=NAMES) as arena:
+                figures = measure(arena, QUICK if quick else FULL)
+        except MailstackError as error:
+            fail(str(error))
+            sys.exit(error.exit_code)
+    click.echo(figures.to_json() if as_json else report.text(figures), nl=False)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def show(file: Path) -> None:
+    """Print the tables of what "run --json" printed earlier."""
+    click.echo(report.text(_read(file)), nl=False)
+
+
+@main.command()
+@click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def agree(first: Path, second: Path) -> None:
+    """Compare the medians of two runs; ends with 1 if some are more than 10 % apart."""
+    text, agreed = report.agreement(_read(first), _read(second))
+    click.echo(text, nl=False)
+    sys.exit(0 if agreed else 1)
+
+
+def _read(file: Path) -> Figures:
+    try:
+        return Figures.from_json(file.read_text())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise click.BadParameter(f"{file}: is not what 'run --json' prints ({error})") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The benchmark's own images: the references, and the hosts that send and receive."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+
+import docker
+
+from mailstack.engine import images
+from mailstack.stack import Packages
+from mailstack.templating import data_root, fill
+from mailstack.tree import File, Tree
+from mailstack.world.internet import EDGE
+
+# Each stands on its parent's image.
+REFERENCES: Mapping[str, str | None] = {
+    "bare": None,
+    "tutorial": "bare",
+    "tutorial-opendmarc": "tutorial",
+    "rspamd": "bare",
+}
+LOAD = "load"
+
+# Places on the world's edge; sites have the addresses from 10 on.
+RESOLVER = EDGE[100]
+SINK = EDGE[101]
+SENDERS = (EDGE[104], EDGE[105], EDGE[106], EDGE[107])
+SENDERS_NETWORK = ipaddress.IPv4Network(f"{SENDERS[0]}/30")
+REFERENCE_ADDRESSES = dict(zip(REFERENCES, (EDGE[at] for at in range(110, 120)), strict=False))
+
+RECIPIENT_DOMAIN = "recipient.example"
+
+_SUFFIX = ".j2"
+
+
+def contexts(base_image: str) -> dict[str, Tree]:
+    """What each image is built from, in the order of building."""
+    found: dict[str, Tree] = {}
+    for name in (*REFERENCES, LOAD):
+        found[name] = _context(name, base_image, {one: tag(one, context) for one, context in found.items()})
+    return found
+
+
+def tag(name: str, context: Tree) -> str:
+    """An image's tag; changed files, its parent's included, are another image."""
+    return f"mailstack-bench/{name}:{context.digest()[:12]}"
+
+
+def build(client: docker.DockerClient, base_image: str) -> dict[str, str]:
+    """Build the images that the engine does not have; the tag of each."""
+    tags = {}
+    for name, context in contexts(base_image).items():
+        tags[name] = tag(name, context)
+        if not images.exists(client, tags[name]):
+            images.build(client, tags[name], context, Packages(base_image))
+    return tags
+
+
+def _context(name: str, base_image: str, built: Mapping[str, str]) -> Tree:
+    root = data_root() / "bench" / (name if name == LOAD else f"references/{name}")
+    values = {
+        "base_image": base_image,
+        "images": built,
+        "sink": SINK,
+        "resolver": RESOLVER,
+        "recipient_domain": RECIPIENT_DOMAIN,
+    }
+    files = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            rendered = path.suffix == _SUFFIX
+            content = fill(path.relative_to(data_root()).as_posix(), **values) if rendered else path.read_bytes()
+            target = path.relative_to(root).as_posix().removesuffix(_SUFFIX)
+            files[target] = File(content, 0o755 if path.parent.name == "bin" else 0o644)
+    if name == LOAD:
+        files["send.py"] = File((Path(__file__).parent / "send.py").read_bytes())
+    return Tree(files)
