@@ -61,6 +61,10 @@ format: $(INSTALLED) ## Format the code
 reference: $(INSTALLED) ## Write env.example and README's settings table anew from the settings
 	$(BIN)/python -m mailstack.reference
 
+.PHONY: figures
+figures: $(INSTALLED) ## Measure sizes, memory, ready and build times, against their budgets
+	$(BIN)/python -m bench.appliance
+
 .PHONY: bench-quick
 bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five minutes (bench/README.md)
 	$(BIN)/python -m bench run --quick

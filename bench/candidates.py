@@ -11,7 +11,7 @@ from bench.accounting import Account, Cgroup, Spawned
 from bench.images import RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
 from mailstack.render import SITE, image_name
-from mailstack.stack import SERVICES
+from mailstack.stack import SERVICES, Packages
 from mailstack.world.containers import wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
