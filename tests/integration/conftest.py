@@ -2,9 +2,9 @@
 
 | stack | what differs from the defaults |
 | --- | --- |
-| alpha | two domains, one key |
+| alpha | two domains, one key, an alias that leads elsewhere, DMARC reports elsewhere |
 | bravo | publishes -all |
-| charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, host name is a mail domain |
+| charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, sub-domains unsigned, host name is a mail domain |
 | delta | in an unsigned zone, two domains, rejects local senders, SPF temperror is only tagged |
 | echo | local senders may come from outside, mail goes on to a mailbox server by LMTP |
 | foxtrot | for tests that break it |
@@ -110,6 +110,8 @@ def alpha(world: Internet) -> Site:
         "mail.alpha.example",
         "alpha.example,alpine.example",
         MAILBOXES="user@alpha.example,user@alpine.example",
+        ALIASES="away@alpha.example=user@bravo.example",
+        DMARC_REPORT_ADDRESSES="dmarc@listed.example",
         TRUSTED_NETWORKS=str(INSIDER),
     )
 
@@ -135,6 +137,7 @@ def charlie(world: Internet) -> Site:
         "charlie.example,chess.example",
         MAILBOXES="user@charlie.example",
         DKIM_KEYS="per-domain",
+        SIGN_SUBDOMAINS="false",
         SPF_QUALIFIER="-",
         SPF_FAIL="reject-early",
         SPF_SOFTFAIL="reject-early",

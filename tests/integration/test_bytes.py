@@ -116,11 +116,18 @@ ENDS = [
 @pytest.mark.parametrize("end", ENDS)
 def test_smuggling(end: bytes, outsider: Machine, bravo: Site) -> None:
     """No mix of CR, LF and NUL around a dot ends the data but CR LF . CR LF: one message at most."""
+    assert_nothing_smuggled(outsider, end, bravo)
+
+
+def assert_nothing_smuggled(client: Machine, end: bytes, bravo: Site) -> int:
+    """A second message behind a doubtful end of the first is delivered to nobody; the last reply code."""
     about, smuggled = subject("outer"), subject("smuggled")
-    second = message("admin@listed.example", "user@bravo.example", smuggled)
+    # Without fields, as in the attack: it would have no author that anything could judge.
+    second = f"{smuggled}\r\n".encode()
     inner = b"MAIL FROM:<admin@listed.example>\r\nRCPT TO:<user@bravo.example>\r\nDATA\r\n" + second
     outer = message("someone@listed.example", "user@bravo.example", about, body="text") + end + inner
-    codes = converse(outsider, address_of(bravo), *HELLO, b"DATA\r\n", outer + b"\r\n.\r\n")
-    _marker(outsider, bravo)
-    assert count(bravo, "user@bravo.example", smuggled) == 0
-    assert count(bravo, "user@bravo.example", about) == (1 if codes[-1] == 250 else 0)
+    codes = converse(client, address_of(bravo), *HELLO, b"DATA\r\n", outer + b"\r\n.\r\n")
+    _marker(client, bravo)
+    holding = [one for one in bravo.mail("user@bravo.example") if smuggled.encode() in one]
+    assert [parse(one)["Subject"] for one in holding] == ([about] if codes[-1] == 250 else [])
+    return codes[-1]

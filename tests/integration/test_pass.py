@@ -142,6 +142,38 @@ def test_foreign_domain_is_not_signed(insider: Machine, alpha: Site, bravo: Site
     assert any("no signing table match for 'user@listed.example'" in line for line in alpha.log("opendkim"))
 
 
+def test_sub_domains_can_be_left_out(charlie: Site, bravo: Site) -> None:
+    """With sign_subdomains=false mail from a sub-domain leaves unsigned, and the log says why."""
+    about = subject("sub-domain")
+    content = message("user@sub.charlie.example", "user@bravo.example", about).replace(b"\r\n", b"\n")
+    charlie.sendmail(content, "-t", "-f", "user@charlie.example")
+    assert parse(delivered(bravo, "user@bravo.example", about))["DKIM-Signature"] is None
+    assert any("no signing table match for 'user@sub.charlie.example'" in line for line in charlie.log("opendkim"))
+
+
+@pytest.mark.parametrize("way", ["submission", "sendmail"])
+def test_an_alias_that_leads_elsewhere(way: str, world: Internet, insider: Machine, alpha: Site, bravo: Site) -> None:
+    """What goes back out through an alias carries one signature, which verifies."""
+    case, about = ALPHA["first domain"], subject("by an alias")
+    content = message(case.author, "away@alpha.example", about)
+    if way == "submission":
+        assert send(insider, address_of(alpha), case.sender, "away@alpha.example", content, port=587).code == 250
+    else:
+        alpha.sendmail(content.replace(b"\r\n", b"\n"), "-t", "-f", case.sender)
+    arrived = delivered(bravo, "user@bravo.example", about)
+    assert len(parse(arrived).get_all("DKIM-Signature")) == 1
+    assert_believed(arrived, case, alpha, bravo, world)
+
+
+def test_forwarded_mail_is_not_ours(outsider: Machine, alpha: Site, bravo: Site) -> None:
+    """Mail from outside that an alias hands on gets no signature of ours on the way, whoever its author claims to be."""
+    about = subject("handed on")
+    content = message("ceo@alpha.example", "away@alpha.example", about)
+    reply = send(outsider, address_of(alpha), "someone@listed.example", "away@alpha.example", content)
+    assert reply.code == 250
+    assert parse(delivered(bravo, "user@bravo.example", about))["DKIM-Signature"] is None
+
+
 def test_signature_covers_what_it_should(insider: Machine, alpha: Site, bravo: Site) -> None:
     """One signature, relaxed/simple, no l=, and From, Subject, Date and To signed once more than they are there."""
     about = subject("signature")

@@ -8,7 +8,7 @@ import docker
 import pytest
 
 from integration.conftest import INSIDER, site
-from integration.test_health import wait_healthy
+from integration.test_health import changed, wait_healthy, wait_not_healthy
 from integration.test_outage import assert_once_and_signed, flush_until_delivered
 from mailstack.errors import EngineError
 from mailstack.stack import IDS, SERVICES
@@ -34,6 +34,15 @@ def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str
     wait_for(lambda: b"late.example" in foxtrot.run("postfix", "mailq"), "nothing is in the queue")
     yield mailed, queued
     foxtrot.run("postfix", "postsuper", "-d", "ALL")
+
+
+VOLUMES = ("queue", "mail", "opendkim-socket", "policyd-spf-socket")
+
+
+def on_volume(site: Site, volume: str, script: str, world: Internet, client: docker.DockerClient) -> str:
+    """Run a shell script as root with one of a site's volumes at /volume; what it prints."""
+    mount = {f"{site.stack.project}_{volume}": {"bind": "/volume", "mode": "rw"}}
+    return client.containers.run(world.image, ["sh", "-c", script], user="0", volumes=mount, remove=True).decode()
 
 
 def assert_kept(foxtrot: Site, kept: tuple[str, str]) -> None:
@@ -64,30 +73,110 @@ def test_refresh(foxtrot: Site, kept: tuple[str, str]) -> None:
     assert_kept(foxtrot, kept)
 
 
+# What a volume went through before it came here: a shell command on its directory.
+HISTORIES = {
+    "one user has everything": "chown -hR 1000:1000 /volume",
+    "postfix had another id": f"find /volume -user {IDS.postfix} -exec chown -h 101 {{}} +",
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
 def test_volumes_of_other_ids(
-    foxtrot: Site, world: Internet, kept: tuple[str, str], engine_client: docker.DockerClient
+    history: str, foxtrot: Site, world: Internet, kept: tuple[str, str], engine_client: docker.DockerClient
 ) -> None:
-    """Volumes that belong to one foreign user throughout are repaired; what is right is left alone."""
+    """Volumes of an image with other ids, or of one foreign user throughout, are repaired; what is right is left alone."""
     foxtrot.compose("stop")
-    for volume in ("queue", "mail", "opendkim-socket", "policyd-spf-socket"):
-        engine_client.containers.run(
-            world.image,
-            ["chown", "-hR", "1000:1000", "/volume"],
-            user="0",
-            volumes={f"{foxtrot.stack.project}_{volume}": {"bind": "/volume", "mode": "rw"}},
-            remove=True,
-        )
+    lines = len(foxtrot.log("postfix"))
+    for volume in VOLUMES:
+        on_volume(foxtrot, volume, HISTORIES[history], world, engine_client)
     foxtrot.compose("start")
     assert_kept(foxtrot, kept)
-    assert foxtrot.run("postfix", "find", "/var/spool/postfix", "/var/vmail", "-uid", "1000") == b""
+    foreign = foxtrot.run("postfix", "find", "/var/spool/postfix", "/var/vmail", "-uid", "1000", "-o", "-uid", "101")
+    assert foreign == b""
     assert foxtrot.run("postfix", "sh", "-c", "postfix check 2>&1") == b""
     owner = foxtrot.run("postfix", "stat", "-c", "%u:%g", "/var/spool/postfix/maildrop").decode().strip()
     assert owner == f"{IDS.postfix}:{IDS.postdrop}"
-    repaired = [line for line in foxtrot.log("postfix") if "giving " in line]
+    repaired = [line for line in foxtrot.log("postfix")[lines:] if "giving " in line]
     assert repaired
     foxtrot.compose("restart", "postfix")
     wait_healthy(foxtrot)
-    assert [line for line in foxtrot.log("postfix") if "giving " in line] == repaired
+    assert [line for line in foxtrot.log("postfix")[lines:] if "giving " in line] == repaired
+
+
+@pytest.mark.parametrize("order", [["postfix", "opendkim"], ["opendkim", "postfix"]], ids=" first, then ".join)
+@pytest.mark.parametrize("containers", ["the same", "new"])
+def test_killed_with_everything_left_behind(
+    order: list[str],
+    containers: str,
+    foxtrot: Site,
+    world: Internet,
+    kept: tuple[str, str],
+    insider: Machine,
+    bravo: Site,
+    engine_client: docker.DockerClient,
+) -> None:
+    """Over the pid file and sockets of killed daemons a stack starts in either order; queue and mail are as they were."""
+    foxtrot.compose("kill", "--signal", "KILL")
+    assert on_volume(foxtrot, "queue", "cat /volume/pid/master.pid", world, engine_client).strip() == "1"
+    for volume in ("opendkim-socket", "policyd-spf-socket"):
+        assert on_volume(foxtrot, volume, "find /volume -type s", world, engine_client).count("\n") == 1
+    if containers == "new":
+        foxtrot.compose("down")
+    for service in order:
+        foxtrot.compose("up", "--detach", "--no-deps", service)
+    foxtrot.compose("up", "--detach")
+    assert_kept(foxtrot, kept)
+    about = subject("after the kill")
+    content = message("user@foxtrot.example", "user@bravo.example", about)
+    sender, recipient = "user@foxtrot.example", "user@bravo.example"
+    assert send(insider, address_of(foxtrot), sender, recipient, content, port=587).code == 250
+    assert_once_and_signed(delivered(bravo, recipient, about), bravo, recipient, world)
+
+
+def test_resolver_files_of_another_network(
+    foxtrot: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site, engine_client: docker.DockerClient
+) -> None:
+    """A chroot with the resolver files of an earlier network gets the right ones at start, and a new network harms nothing."""
+    wait_healthy(foxtrot)
+    stale, right = "/var/spool/postfix/etc/resolv.conf", "/etc/resolv.conf"
+    foxtrot.run("postfix", "sh", "-c", f"echo nameserver 192.0.2.53 > {stale}")
+    foxtrot.compose("restart", "postfix")
+    wait_healthy(foxtrot)
+    network, container = engine_client.networks.get(world.edge.name), foxtrot.container("postfix")
+    network.disconnect(container)
+    network.connect(container, ipv4_address=address_of(foxtrot))
+    assert foxtrot.run("postfix", "cat", stale) == foxtrot.run("postfix", "cat", right)
+    inbound, outbound = subject("inbound"), subject("outbound")
+    content = message("someone@listed.example", "user@foxtrot.example", inbound)
+    reply = send(outsider, address_of(foxtrot), "someone@listed.example", "user@foxtrot.example", content)
+    assert reply.code == 250
+    assert received_spf(delivered(foxtrot, "user@foxtrot.example", inbound)).startswith("Pass ")
+    content = message("user@foxtrot.example", "user@bravo.example", outbound)
+    reply = send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
+    assert reply.code == 250
+    assert_once_and_signed(delivered(bravo, "user@bravo.example", outbound), bravo, "user@bravo.example", world)
+
+
+HOST_DIRECTORY = """\
+services:
+  opendkim:
+    volumes:
+      - {type: bind, source: ./sockets, target: /var/spool/postfix/opendkim}
+"""
+
+
+def test_directory_of_the_host_for_a_socket(foxtrot: Site) -> None:
+    """Where opendkim cannot put its socket, as in many bind mounts, the start ends with the directory and the remedy."""
+    wait_healthy(foxtrot)
+    (foxtrot.directory / "sockets").mkdir()
+    with changed(foxtrot.directory / "compose.override.yaml", HOST_DIRECTORY.encode()):
+        foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
+        wait_not_healthy(foxtrot, "opendkim")
+        said = [line for line in foxtrot.log("opendkim") if "/var/spool/postfix/opendkim" in line]
+        assert all("mount a volume there" in line for line in said)
+        assert said
+    foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
+    wait_healthy(foxtrot)
 
 
 CHANGES = {

@@ -1,8 +1,11 @@
 """mailstack.keys.dkim: a private key is made once, never changed, and used only if it is whole and the right one."""
 
 import base64
+import os
 import subprocess
+import tempfile
 import traceback
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -209,3 +212,23 @@ def test_key_that_cannot_be_made_or_read(tmp_path, obstacle):
         path.write_text("in the way")
     with pytest.raises(DkimKeyError, match=r"example\.com, selector s1"):
         ensure(tmp_path)
+
+
+def test_directory_that_is_read_only():
+    """Where no key is and none can be written, the error names domain, selector and path."""
+    # pytest's own directories are closed to other users, and root, whom no mode stops, becomes one for a moment.
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o555)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DkimKeyError, match=r"example\.com, selector s1.*Permission denied") as caught:
+                ensure(directory)
+        finally:
+            if root:
+                os.seteuid(0)
+        assert str(directory / PEM) in str(caught.value)
+        assert list(directory.iterdir()) == []
+        directory.chmod(0o700)

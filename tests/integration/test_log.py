@@ -1,0 +1,87 @@
+"""What happened to a message stands in the containers' logs: once, with the queue id, whatever became of it."""
+
+import re
+
+import docker
+import pytest
+
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.site import Site
+from support import address_of, message, send, subject
+
+# An id that Postfix gives with enable_long_queue_ids (postconf(5)).
+QUEUE_ID = r"[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,}"
+
+
+def log(client: docker.DockerClient, site: Site, service: str) -> list[str]:
+    """What "docker logs" shows of a service."""
+    return client.containers.get(site.container(service)).logs().decode(errors="replace").splitlines()
+
+
+def lines_with(client: docker.DockerClient, site: Site, service: str, word: str) -> list[str]:
+    """Wait for lines with a word."""
+    return wait_for(
+        lambda: [line for line in log(client, site, service) if word in line], f"{service} says nothing of {word}"
+    )
+
+
+def queue_id_of(client: docker.DockerClient, site: Site, event: str, word: str) -> str:
+    """The queue id in the one line about an event with a word."""
+    (line,) = [line for line in lines_with(client, site, "postfix", word) if event in line]
+    found = re.search(rf"postfix/(?:submission/)?smtpd\[\d+\]: ({QUEUE_ID}): {event}", line)
+    assert found, line
+    return found[1]
+
+
+OUTCOMES = {
+    "relaying refused": ("someone@listed.example", "x{}@listed.example", (554, "5.7.1"), "reject: RCPT"),
+    "no such mailbox": ("someone@listed.example", "x{}@bravo.example", (550, "5.1.1"), "reject: RCPT"),
+    "discarded": ("x{}@bravo.example", "user@bravo.example", (250, "2.0.0"), "discard: RCPT"),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_refused_or_dropped(outcome: str, outsider: Machine, bravo: Site, engine_client: docker.DockerClient) -> None:
+    """One line says it, with queue id, client, sender and recipient; policyd-spf and OpenDKIM were not asked."""
+    sender, recipient, reply, event = OUTCOMES[outcome]
+    mark = re.sub(r"\W", "", subject("x"))
+    sender, recipient = sender.format(mark), recipient.format(mark)
+    content = message(sender, recipient, subject(outcome))
+    answer = send(outsider, address_of(bravo), sender, recipient, content)
+    assert (answer.code, answer.text.split()[0]) == reply
+    queue_id = queue_id_of(engine_client, bravo, event, f"x{mark}@")
+    (line,) = [one for one in log(engine_client, bravo, "postfix") if queue_id in one and event in one]
+    for word in (f"[{outsider.address}]", f"from=<{sender}>", f"to=<{recipient}>"):
+        assert word in line
+    for service in ("policyd-spf", "opendkim"):
+        assert not any(queue_id in one for one in log(engine_client, bravo, service))
+
+
+def test_refused_by_spf(outsider: Machine, charlie: Site, engine_client: docker.DockerClient) -> None:
+    """Postfix and policyd-spf say it, each once and under the same queue id."""
+    mark = re.sub(r"\W", "", subject("x"))
+    sender, recipient = f"x{mark}@fail.example", "user@charlie.example"
+    content = message(sender, recipient, subject("SPF"))
+    assert send(outsider, address_of(charlie), sender, recipient, content).code == 550
+    queue_id = queue_id_of(engine_client, charlie, "reject: RCPT", sender)
+    (line,) = lines_with(engine_client, charlie, "policyd-spf", queue_id)
+    assert "fail" in line.lower()
+    assert str(outsider.address) in line
+
+
+def test_after_a_start_without_a_terminal(
+    insider: Machine, foxtrot: Site, bravo: Site, engine_client: docker.DockerClient
+) -> None:
+    """A container that the engine itself starts again, as after a boot, logs as before: a signed message, once."""
+    for service in ("postfix", "opendkim"):
+        engine_client.containers.get(foxtrot.container(service)).restart()
+    wait_for(foxtrot.healthy, "not every service became healthy")
+    content = message("user@foxtrot.example", "user@bravo.example", subject("signed"))
+    reply = send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
+    assert reply.code == 250
+    queue_id = reply.text.rsplit(maxsplit=1)[-1]
+    for service, event in (("postfix", "status=sent"), ("opendkim", "DKIM-Signature field added")):
+        wait_for(
+            lambda s=service, e=event: [x for x in log(engine_client, foxtrot, s) if queue_id in x and e in x], event
+        )
+        assert len([x for x in log(engine_client, foxtrot, service) if queue_id in x and event in x]) == 1
