@@ -79,7 +79,7 @@ def first_steps(stack: Stack) -> str:
         "    docker compose exec -T postfix sendmail -t",
     ]
     if stack.next_hop is None:
-        lines.append(f"  docker compose exec postfix sh -c 'cat /var/vmail/{domain}/{local}/Maildir/new/*'")
+        lines.append(f"  docker compose exec -T postfix sh -c 'cat /var/vmail/{domain}/{local}/Maildir/new/*'")
     else:
         lines.append(f"  docker compose logs postfix    # status=sent, by {stack.next_hop.server}")
     lines += [

@@ -1,0 +1,154 @@
+"""The documents' commands and examples do what the documents say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import CHECKOUT
+
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+
+# Commands that this suite runs elsewhere, or why they cannot be run.
+ELSEWHERE = {
+    "git clone … mailstack && cd mailstack": "where it comes from is not part of the project",
+    "make up": "tests/integration/test_first_run.py::test_make_up_says_what_runs_and_what_comes_next",
+    "pip install .": "tests/integration/test_builds.py::test_the_wheel_renders_the_same",
+    "mailstack init": "tests/unit/test_cli.py::test_init_asks_until_an_answer_is_right",
+    "make test": "this is it",
+}
+
+# docker-mailserver's directory, as it documents its files.
+OLD = {
+    "postfix-accounts.cf": "user@example.com|{SHA512-CRYPT}$6$salt$hash\ninfo@example.net|{SHA512-CRYPT}$6$salt$hash\n",
+    "postfix-virtual.cf": "sales@example.com user@example.com\nall@example.com user@example.com,info@example.net\n",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command of a document with the output that stands below it, or a file with the name that it is to have."""
+
+    document: str
+    line: int
+    text: str
+    output: tuple[str, ...] = ()
+    file: str | None = None
+
+
+def examples(document: Path) -> list[Example]:
+    """What stands between fences: commands after "$ " in console blocks, files in blocks that name one."""
+    found: list[Example] = []
+    kind, start, lines = None, 0, []
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        if not line.startswith("```"):
+            lines.append(line)
+        elif kind is None:
+            kind, start, lines = line[3:].split(), number, []
+        else:
+            if kind == ["console"]:
+                found += commands(document.name, start, lines)
+            elif len(kind) == 2:
+                found.append(Example(document.name, start, "\n".join(lines) + "\n", file=kind[1]))
+            kind = None
+    return found
+
+
+def commands(document: str, start: int, lines: list[str]) -> list[Example]:
+    """A command goes on in lines that are indented, or that close what it opened; the rest is its output."""
+    found: list[list[str]] = []
+    outputs: list[list[str]] = []
+    for line in lines:
+        if line.startswith("$ "):
+            found.append([line[2:]])
+            outputs.append([])
+        elif not outputs[-1] and re.match(r" {4}|  done", line):
+            found[-1].append(line)
+        else:
+            outputs[-1].append(line)
+    return [
+        Example(document, start, "\n".join(command), tuple(output))
+        for command, output in zip(found, outputs, strict=True)
+    ]
+
+
+ALL = [one for document in DOCUMENTS for one in examples(document)]
+COMMANDS = [one for one in ALL if one.file is None and one.text not in ELSEWHERE]
+FILES = [one for one in ALL if one.file is not None]
+
+
+def run(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person types it, with mailstack on the PATH; what it says comes together."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory, env_example: Path) -> Path:
+    """A site's directory with a copy of docker-mailserver's config/ in it."""
+    directory = tmp_path_factory.mktemp("moving")
+    (directory / "config").mkdir()
+    for name, text in OLD.items():
+        (directory / "config" / name).write_text(text)
+    (key,) = (env_example / "secrets/dkim").glob("*.pem")
+    for domain in ("example.com", "example.net"):
+        (directory / f"config/opendkim/keys/{domain}").mkdir(parents=True)
+        shutil.copy(key, directory / f"config/opendkim/keys/{domain}/mail.private")
+    (directory / ".env").write_text(
+        "MAILSTACK_HOSTNAME=mail.example.com\nMAILSTACK_DOMAINS=example.com,example.net\n"
+        "MAILSTACK_MAILBOXES_FILE=mailboxes\nMAILSTACK_ALIASES_FILE=aliases\nMAILSTACK_DKIM_SELECTOR=mail\n"
+        "MAILSTACK_DKIM_KEYS=per-domain\n"
+    )
+    return directory
+
+
+def test_documents_have_examples() -> None:
+    """There is something to try, and what is said to be tried elsewhere still stands in a document."""
+    assert len(COMMANDS) > 8
+    assert len(FILES) > 4
+    assert ELSEWHERE.keys() <= {one.text for one in ALL}
+
+
+@pytest.mark.parametrize("example", COMMANDS, ids=lambda one: f"{one.document}:{one.line}: {one.text.splitlines()[0]}")
+def test_command(example: Example, stack_of_env_example: object, env_example: Path, moving: Path) -> None:
+    """It ends with 0, and says what the document shows; "…" stands for anything."""
+    directory = moving if example.document == "from-docker-mailserver.md" else env_example
+    done = run(directory, example.text)
+    assert done.returncode == 0, done.stdout
+    for line in example.output:
+        pattern = ".*".join(map(re.escape, line.split("…")))
+        assert re.search(pattern, done.stdout), done.stdout
+
+
+def test_what_was_moved(moving: Path, stack_of_env_example: object) -> None:
+    """After the commands of the move the site has the addresses, aliases and keys of the old one."""
+    shown = run(moving, "mailstack config show").stdout
+    assert "user@example.com,info@example.net" in shown
+    assert "sales@example.com=user@example.com" in shown
+    kept = (moving / "config/opendkim/keys/example.net/mail.private").read_bytes()
+    assert (moving / "secrets/dkim/mail._domainkey.example.net.pem").read_bytes() == kept
+
+
+@pytest.mark.parametrize("example", FILES, ids=lambda one: f"{one.document}:{one.line}: {one.file}")
+def test_file(example: Example, engine: None, tmp_path: Path) -> None:
+    """A site with the file is built: the program that reads it takes it."""
+    shutil.copy(CHECKOUT / "env.example", tmp_path / ".env")
+    (tmp_path / example.file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / example.file).write_text(example.text)
+    done = run(tmp_path, "mailstack build")
+    assert done.returncode == 0, done.stdout
