@@ -35,7 +35,7 @@ class Service:
 def services(client: docker.DockerClient, project: str, wanted: dict[str, tuple[str, str]]) -> list[Service]:
     """The services of a compose project; wanted has the image and the configuration's digest of each."""
     try:
-        found = client.containers.list(all=True, filters={"label": f"{_PROJECT}={project}"})
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{_PROJECT}={project}"})
         running = {one.labels.get(_SERVICE): one for one in found}
         return [_service(client, name, running.get(name), image, digest) for name, (image, digest) in wanted.items()]
     except Failure as error:
@@ -54,7 +54,9 @@ def _service(client: docker.DockerClient, name: str, container: Container | None
 def queue_length(client: docker.DockerClient, project: str) -> int | None:
     """The messages in Postfix's queue; None if Postfix does not say."""
     try:
-        containers = client.containers.list(filters={"label": [f"{_PROJECT}={project}", f"{_SERVICE}=postfix"]})
+        containers = client.containers.list(
+            ignore_removed=True, filters={"label": [f"{_PROJECT}={project}", f"{_SERVICE}=postfix"]}
+        )
         if not containers:
             return None
         code, output = containers[0].exec_run(["postqueue", "-j"], stderr=False)
