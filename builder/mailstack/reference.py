@@ -70,7 +70,8 @@ def example(field: FieldInfo) -> str:
 
 def quoted(value: str) -> str:
     """Quoted where compose or a shell would see more than a value."""
-    return f"'{value}'" if set(value) & set(" $#~?'\"") else value
+    mark = '"' if "'" in value else "'"
+    return f"{mark}{value}{mark}" if set(value) & set(" $#~?'\"") else value
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401

@@ -203,7 +203,7 @@ def test_kill_nine_under_a_stream(
         kill_nine(foxtrot, service, engine_client, world.image)
         wait_healthy(foxtrot)
         sent, got = len(outbound.accepted), len(inbound.accepted)
-        # A client whose connection died without a word notices at a retransmission of TCP, up to half a minute later.
+        # It was seen to take up to half a minute until a client noticed that its connection had died.
         wait_for(
             lambda: len(outbound.accepted) > sent + 3 and len(inbound.accepted) > got + 3,
             "mail does not flow again",

@@ -36,6 +36,14 @@ def test_init_by_flags(tmp_path: Path) -> None:
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
 
 
+def test_init_quotes(tmp_path: Path) -> None:
+    """What has a meaning to compose or a shell is quoted, and read back as it was typed."""
+    for mailbox in ("o'neil@example.com", "cash$x@example.com", "a#b@example.com", "a?b~c@example.com"):
+        assert run("init", *FLAGS[:5], mailbox).exit_code == 0
+        assert load(read_environment(tmp_path, {})).mailboxes == (mailbox,)
+        (tmp_path / ".env").unlink()
+
+
 def test_init_asks_until_an_answer_is_right(tmp_path: Path) -> None:
     """A wrong answer is explained and asked for again, with what was answered before in mind."""
     done = run("init", typed="mail\nmail.example.com\nexample.com\ninfo@example.org\ninfo@example.com\n")
