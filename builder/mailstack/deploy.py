@@ -92,8 +92,9 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     client = images.connect()
     names = {service: render.image_name(service, stack.packages) for service in SERVICES}
     built = images.build_missing(client, SERVICES, stack.packages, refresh=refresh)
-    site = render.site(stack, added)
-    for service, part in render.services(stack, added).items():
+    parts = render.services(stack, added)
+    site = render.assembled(stack, parts)
+    for service, part in parts.items():
         if service in checker.CHECKED and part.under(f"{render.SITE}/{service}").differs(directory):
             mine = [name for name in added if name.partition("/")[0] == service]
             checker.check(client, service, names[service], part, mine)

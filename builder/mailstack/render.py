@@ -51,8 +51,12 @@ def services(stack: Stack, overrides: Mapping[str, str]) -> dict[str, Tree]:
 
 
 def site(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> Tree:
-    """What is mounted into the containers, as SITE/<service>/<path in the container>, and compose.yaml."""
-    parts = services(stack, overrides)
+    """The files of a site: what is mounted into the containers, and compose.yaml."""
+    return assembled(stack, services(stack, overrides))
+
+
+def assembled(stack: Stack, parts: Mapping[str, Tree]) -> Tree:
+    """The services' files as SITE/<service>/<path in the container>, and the compose.yaml that mounts them."""
     tree = Tree({})
     for service, part in parts.items():
         tree |= part.under(f"{SITE}/{service}")
