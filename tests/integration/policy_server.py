@@ -18,7 +18,7 @@ import dns_answers
 from mailstack.errors import EngineError
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
-from mailstack.stack import IDS
+from mailstack.stack import IDS, Packages
 from mailstack.world.containers import wait_for
 from mailstack.world.site import Site
 from policy_client import PolicyConnection
@@ -44,7 +44,7 @@ class PolicyServer:
         environment = {PREFIX + name: value for name, value in values.items()}
         self.site = Site(directory, environment, place="services: {}\n", override="")
         # Sources may change while this one runs.
-        self._image, self._bridge_image = (image_name(name, base_image) for name in (SERVICE, "world"))
+        self._image, self._bridge_image = (image_name(name, Packages(base_image)) for name in (SERVICE, "world"))
         self._client = docker.from_env()
         self._cleanup = contextlib.ExitStack()
         self._zone = directory / "dns" / "zone.json"

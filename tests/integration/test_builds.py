@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -69,8 +70,8 @@ def _handler(archive: Archive, sources: dict[str, str]) -> type[http.server.Base
 
 
 @pytest.fixture
-def archive(engine_client: docker.DockerClient) -> Iterator[Archive]:
-    """It listens where this machine and build containers reach it: at the default bridge's gateway."""
+def bridge(engine_client: docker.DockerClient) -> tuple[str, list[str]]:
+    """The address at which build containers reach this machine, and the URLs of the base image's mirrors."""
     text = engine_client.containers.run(
         BASE_IMAGE,
         ["sh", "-c", "cat /proc/net/route /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null || true"],
@@ -79,11 +80,17 @@ def archive(engine_client: docker.DockerClient) -> Iterator[Archive]:
     # The default route's gateway, in the kernel's notation.
     (route,) = re.findall(r"^\w+\t00000000\t([0-9A-F]{8})\t", text, flags=re.MULTILINE)
     gateway = str(ipaddress.IPv4Address(int(route, 16).to_bytes(4, sys.byteorder)))
-    urls = re.findall(r"http://[^ \n]+", text)
-    security = next((one.rstrip("/") for one in urls if "security" in one), None)
-    main = next(one.rstrip("/") for one in urls if "security" not in one)
+    return gateway, [one.rstrip("/") for one in re.findall(r"http://[^ \n]+", text)]
+
+
+@pytest.fixture
+def archive(bridge: tuple[str, list[str]]) -> Iterator[Archive]:
+    """An archive of snapshots that this machine and build containers reach."""
+    gateway, urls = bridge
+    main = next(one for one in urls if "security" not in one)
+    security = next((one for one in urls if "security" in one), f"{main}-security")
     found = Archive("")
-    handler = _handler(found, {"debian": main, "debian-security": security or f"{main}-security"})
+    handler = _handler(found, {"debian": main, "debian-security": security})
     with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
         found.url = f"http://{gateway}:{server.server_port}/debian"
         thread = threading.Thread(target=server.serve_forever)
@@ -91,6 +98,13 @@ def archive(engine_client: docker.DockerClient) -> Iterator[Archive]:
         yield found
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def silent_mirror(bridge: tuple[str, list[str]]) -> Iterator[str]:
+    """A mirror that takes connections and never says anything."""
+    with socket.create_server((bridge[0], 0)) as server:
+        yield f"http://{bridge[0]}:{server.getsockname()[1]}/debian"
 
 
 @pytest.fixture
@@ -172,9 +186,9 @@ def test_wrong_proxy(other_base: str, tmp_path: Path) -> None:
     assert "MAILSTACK_BUILD_PROXY: 'http://127.0.0.1:9'; see that" in done.stderr
 
 
-def test_interrupted(other_base: str, engine_client: docker.DockerClient, tmp_path: Path) -> None:
+def test_interrupted(other_base: str, silent_mirror: str, engine_client: docker.DockerClient, tmp_path: Path) -> None:
     """Ctrl-C during a step ends the build with 130 and no file, and the engine stops too."""
-    site(tmp_path, BASE_IMAGE=other_base, APT_MIRROR="http://192.0.2.1/debian")
+    site(tmp_path, BASE_IMAGE=other_base, APT_MIRROR=silent_mirror)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
     build = subprocess.Popen([*MAILSTACK, "build"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
