@@ -34,6 +34,18 @@ def test_make_up_says_what_runs_and_what_comes_next(made_up: MadeUp) -> None:
     assert (made_up.directory / ".env").read_text() == (made_up.directory / "env.example").read_text()
 
 
+def test_readme_shows_what_is_seen(made_up: MadeUp) -> None:
+    """What README shows of "make up" was said, line for line; digests, times and what is cut short apart."""
+    block = (CHECKOUT / "README.md").read_text().partition("$ make up\n")[2].partition("```")[0]
+    said = made_up.stdout + made_up.stderr
+    shown = block.partition("\nchecking")[2].splitlines()[1:]
+    assert len(shown) > 15
+    for line in shown:
+        pattern = ".*".join(map(re.escape, line.split("…")))
+        pattern = re.sub("[0-9a-f]{12}", "[0-9a-f]{12}", pattern).replace("4\\ images", "[0-4] images")
+        assert re.search(f"^{pattern}$", said, flags=re.MULTILINE), line
+
+
 def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
     """Status says that all is well, as a table and as JSON; with a service stopped it says which, and ends with 5."""
     status = [sys.executable, "-m", "mailstack", "status"]
