@@ -93,7 +93,8 @@ class Tree(Mapping[str, File]):
 def _right(path: Path, file: File) -> bool:
     try:
         return path.read_bytes() == file.content and path.stat().st_mode & 0o7777 == file.mode
-    except FileNotFoundError:
+    except OSError:
+        # Not there, or in the way of it; writing says what is wrong.
         return False
 
 

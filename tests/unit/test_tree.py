@@ -122,3 +122,16 @@ def test_without_owned_nothing_is_removed(tmp_path):
     (tmp_path / "b/old").write_text("x")
     Tree(FILES).write(tmp_path)
     assert (tmp_path / "b/old").read_text() == "x"
+
+
+def test_what_differs(tmp_path):
+    """A tree differs from what is not there, is another, or has something else in its place; not from what it wrote."""
+    tree = Tree({"a/b": File(b"x")})
+    assert tree.differs(tmp_path)
+    (tmp_path / "a").write_text("in the way")
+    assert tree.differs(tmp_path)
+    (tmp_path / "a").unlink()
+    tree.write(tmp_path)
+    assert not tree.differs(tmp_path)
+    (tmp_path / "a/b").chmod(0o600)
+    assert tree.differs(tmp_path)
