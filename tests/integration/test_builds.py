@@ -190,7 +190,9 @@ def test_interrupted(other_base: str, silent_mirror: str, engine_client: docker.
     """Ctrl-C during a step ends the build with 130 and no file, and the engine stops too."""
     site(tmp_path, BASE_IMAGE=other_base, APT_MIRROR=silent_mirror)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
-    build = subprocess.Popen([*MAILSTACK, "build"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    # A test run in the background of a shell ignores SIGINT, and so would what it starts.
+    command = ["env", "--default-signal=INT", *MAILSTACK, "build"]
+    build = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
     def steps() -> list[str]:
         """The containers of a build's steps; compose and docker run give names of their own."""

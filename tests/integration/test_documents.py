@@ -142,6 +142,9 @@ def test_what_was_moved(moving: Path, stack_of_env_example: object) -> None:
     assert "sales@example.com=user@example.com" in shown
     kept = (moving / "config/opendkim/keys/example.net/mail.private").read_bytes()
     assert (moving / "secrets/dkim/mail._domainkey.example.net.pem").read_bytes() == kept
+    built = run(moving, "mailstack build")
+    assert built.returncode == 0, built.stdout
+    assert "\nmail._domainkey.example.net. 3600 IN TXT" in built.stdout
 
 
 @pytest.mark.parametrize("example", FILES, ids=lambda one: f"{one.document}:{one.line}: {one.file}")
