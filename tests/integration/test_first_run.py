@@ -14,7 +14,6 @@ from integration.conftest import CHECKOUT, MadeUp
 from integration.conftest import run_in as run
 from mailstack.stack import SERVICES
 from mailstack.world.containers import wait_for
-from mailstack.world.site import parse
 from support import subject
 
 
@@ -112,7 +111,8 @@ def test_first_message(stack_of_env_example: DockerCompose, env_example: Path) -
             "-c",
             "cat /var/vmail/example.com/user/Maildir/new/*",
         )
-        return parse(found.stdout.encode())["Subject"] == about
+        # Beside it may lie what other tests sent.
+        return f"Subject: {about}" in found.stdout.splitlines()
 
     assert wait_for(arrived, "the message did not arrive")
 
