@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mailstack.errors import Fault
 from mailstack.hosts import PRIVATE_IPV4, Network
-from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings
+from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]
@@ -37,12 +37,17 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
 
 
 def _fault(setting: str, token: str | None, remedy: str) -> Fault:
-    return Fault(PREFIX + setting.upper(), token, remedy)
+    return Fault(variable(setting), token, remedy)
 
 
 def _may_be_meant(name: str, tokens: Sequence[str]) -> bool:
     """Whether one of the refused tokens may have been meant to be this name."""
     return "" in tokens or bool(difflib.get_close_matches(name, tokens, n=1))
+
+
+def _listed(chosen: Settings, refused: Refused) -> bool:
+    """Whether the mailboxes are all the addresses there are; not where the mailbox server behind us knows better."""
+    return bool(chosen.mailboxes) or (chosen.delivery is None and "delivery" not in refused)
 
 
 def _domain(address: str) -> str:
@@ -95,8 +100,7 @@ def _way(address: str, targets: Mapping[str, str]) -> list[str]:
 
 
 def _end(token: str, end: str, chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    listed = chosen.mailboxes or (chosen.delivery is None and "delivery" not in refused)
-    if listed and _domain(end) in chosen.domains and end not in chosen.mailboxes:
+    if _listed(chosen, refused) and _domain(end) in chosen.domains and end not in chosen.mailboxes:
         if not _may_be_meant(end, refused.get("mailboxes", ())):
             yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
     elif _domain(end) == chosen.hostname not in chosen.domains and end.partition("@")[0] not in HOST_ROLES:
@@ -107,9 +111,8 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     one = chosen.postmaster
     if one is None or one in {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}:
         return
-    listed = chosen.mailboxes or (chosen.delivery is None and "delivery" not in refused)
     tokens = [*refused.get("mailboxes", ()), *refused.get("aliases", ())]
-    if _domain(one) in chosen.domains and listed:
+    if _domain(one) in chosen.domains and _listed(chosen, refused):
         if not _may_be_meant(one, tokens):
             yield _fault("postmaster", one, f"is no mailbox; add it to {PREFIX}MAILBOXES")
     elif _domain(one) == chosen.hostname not in chosen.domains:

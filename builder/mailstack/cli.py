@@ -3,7 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -110,7 +109,7 @@ def dns() -> None:
     """The DNS records of this site."""
 
 
-_FORMATS: dict[str, Any] = {"zone": formats.zone_fragment, "values": formats.one_line_values, "json": formats.as_json}
+_FORMATS = {"zone": formats.zone_fragment, "values": formats.one_line_values, "json": formats.as_json}
 
 
 @dns.command(name="records")

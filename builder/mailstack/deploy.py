@@ -70,13 +70,12 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     """How the site is, as report.status_data() has it, with warnings."""
     stack, _ = load_stack(directory, environment)
     client = images.connect()
-    names = {service: render.image_name(service, stack.packages) for service in SERVICES}
+    names = render.image_names(SERVICES, stack.packages)
     parts = render.services(stack, overrides.read(directory))
-    wanted = {service: (names[service], f"sha256:{parts[service].digest()}") for service in SERVICES}
-    services = engine_status.services(client, stack.project, wanted)
-    there = [one.image for one in services if one.image_age is not None]
-    data = report.status_data(stack, services, engine_status.queue_length(client, stack.project))
-    return data, images.age_warnings(client, there, stack.image_max_age)
+    wanted = {service: (names[service], render.configuration(parts[service])) for service in SERVICES}
+    services, queue = engine_status.look(client, stack.project, wanted)
+    ages = {one.image: one.image_age for one in services if one.image_age is not None}
+    return report.status_data(stack, services, queue), images.age_warnings(ages, stack.image_max_age)
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
@@ -90,10 +89,10 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     stack, warnings = load_stack(directory, environment)
     warnings = (*warnings, *_news(stack, directory, before, known))
     client = images.connect()
-    names = {service: render.image_name(service, stack.packages) for service in SERVICES}
-    built = images.build_missing(client, SERVICES, stack.packages, refresh=refresh)
+    names = render.image_names(SERVICES, stack.packages)
+    built = images.build_missing(client, names, stack.packages, refresh=refresh)
     parts = render.services(stack, added)
-    site = render.assembled(stack, parts)
+    site = render.assembled(stack, parts, names)
     for service, part in parts.items():
         if service in checker.CHECKED and part.under(f"{render.SITE}/{service}").differs(directory):
             mine = [name for name in added if name.partition("/")[0] == service]
@@ -104,10 +103,8 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
         changed = site.write(directory, owned=render.SITE)
     except OSError as error:
         raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    warnings += (
-        *preflight.warnings(client),
-        *images.age_warnings(client, list(names.values()), stack.image_max_age),
-    )
+    ages = {name: images.age(client, name) for name in names.values()}
+    warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
     return Deployment(stack, tuple(changed), tuple(built), warnings)
 
 

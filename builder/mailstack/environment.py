@@ -2,25 +2,26 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from dotenv.parser import Binding, parse_stream
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
 
-from mailstack import checks, fields
+from mailstack import checks
 from mailstack.errors import Fault, SettingsError
-from mailstack.settings import PREFIX, Settings
+from mailstack.settings import PREFIX, Settings, example, variable
 
 FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
 # A name and a password in a URL (RFC 3986 section 3.2.1) are shown to nobody.
 _USER_INFO = re.compile("//[^/]*@")
-_KNOWN = {PREFIX + name.upper(): info for name, info in Settings.model_fields.items()}
+_KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
 
 def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -29,8 +30,7 @@ def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[st
     NAME_FILE is read into NAME: a file's content, in which lines that begin with "#" do not count.
     """
     file = directory / ".env"
-    values = _parse(file) if file.exists() else {}
-    merged = values | dict(environment)
+    merged = _of_file(file) | dict(environment)
     ours = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
     if not ours:
         remedy = "sets nothing" if file.exists() else "is not there"
@@ -40,16 +40,20 @@ def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[st
 
 def sources(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Where each variable that is set comes from: the environment, .env, or a file that one of them names."""
-    file = directory / ".env"
-    values = _parse(file) if file.exists() else {}
+    values = _of_file(directory / ".env")
     found = dict.fromkeys(values, ".env") | dict.fromkeys(environment, "environment")
     for name in [one for one in found if one.endswith(FILE_SUFFIX)]:
         found[name.removesuffix(FILE_SUFFIX)] = (values | dict(environment))[name]
     return {name: source for name, source in found.items() if name in _KNOWN}
 
 
-def _parse(file: Path) -> dict[str, str]:
-    """A .env by python-dotenv's grammar; what would be lost there, or read otherwise by compose, is a fault."""
+def _of_file(file: Path) -> dict[str, str]:
+    """A .env by python-dotenv's grammar; what would be lost there, or read otherwise by compose, is a fault.
+
+    One that is not there sets nothing.
+    """
+    if not file.exists():
+        return {}
     try:
         with file.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
@@ -125,7 +129,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     given = {
         name: value.strip()
         for name, value in environment.items()
-        if name in _KNOWN and (value.strip() or NoDecode in _KNOWN[name].metadata)
+        if name in _KNOWN and (value.strip() or _splitter(name))
     }
     read = _validate(given)
     faults += read.faults
@@ -153,14 +157,22 @@ def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str
     """The variables without the tokens that were refused: a list keeps its others, everything else its default."""
     rest = dict(given)
     for name, tokens in refused.items():
-        variable = PREFIX + name.upper()
-        value = rest.pop(variable, "")
-        if NoDecode in _KNOWN[variable].metadata:
-            split = fields.split_commas if name == "resolver_trust_anchors" else fields.split_list
+        value = rest.pop(variable(name), "")
+        split = _splitter(variable(name))
+        if split:
             kept = [one for one in split(value) if one not in tokens]
-            if kept or variable not in _STAND_INS:
-                rest[variable] = ",".join(kept)
+            if kept or variable(name) not in _STAND_INS:
+                rest[variable(name)] = ",".join(kept)
     return _STAND_INS | rest
+
+
+def _splitter(name: str) -> Callable[[str], list[str]] | None:
+    """What makes tokens of a variable's value, if it is a list; its setting says so itself."""
+    metadata = _KNOWN[name].metadata
+    if NoDecode not in metadata:
+        return None
+    split = next(one.func for one in metadata if isinstance(one, BeforeValidator))
+    return cast("Callable[[str], list[str]]", split)
 
 
 def _unknown(name: str) -> Fault:
@@ -172,19 +184,19 @@ def _unknown(name: str) -> Fault:
 
 
 def _fault(detail: ErrorDetails, given: Mapping[str, str]) -> Fault:
-    variable = PREFIX + str(detail["loc"][0]).upper()
-    token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(variable)
+    setting = str(detail["loc"][0])
+    name = variable(setting)
+    token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(name)
     if token:
         token = _USER_INFO.sub("//…@", token)
-    example = str((_KNOWN[variable].examples or [""])[0])
     match detail["type"]:
         case "missing":
-            return Fault(variable, None, f"is not set and has no default; write it such as {example}")
+            return Fault(name, None, f"is not set and has no default; write it such as {example(setting)}")
         case "too_short":
-            return Fault(variable, given.get(variable, ""), f"is an empty list; name at least one, such as {example}")
+            return Fault(name, given.get(name, ""), f"is an empty list; name at least one, such as {example(setting)}")
         case "literal_error":
-            return Fault(variable, token, f"is not one of the values {detail['ctx']['expected']}")
+            return Fault(name, token, f"is not one of the values {detail['ctx']['expected']}")
         case "value_error":
-            return Fault(variable, token, str(detail["ctx"]["error"]))
+            return Fault(name, token, str(detail["ctx"]["error"]))
         case _:
-            return Fault(variable, token, f"is not text; write it such as {example}")
+            return Fault(name, token, f"is not text; write it such as {example(setting)}")

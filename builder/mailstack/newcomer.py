@@ -9,7 +9,7 @@ import click
 from mailstack import console, environment
 from mailstack.errors import Fault, MailstackError, SettingsError
 from mailstack.reference import SET, env_file
-from mailstack.settings import PREFIX, Settings
+from mailstack.settings import example, variable
 
 _QUESTIONS = {
     "hostname": "This host's name, as in its PTR record",
@@ -27,10 +27,7 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
     answers: dict[str, str] = {}
     for name in _QUESTIONS:
         given = flags.get(name)
-        if given is None:
-            answers[name] = _ask(name, answers)
-        else:
-            answers[name] = given.strip()
+        answers[name] = _ask(name, answers) if given is None else given.strip()
     faults = _faults(answers)
     if faults:
         raise SettingsError(faults)
@@ -46,10 +43,9 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
 
 def _ask(name: str, answers: Mapping[str, str]) -> str:
     """Ask until the answer is right, as far as what was answered before tells."""
-    example = str((Settings.model_fields[name].examples or [""])[0])
     while True:
-        answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example})", err=True)).strip()
-        wrong = [one for one in _faults({**SET, **answers, name: answer}) if one.variable == PREFIX + name.upper()]
+        answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example(name)})", err=True)).strip()
+        wrong = [one for one in _faults({**SET, **answers, name: answer}) if one.variable == variable(name)]
         if not wrong:
             return answer
         for fault in wrong:
@@ -58,7 +54,7 @@ def _ask(name: str, answers: Mapping[str, str]) -> str:
 
 def _faults(answers: Mapping[str, str]) -> tuple[Fault, ...]:
     try:
-        environment.load({PREFIX + name.upper(): value for name, value in answers.items()})
+        environment.load({variable(name): value for name, value in answers.items()})
     except SettingsError as error:
         return error.faults
     return ()

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mailstack.settings import PREFIX, Settings
+from mailstack.settings import Settings, example, variable
 
 WIDTH = 110
 # What env.example sets; the rest stands there as a comment, with its example.
@@ -42,9 +42,8 @@ def env_file(chosen: Mapping[str, str], head: str) -> str:
         if not field.is_required() and default:
             lines.append(f"Default: {default}")
         value = chosen.get(name)
-        line = (
-            f"{PREFIX}{name.upper()}={quoted(value)}" if value else f"#{PREFIX}{name.upper()}={quoted(example(field))}"
-        )
+        mark = "" if value else "#"
+        line = f"{mark}{variable(name)}={quoted(value or example(name))}"
         parts.append("\n".join([*(f"# {text}" for text in lines), line]) + "\n")
     return "\n".join(parts)
 
@@ -60,12 +59,8 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else f"`{default_text(field)}`" if default_text(field) else ""
         meaning = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {meaning} | `{example(field)}` |")
+        rows.append(f"| `{variable(name)}` | {default} | {meaning} | `{example(name)}` |")
     return "\n".join(rows) + "\n"
-
-
-def example(field: FieldInfo) -> str:
-    return str((field.examples or [""])[0])
 
 
 def quoted(value: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from mailstack import __version__
@@ -45,6 +45,11 @@ def image_name(image: str, packages: Packages) -> str:
     return f"mailstack/{image}:{build_context(image, packages).digest()[:12]}"
 
 
+def image_names(images: Iterable[str], packages: Packages) -> dict[str, str]:
+    """The tag of each image."""
+    return {image: image_name(image, packages) for image in images}
+
+
 def services(stack: Stack, overrides: Mapping[str, str]) -> dict[str, Tree]:
     """What is mounted into each service's container, by its path there."""
     return {service: applied(service, _service(service, stack), overrides) for service in SERVICES}
@@ -52,10 +57,10 @@ def services(stack: Stack, overrides: Mapping[str, str]) -> dict[str, Tree]:
 
 def site(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> Tree:
     """The files of a site: what is mounted into the containers, and compose.yaml."""
-    return assembled(stack, services(stack, overrides))
+    return assembled(stack, services(stack, overrides), image_names(SERVICES, stack.packages))
 
 
-def assembled(stack: Stack, parts: Mapping[str, Tree]) -> Tree:
+def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str]) -> Tree:
     """The services' files as SITE/<service>/<path in the container>, and the compose.yaml that mounts them."""
     tree = Tree({})
     for service, part in parts.items():
@@ -64,12 +69,17 @@ def assembled(stack: Stack, parts: Mapping[str, Tree]) -> Tree:
         "compose/compose.yaml.j2",
         stack=stack,
         version=__version__,
-        images={service: image_name(service, stack.packages) for service in SERVICES},
+        images=images,
         mounts={service: _mounts(service, part) for service, part in parts.items()},
         # A change of it recreates the container. Of a key the public half counts (key.records): labels are public.
-        digests={service: part.digest() for service, part in parts.items()},
+        configurations={service: configuration(part) for service, part in parts.items()},
     )
     return tree | Tree({COMPOSE: File(_sealed(compose))})
+
+
+def configuration(part: Tree) -> str:
+    """What a service's label says of its files."""
+    return f"sha256:{part.digest()}"
 
 
 def _sealed(content: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from mailstack.dns.records import records
 from mailstack.engine.status import Service
 from mailstack.reference import default_text, value_text
-from mailstack.settings import PREFIX, Settings
+from mailstack.settings import Settings, variable
 from mailstack.stack import Stack
 
 
@@ -16,10 +16,9 @@ def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, 
     """Every setting with the value in force and its source; given has the sources of what is set, by variable."""
     rows = []
     for name, field in Settings.model_fields.items():
-        variable = PREFIX + name.upper()
-        source = given.get(variable, "default")
+        source = given.get(variable(name), "default")
         value = default_text(field) if source == "default" else value_text(getattr(chosen, name))
-        rows.append({"variable": variable, "value": value, "source": source})
+        rows.append({"variable": variable(name), "value": value, "source": source})
     return rows
 
 

@@ -34,6 +34,16 @@ HOST_ROLES = ("postmaster", "abuse", "root")
 SpfAction = Literal["tag", "reject-early"]
 
 
+def variable(name: str) -> str:
+    """The variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def example(name: str) -> str:
+    """How a setting may be written."""
+    return str((Settings.model_fields[name].examples or [""])[0])
+
+
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 

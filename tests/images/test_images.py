@@ -4,7 +4,7 @@ import docker
 import pytest
 
 from mailstack.engine import images
-from mailstack.render import build_context, image_name
+from mailstack.render import build_context, image_name, image_names
 from mailstack.stack import IDS, SERVICES, Packages
 
 PACKAGES = Packages("debian:trixie-slim")
@@ -13,7 +13,7 @@ PACKAGES = Packages("debian:trixie-slim")
 @pytest.fixture(scope="module")
 def client(engine: None) -> docker.DockerClient:
     client = images.connect()
-    images.build_missing(client, SERVICES, PACKAGES)
+    images.build_missing(client, image_names(SERVICES, PACKAGES), PACKAGES)
     return client
 
 

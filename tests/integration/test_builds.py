@@ -252,9 +252,10 @@ def test_old_image_is_warned_about(engine_client: docker.DockerClient) -> None:
     name = "mailstack-test/old:1"
     engine_client.images.load(old_image(name, 40))
     try:
-        assert age(engine_client, name) == 40
-        assert age_warnings(engine_client, [name], 40) == []
-        (warning,) = age_warnings(engine_client, [name], 30)
+        days = age(engine_client, name)
+        assert days == 40
+        assert age_warnings({name: days}, 40) == []
+        (warning,) = age_warnings({name: days}, 30)
         assert f"MAILSTACK_IMAGE_MAX_AGE: {name} was made 40 days ago, more than 30" in warning
         assert "mailstack build --refresh" in warning
     finally:

@@ -19,8 +19,8 @@ _LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
 _KEPT = ("/usr/share/doc/*/copyright",)
 
 
-def make(client: docker.DockerClient, packages: Packages) -> str:
-    """Make the base image by mmdebstrap(1) under its name, which is returned."""
+def make(client: docker.DockerClient, packages: Packages) -> None:
+    """Make the base image by mmdebstrap(1), under its name."""
     if not shutil.which("mmdebstrap"):
         raise EngineError(
             "mmdebstrap is not installed; install it (apt-get install mmdebstrap), or make the image on a machine that "
@@ -35,7 +35,6 @@ def make(client: docker.DockerClient, packages: Packages) -> str:
             client.api.import_image_from_file(str(archive), repository=name, tag=tag or "latest")
         except Failure as error:
             raise EngineError(f"{packages.base_image}: the engine did not take the image: {reason(error)}") from None
-    return packages.base_image
 
 
 def _bootstrap(archive: Path, packages: Packages) -> None:

@@ -4,7 +4,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import docker
@@ -13,7 +13,7 @@ import requests
 
 from mailstack import console
 from mailstack.errors import EngineError
-from mailstack.render import build_context, image_name
+from mailstack.render import build_context
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages
 from mailstack.tree import Tree
@@ -58,14 +58,13 @@ def _no_answer(error: Exception) -> str:
 
 def build_missing(
     client: docker.DockerClient,
-    images: Sequence[str],
+    names: Mapping[str, str],
     packages: Packages,
     *,
     refresh: bool = False,
 ) -> list[str]:
-    """Build the images that the engine does not have (all of them with refresh); the names that were built."""
-    wanted = {image: image_name(image, packages) for image in images}
-    missing = {image: name for image, name in wanted.items() if refresh or not exists(client, name)}
+    """Build those of some images, by their tags, that the engine does not have (all with refresh); what was built."""
+    missing = {image: name for image, name in names.items() if refresh or not exists(client, name)}
     if missing:
         _need_base(client, packages.base_image, refresh=refresh)
     for image, name in missing.items():
@@ -91,14 +90,13 @@ def age(client: docker.DockerClient, name: str) -> int:
     return int((time.time() - max(installed, default=time.time())) / _DAY)
 
 
-def age_warnings(client: docker.DockerClient, names: Sequence[str], limit: int) -> list[str]:
+def age_warnings(ages: Mapping[str, int], limit: int) -> list[str]:
     """A sentence for each image that is older than limit, in days."""
-    ages = {name: age(client, name) for name in names}
-    old = {name: days for name, days in ages.items() if days > limit}
     return [
         f"{PREFIX}IMAGE_MAX_AGE: {name} was made {days} days ago, more than {limit}, and lacks the security updates "
         "since; run: mailstack build --refresh && docker compose up -d"
-        for name, days in old.items()
+        for name, days in ages.items()
+        if days > limit
     ]
 
 

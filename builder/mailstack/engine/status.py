@@ -1,5 +1,6 @@
 """How a stack is: its services as the engine sees them, and the queue as Postfix sees it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import docker
@@ -32,34 +33,36 @@ class Service:
         return self.state == "running" and self.health == "healthy" and self.current
 
 
-def services(client: docker.DockerClient, project: str, wanted: dict[str, tuple[str, str]]) -> list[Service]:
-    """The services of a compose project; wanted has the image and the configuration's digest of each."""
+def look(
+    client: docker.DockerClient, project: str, wanted: Mapping[str, tuple[str, str]]
+) -> tuple[list[Service], int | None]:
+    """The services of a compose project, and the messages in Postfix's queue (None if Postfix does not say).
+
+    wanted has the image and the configuration of each service.
+    """
     try:
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{_PROJECT}={project}"})
-        running = {one.labels.get(_SERVICE): one for one in found}
-        return [_service(client, name, running.get(name), image, digest) for name, (image, digest) in wanted.items()]
+        there = {one.labels.get(_SERVICE): one for one in found}
+        services = [_service(client, name, there.get(name), *built) for name, built in wanted.items()]
     except Failure as error:
         raise EngineError(f"the engine does not say how {project} is: {reason(error)}") from None
+    return services, _queue_length(there.get("postfix"))
 
 
-def _service(client: docker.DockerClient, name: str, container: Container | None, image: str, digest: str) -> Service:
+def _service(client: docker.DockerClient, name: str, container: Container | None, image: str, files: str) -> Service:
     days = age(client, image) if exists(client, image) else None
     if container is None:
         return Service(name, NOT_THERE, "", image, days, current=False)
     state = container.attrs["State"]
-    current = container.attrs["Config"]["Image"] == image and container.labels.get("mailstack.configuration") == digest
+    current = container.attrs["Config"]["Image"] == image and container.labels.get("mailstack.configuration") == files
     return Service(name, state["Status"], state.get("Health", {}).get("Status", ""), image, days, current)
 
 
-def queue_length(client: docker.DockerClient, project: str) -> int | None:
-    """The messages in Postfix's queue; None if Postfix does not say."""
+def _queue_length(postfix: Container | None) -> int | None:
+    if postfix is None:
+        return None
     try:
-        containers = client.containers.list(
-            ignore_removed=True, filters={"label": [f"{_PROJECT}={project}", f"{_SERVICE}=postfix"]}
-        )
-        if not containers:
-            return None
-        code, output = containers[0].exec_run(["postqueue", "-j"], stderr=False)
+        code, output = postfix.exec_run(["postqueue", "-j"], stderr=False)
     except Failure:
         return None
     # A JSON object on each line (postqueue(1)).

@@ -53,8 +53,9 @@ class Internet:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as cleanup:
             client = images.connect()
-            images.build_missing(client, ["world"], Packages(self._base_image))
-            self.image = image_name("world", Packages(self._base_image))
+            packages = Packages(self._base_image)
+            self.image = image_name("world", packages)
+            images.build_missing(client, {"world": self.image}, packages)
             self.edge = Edge(client, self._name, EDGE)
             cleanup.callback(self.edge.remove)
             self.zones = self._directory / "zones"
