@@ -1,19 +1,30 @@
 """mailstack_auth.lookup and remember: answers of a name server, kept as long as their TTL says and no longer."""
 
 import asyncio
+import gc
 import os
 import signal
+import time
+import tracemalloc
 
+import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.resolver
 import dns.rrset
 import pytest
 import spf
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dns_answers
-from mailstack_auth.lookup import MAX_TTL
+from mailstack_auth.lookup import CACHE_OCTETS, MAX_MACROS, MAX_TERM, MAX_TERMS, MAX_TTL, Lookups
 from mailstack_auth.remember import Latest, Remembered, digest
+from mailstack_auth.wire import MAX_NAMES, MAX_RECORDS, cut
 from unit.dns_server import Server
 
 ZONE = {
@@ -25,18 +36,20 @@ ZONE = {
     "loop.example": [{"CNAME": "loop.example"}],
     "big.example": [{"TXT": ["x" * 250] * 8}],
     "octets.example": [{"TXT": "é"}],
+    "several.example": [{"TXT": "x"}, {"TXT": ["v=s", "pf1 -all"]}, {"TXT": ["v=spf1 ", "+all"]}],
     r"back\046slash.example": [{"A": "192.0.2.3"}],
 }
 
 ANSWERS = {
     ("a.example", "A"): ["192.0.2.1", "192.0.2.2"],
-    ("A.Example.", "TXT"): [(b"v=spf1 ", b"-all")],
+    ("A.Example.", "TXT"): [(b"v=spf1 -all",)],
     ("a.example", "MX"): [(10, "m.a.example")],
     ("six.example", "AAAA"): ["2001:db8::1"],
     ("1.2.0.192.in-addr.arpa", "PTR"): ["a.example"],
     ("alias.example", "A"): ["192.0.2.1", "192.0.2.2"],
-    ("big.example", "TXT"): [(b"x" * 250,) * 8],
-    ("octets.example", "TXT"): [("é".encode(),)],
+    ("several.example", "TXT"): [(b"v=spf1 +all",), (b"v=spf1 -all",)],
+    ("big.example", "TXT"): [(b"",)],
+    ("octets.example", "TXT"): [(b"",)],
     (r"back\046slash.example", "A"): ["192.0.2.3"],
     ("a.example", "AAAA"): [],
     ("missing.example", "TXT"): [],
@@ -50,7 +63,10 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("name", "kind"), ANSWERS, ids=lambda text: text[:20])
 def test_answers(name, kind):
-    """Every kind of record comes in pyspf's form, over TCP if need be; what is not there, or no name, is empty."""
+    """Every kind of record comes in pyspf's form, over TCP if need be; what is not there, or no name, is empty.
+
+    Of TXT records SPF records come, two at most; where there are others only, that there are.
+    """
 
     async def ask():
         async with Server.of(ZONE).lookups() as lookups:
@@ -59,6 +75,126 @@ def test_answers(name, kind):
     found = asyncio.run(ask())
     assert sorted(value for _, value in found) == ANSWERS[name, kind]
     assert {key for key, _ in found} <= {(name, kind)}
+
+
+def _strings(record):
+    """A record's strings as they would be split, but after "v=s"."""
+    return ["v=s", *(record[at : at + 250] for at in range(3, len(record), 250))]
+
+
+ABSURD = {
+    "octets": (
+        {"TXT": _strings("v=spf1 " + "ip4:192.0.2.0/24 a.b=" * 40 + "x" * 200 + " ip4:192.0.2.0/24" * 220)},
+        "TXT",
+    ),
+    "terms": ({"TXT": _strings("v=spf1" + " a" * MAX_TERMS)}, "TXT"),
+    "a term": ({"TXT": _strings("v=spf1 a:" + "x" * MAX_TERM)}, "TXT"),
+    "macros": ({"TXT": _strings("v=spf1" + " exists:%{l}%{i}.example" * (MAX_MACROS // 2 + 1))}, "TXT"),
+}
+
+
+@pytest.mark.parametrize(("record", "kind"), ABSURD.values(), ids=ABSURD.keys())
+def test_absurd_records_do_not_reach_pyspf(record, kind):
+    """However a record is split into strings, one that would keep the loop from others is refused."""
+
+    async def ask():
+        async with Server.of({"a.example": [record]}).lookups() as lookups:
+            await lookups.look_up("a.example", kind, 5)
+
+    with pytest.raises(spf.PermError, match="the record has more than"):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("kind", "value"), [("A", "10.0.{}.{}"), ("AAAA", "2001:db8::{}:{}"), ("TXT", "{} {}")])
+def test_many_records_are_refused(kind, value):
+    """As many records as no domain has are an error that lasts, up to there they are all there; a CNAME counts."""
+    zone = {
+        f"{count}.example": [{kind: value.format(at // 250, at % 250)} for at in range(count)] for count in (127, 1500)
+    }
+    zone["alias.example"] = [{"CNAME": "127.example"}]
+
+    async def ask():
+        async with Server.of(zone).lookups() as lookups:
+            assert len(await lookups.look_up("127.example", kind, 5)) == (1 if kind == "TXT" else 127)
+            for name in ("1500.example", "alias.example"):
+                with pytest.raises(spf.PermError, match="128 records or more"):
+                    await lookups.look_up(name, kind, 5)
+
+    asyncio.run(ask())
+
+
+LONG_NAME = ".".join("a" * 100)
+
+
+@pytest.mark.parametrize("kind", ["MX", "PTR"])
+def test_thousands_of_names_do_not_stop_the_loop(kind):
+    """Of an answer full of long names a dozen are read, enough to see that there are too many."""
+    rows = [f"{10 if kind == 'MX' else ''} x{at}.{LONG_NAME}.example." for at in range(1000)]
+    rrset = dns.rrset.from_text("a.example.", 300, "IN", kind, *rows)
+    response = dns.message.make_response(dns.message.make_query("a.example", kind))
+    response.answer.append(rrset)
+    octets = response.to_wire(max_size=65535)
+    start = time.thread_time()
+    message = dns.message.from_wire(octets)
+    # Uncut a second and more; cut 20 ms.
+    assert time.thread_time() - start < 0.2
+    assert 10 < len(message.answer[0]) <= MAX_NAMES
+
+
+@given(st.data())
+def test_cut_leaves_a_message(data):
+    """A message is cut between records, and one within the bounds is as it was; octets that are none stay an error."""
+    query = dns.message.make_query(
+        "a.example", data.draw(st.sampled_from(["A", "MX"])), use_edns=data.draw(st.booleans())
+    )
+    response = dns.message.make_response(query)
+    sizes = [data.draw(st.integers(0, limit)) for limit in (2 * MAX_RECORDS, 6, 6)]
+    for section, size in zip((response.answer, response.authority, response.additional), sizes, strict=True):
+        rows = [f"192.0.{at // 250}.{at % 250}" for at in range(size)]
+        section.extend([dns.rrset.from_text("a.example.", 300, "IN", "A", *rows)] if rows else [])
+    octets = response.to_wire(max_size=65535)
+    message = dns.message.from_wire(octets)
+    found = [sum(map(len, section)) for section in (message.answer, message.authority, message.additional)]
+    limit = MAX_RECORDS if query.question[0].rdtype == dns.rdatatype.A else MAX_NAMES
+    assert found[0] == min(sizes[0], limit)
+    if cut(octets) == octets:
+        assert found == sizes
+    for end in (0, 11, len(octets) - 1 if cut(octets) == octets else 12):
+        with pytest.raises((dns.exception.FormError, dns.message.ShortHeader)):
+            dns.message.from_wire(octets[:end])
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA", "TXT", "MX", "PTR"])
+def test_full_cache_stays_within_its_bound(kind):
+    """What the cache weighs is what Python keeps: full of any kind of record, it takes no more memory than it may."""
+    values = {"A": "192.0.2.{}", "AAAA": "2001:db8::{}", "TXT": "v=spf1 ip4:192.0.2.{} -all"}
+    rows = [values.get(kind, "m{}.a.example.").format(at) for at in range(1 if kind == "TXT" else 10)]
+    rows = [f"10 {row}" if kind == "MX" else f'"{row}"' if kind == "TXT" else row for row in rows]
+    rrset = dns.rrset.from_text("a.example.", 300, "IN", kind, *rows)
+    response = dns.message.make_response(dns.message.make_query("a.example", kind))
+    response.answer.append(rrset)
+    octets, owner = response.to_wire(), dns.name.from_text("a.example.")
+
+    class Resolver:
+        async def resolve(self, name, kind, **options):
+            message = dns.message.from_wire(octets)
+            return dns.resolver.Answer(owner, message.question[0].rdtype, dns.rdataclass.IN, message)
+
+    async def fill(capacity):
+        lookups = Lookups(Resolver(), capacity=capacity)
+        gc.collect()
+        tracemalloc.start()
+        # As many as there would be room for without the values.
+        for at in range(capacity // 400):
+            await lookups.look_up(f"{at}.host.example", kind, 5)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return kept
+
+    # A part of the real one, since tracemalloc is slow.
+    capacity = CACHE_OCTETS // 40
+    assert 0.6 * capacity < asyncio.run(fill(capacity)) <= capacity
 
 
 FAILURES = {

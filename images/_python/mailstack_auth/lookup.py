@@ -1,5 +1,8 @@
 """DNS for pyspf, by dnspython and without waiting threads. A failure of DNS is an error here, never an empty answer.
 
+What comes from DNS is anybody's, and one event loop works on it: an answer is cut, and a record refused, before it
+costs dnspython or pyspf more than 20 ms of CPU.
+
 pyspf's own driver for py3dns takes SERVFAIL for "no such record", which turns temperror into none or permerror; the one
 for dnspython searches the host's own domain and lets exceptions through that are no results.
 
@@ -8,6 +11,7 @@ kilobytes for each, counts them without regard to their size, and up to version 
 without SOA for ever.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,29 +24,43 @@ import dns.rdatatype
 import dns.resolver
 import spf
 
+from mailstack_auth import wire
 from mailstack_auth.remember import Remembered
 
 Answer = tuple[tuple[str, str], object]
 
-# All answers together, in octets as they came from the wire.
+# All answers together, in octets of memory.
 CACHE_OCTETS = 4 * 1024 * 1024
-# What an entry weighs in memory beside that.
+# What an entry weighs beside its name and its values: the key's and the entry's tuples, a float, an int, places in a
+# table and a linked list (measured in test_lookup.py).
 _ENTRY_OCTETS = 400
 # Longer than this nobody's record is believed: resolvers do the same (unbound.conf(5), cache-max-ttl).
 MAX_TTL = 86400
-# A record should fit into 512 octets (RFC 7208 section 3.4); pyspf's time grows with the square of its terms.
-MAX_RECORD = 8192
+
+# A record should fit into 512 octets (RFC 7208 section 3.4). pyspf's time grows with the square of a term's length,
+# with the number of terms, each of which it parses before it evaluates one, and with that of macros.
+MAX_RECORD = 4096
+MAX_TERM = 280
+MAX_TERMS = 400
+MAX_MACROS = 24
+# Beside an SPF record, of which two are as wrong as more.
+_MAX_SPF = 2
+# In place of TXT records that are no SPF records: pyspf sees that there are some, which is no void look-up.
+_OTHER_TXT = (b"",)
 
 
 class Lookups:
     """A stub resolver with a cache."""
 
     def __init__(
-        self, resolver: dns.asyncresolver.Resolver | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        resolver: dns.asyncresolver.Resolver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        capacity: int = CACHE_OCTETS,
     ) -> None:
         # The default is what /etc/resolv.conf says.
         self._resolver = resolver or dns.asyncresolver.Resolver()
-        self._cache: Remembered[tuple[str, str], tuple[object, ...]] = Remembered(CACHE_OCTETS, clock)
+        self._cache: Remembered[tuple[str, str], tuple[object, ...]] = Remembered(capacity, clock)
 
     def known(self, name: str, kind: str) -> list[Answer] | None:
         """What look_up() would say without asking anybody; None if it would have to ask."""
@@ -52,8 +70,8 @@ class Lookups:
     async def look_up(self, name: str, kind: str, seconds: float) -> list[Answer]:
         """The records at a name in pyspf's form, CNAMEs followed; empty for NXDOMAIN, for NODATA and for no DNS name.
 
-        Raises spf.TempError when DNS gives no answer within so many seconds, spf.PermError for an SPF record of absurd
-        length.
+        Of TXT records SPF records alone, since nobody here asks for others. Raises spf.TempError when DNS gives no
+        answer within so many seconds, spf.PermError for an answer or an SPF record of absurd length.
         """
         known = self.known(name, kind)
         if known is not None:
@@ -74,8 +92,10 @@ class Lookups:
             return ()
         except dns.exception.DNSException as error:
             raise spf.TempError(f"DNS {error}") from None
-        values = tuple(_value(record) for record in records)
-        weight = _ENTRY_OCTETS + sum(len(record.to_wire()) for record in records)
+        if sum(map(len, message.answer)) >= wire.MAX_RECORDS:
+            raise spf.PermError(f"a name has {wire.MAX_RECORDS} records or more")
+        values = _values(key[1], records)
+        weight = _ENTRY_OCTETS + _size(key[0]) + _size(values)
         self._cache.put(key, values, min(_ttl(message), MAX_TTL), weight)
         return values
 
@@ -104,20 +124,40 @@ def _ttl(message: dns.message.Message) -> int:
     return found.minimum_ttl
 
 
-def _value(record: Any) -> object:  # noqa: ANN401
-    match record.rdtype:
-        case dns.rdatatype.TXT:
-            if record.strings[0][:6].lower() == b"v=spf1" and sum(map(len, record.strings)) > MAX_RECORD:
-                raise spf.PermError(f"the record has more than {MAX_RECORD} octets")
-            return record.strings
-        case dns.rdatatype.MX:
-            return record.preference, _text(record.exchange)
-        case dns.rdatatype.PTR:
-            return _text(record.target)
+def _values(kind: str, records: tuple[Any, ...]) -> tuple[object, ...]:
+    match kind:
+        case "TXT":
+            texts = [b"".join(record.strings) for record in records]
+            found = tuple((text,) for text in texts if spf.RE_SPF.match(text))
+            for (text,) in found:
+                _check_length(text)
+            return found[:_MAX_SPF] or (_OTHER_TXT,) * bool(texts)
+        case "MX":
+            return tuple((record.preference, _text(record.exchange)) for record in records)
+        case "PTR":
+            return tuple(_text(record.target) for record in records)
         case _:
-            return record.to_text()
+            return tuple(record.to_text() for record in records)
+
+
+def _check_length(record: bytes) -> None:
+    terms = record.split(b" ")
+    if len(record) > MAX_RECORD:
+        raise spf.PermError(f"the record has more than {MAX_RECORD} octets")
+    if len(terms) > MAX_TERMS or max(map(len, terms)) > MAX_TERM:
+        raise spf.PermError(f"the record has more than {MAX_TERMS} terms, or one of more than {MAX_TERM} octets")
+    if record.count(b"%") > MAX_MACROS:
+        raise spf.PermError(f"the record has more than {MAX_MACROS} macros")
+
+
+def _size(value: object) -> int:
+    """What a value keeps of memory, in octets."""
+    return sys.getsizeof(value) + (sum(map(_size, value)) if isinstance(value, tuple) else 0)
 
 
 def _text(name: dns.name.Name) -> str:
     """A name for pyspf, which hands it back as it is: without escapes, since none are taken on the way in."""
     return b".".join(name.labels[:-1]).decode("latin-1")
+
+
+wire.install()
