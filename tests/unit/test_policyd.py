@@ -14,13 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dns.asyncresolver import Resolver
 
 import mailstack_auth
 from mailstack.world.containers import wait_for
 from mailstack_auth import protocol
-from mailstack_auth.policyd import TROUBLE
+from mailstack_auth.evaluation import Evaluation, Evaluator, Result
+from mailstack_auth.lookup import Lookups
+from mailstack_auth.policy import Judgement, Policy
+from mailstack_auth.policyd import TROUBLE, Server, report
+from mailstack_auth.remember import Latest
 from received_spf import parse
-from unit.dns_server import Server
+from unit.dns_server import Server as NameServer
 
 # The program itself; its paths, its DNS and its time limit for an evaluation are the test's.
 PROGRAM = """
@@ -55,9 +60,9 @@ POLICY = {
 
 
 @pytest.fixture(scope="module")
-def names() -> Iterator[tuple[Server, int]]:
+def names() -> Iterator[tuple[NameServer, int]]:
     """A name server in a thread, and its port."""
-    server, ready, port, stop = Server.of(ZONE), threading.Event(), 0, asyncio.Event()
+    server, ready, port, stop = NameServer.of(ZONE), threading.Event(), 0, asyncio.Event()
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
@@ -126,7 +131,7 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def program(names: tuple[Server, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def program(names: tuple[NameServer, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     one = Program(tmp_path_factory.mktemp("program"), names[1])
     one.wait_ready()
     yield one
@@ -134,7 +139,7 @@ def program(names: tuple[Server, int], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def own_program(names: tuple[Server, int], tmp_path: Path) -> Iterator[Program]:
+def own_program(names: tuple[NameServer, int], tmp_path: Path) -> Iterator[Program]:
     """For tests that end it."""
     one = Program(tmp_path, names[1])
     one.wait_ready()
@@ -234,7 +239,7 @@ def test_results(program):
     helo = {"identity": "helo", "domain": "mail.example.org", "result": "none", "reason": "no SPF record"}
     mailfrom = {"identity": "mailfrom", "domain": "pass.example", "result": "pass", "reason": "sender SPF authorized"}
     assert results(program, request(client="2001:DB8::1")) == [
-        {"exempt": None, "judged": mailfrom, "helo": helo, "mailfrom": mailfrom}
+        {"exempt": None, "doubtful": False, "judged": mailfrom, "helo": helo, "mailfrom": mailfrom}
     ]
     (null,) = results(program, request("", helo="fail.example"))
     assert (null["judged"], null["mailfrom"]) == (null["helo"], None)
@@ -259,6 +264,74 @@ def test_one_evaluation_serves_both_sockets(program, names):
     assert len(server.asked) == asked
     results(program, request("a@silent.example", queue_id="4gX3"))
     assert len(server.asked) > asked
+
+
+def test_a_milter_gets_what_postfix_got(program, names):
+    """A milter sees HELO and sender as they were sent and knows no instance: the queue id tells whose evaluation it is."""
+    server, _ = names
+    asked_by_postfix = request("a b@pass.example", helo="x?y.example", queue_id="4gX4", instance="milter")
+    assert actions(program.ask(asked_by_postfix))[0].startswith("PREPEND Received-SPF: Pass ")
+    (expected,) = results(program, asked_by_postfix)
+    asked = len(server.asked)
+    asked_by_milter = request('"a b"@pass.example', helo="x;y.example", queue_id="4gX4", client_name="mail.example.org")
+    assert results(program, asked_by_milter) == [expected]
+    assert expected["mailfrom"]["result"] == "pass"
+    assert expected["helo"]["domain"] == "x?y.example"
+    assert len(server.asked) == asked
+    relay = request(client="192.0.2.53", queue_id="4gX5")
+    program.ask(relay)
+    assert results(program, relay) == [{"exempt": "relay"}]
+
+
+def test_report_of_what_is_not_known():
+    """HELO that was given up is null, not an error; a doubt about relays is said."""
+    mailfrom = Result("mailfrom", "a.example", "fail", "SPF fail - not authorized")
+    found = report(Judgement(Evaluation(None, mailfrom), doubtful=True))
+    assert (found["helo"], found["doubtful"], found["exempt"]) == (None, True, None)
+    assert found["judged"] == found["mailfrom"]
+
+
+def test_header_is_remembered_when_it_was_sent():
+    """A reply that nobody got, since a worker died or Postfix had gone, is given once more; one that was sent is not."""
+    policy, headers = Policy.from_json(POLICY), Latest(4)
+    relay = {"client_address": "192.0.2.53", "instance": "sent"}
+
+    async def ask(*, arrives, dies=False):
+        sent = []
+
+        def send(octets):
+            # What a worker that starts at this moment would know.
+            assert list(headers) == given_before
+            if dies:
+                raise SystemExit
+            sent.append(octets)
+            return arrives
+
+        given_before = list(headers)
+        # A worker of its own each time, with what outlives one.
+        with contextlib.suppress(SystemExit):
+            await Server(policy, Evaluator(Lookups(Resolver(configure=False))), headers).action(relay, send)
+        return [one.split()[0] for one in actions(b"".join(sent))]
+
+    async def run():
+        assert await ask(arrives=True, dies=True) == []
+        assert await ask(arrives=False) == ["PREPEND"]
+        assert await ask(arrives=True) == ["PREPEND"]
+        assert await ask(arrives=True) == ["DUNNO"]
+
+    asyncio.run(run())
+
+
+def test_a_peer_that_has_gone_gets_the_header_on_its_next_connection(program, names):
+    """Postfix that gave up waiting asks again."""
+    server, _ = names
+    gone = request(helo="silent.example", instance="gone")
+    asked, before = len(server.asked), len(program.log())
+    with program.connect() as connection:
+        connection.sendall(gone)
+        wait_for(lambda: "silent.example TXT" in server.asked[asked:], "the request is not in hand")
+    wait_for(lambda: len(program.log()) > before, "the request is not decided")
+    assert [one.split()[0] for one in actions(program.ask(gone * 2))] == ["PREPEND", "DUNNO"]
 
 
 BROKEN = {

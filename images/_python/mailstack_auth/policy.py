@@ -33,6 +33,15 @@ class Message:
     sender: str
     user: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What is the same whoever asks about a message.
+
+        A queue id is used once (postconf(5), enable_long_queue_ids), and HELO, sender and user cannot change under it.
+        A milter is given them as they were sent, a policy service with "?" for some characters and without quotes.
+        """
+        return self.queue_id, self.client
+
     @classmethod
     def of(cls, request: Mapping[str, str]) -> "Message":
         """From the attributes of a policy request. Raises RequestError."""

@@ -29,8 +29,11 @@ TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed inside, try again later"
 REMEMBERED_SECONDS = 600.0
 MAX_EVALUATIONS = 1024
 MAX_MESSAGES = 8192
-# Longer than an evaluation takes, shorter than compose's stop_grace_period.
+# Longer than a judgement takes (MAX_SECONDS and RELAY_SECONDS), shorter than compose's stop_grace_period.
 GRACE_SECONDS = 25.0
+
+# Hands octets to the peer; False if it has gone.
+Send = Callable[[bytes], bool]
 
 
 class Server:
@@ -41,7 +44,7 @@ class Server:
         self._policy = policy
         self._evaluator = evaluator
         # One evaluation for a message, whoever asks and how often.
-        self._judgements: Remembered[Message, asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
+        self._judgements: Remembered[tuple[str, str], asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
         # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
         # header between them.
         self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
@@ -88,16 +91,21 @@ class Server:
                 task.cancel()
 
     def _connection(
-        self, answer: Callable[[dict[str, str]], Awaitable[bytes]]
+        self, answer: Callable[[dict[str, str], Send], Awaitable[None]]
     ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101
             self._connections[task] = False
+
+            def send(octets: bytes) -> bool:
+                writer.write(octets)
+                return not writer.is_closing()
+
             try:
                 async for request in protocol.requests(reader):
                     self._connections[task] = True
-                    writer.write(await answer(request))
+                    await answer(request, send)
                     await writer.drain()
                     self._connections[task] = False
                     if self._stopping:
@@ -112,19 +120,24 @@ class Server:
 
         return serve
 
-    async def action(self, request: dict[str, str]) -> bytes:
-        """The reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
+    async def action(self, request: dict[str, str], send: Send) -> None:
+        """Reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
         message = digest(request["instance"]) if request.get("instance") else b""
         action = self._repeats.get(message) or await self._decide(request)
         if not message or action == TROUBLE:
-            return protocol.reply(action)
+            send(protocol.reply(action))
+            return
         # Two recipients at once: the other one may have been answered meanwhile.
-        action = repeated = self._repeats.get(message) or action
+        action = self._repeats.get(message) or action
+        # Sent first, then remembered, and nothing awaited in between. Postfix asks again for the same instance when a
+        # connection breaks before the reply (postconf(5), smtpd_policy_service_try_limit): a header remembered and not
+        # sent would be missing for all recipients, one sent and not remembered is doubled if there is another.
+        if not send(protocol.reply(action)):
+            return
         if action.startswith("PREPEND "):
             self._headers.add(message)
-            repeated = "DUNNO"
-        self._repeats.put(message, repeated, REMEMBERED_SECONDS)
-        return protocol.reply(action)
+            action = "DUNNO"
+        self._repeats.put(message, action, REMEMBERED_SECONDS)
 
     async def _decide(self, request: dict[str, str]) -> str:
         if request.get("request") == "healthcheck":
@@ -141,25 +154,25 @@ class Server:
         log(decision(message, judgement, action))
         return action
 
-    async def results(self, request: dict[str, str]) -> bytes:
-        """The answer on the internal socket: one JSON object on one line."""
+    async def results(self, request: dict[str, str], send: Send) -> None:
+        """Answer on the internal socket: one JSON object on one line."""
         try:
             found = report(await self._judge(Message.of(request)))
         except Exception as error:  # noqa: BLE001
             found = {"error": f"{error!a:.200}"}
-        return json.dumps(found).encode("ascii") + b"\n"
+        send(json.dumps(found).encode("ascii") + b"\n")
 
     async def _judge(self, message: Message) -> Judgement:
-        task = self._judgements.get(message)
+        task = self._judgements.get(message.key)
         if task is None:
             task = asyncio.create_task(self._policy.judge(message, self._evaluator))
             if message.queue_id:
-                self._judgements.put(message, task, REMEMBERED_SECONDS)
+                self._judgements.put(message.key, task, REMEMBERED_SECONDS)
         try:
             # A connection that goes away leaves the evaluation to the others.
             return await asyncio.shield(task)
         except Exception:
-            self._judgements.forget(message)
+            self._judgements.forget(message.key)
             raise
 
 
@@ -181,13 +194,16 @@ def report(judgement: Judgement) -> dict[str, object]:
     evaluation = judgement.evaluation
     return {
         "exempt": None,
+        "doubtful": judgement.doubtful,
         "judged": _result(evaluation.judged),
         "helo": _result(evaluation.helo),
-        "mailfrom": evaluation.mailfrom and _result(evaluation.mailfrom),
+        "mailfrom": _result(evaluation.mailfrom),
     }
 
 
-def _result(result: Result) -> dict[str, str]:
+def _result(result: Result | None) -> dict[str, str] | None:
+    if result is None:
+        return None
     return {
         "identity": result.identity,
         "domain": result.domain,
