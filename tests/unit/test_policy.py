@@ -3,15 +3,18 @@
 import asyncio
 import json
 import re
+import time
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailstack.render import SITE, site
+from mailstack.render import COMPOSE, SITE, site
 from mailstack_auth import protocol
-from mailstack_auth.evaluation import RESULTS, Evaluation, Result
+from mailstack_auth.evaluation import MAX_SECONDS, RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
 from mailstack_auth.policy import Judgement, Message, Policy, RequestError, refusal
+from mailstack_auth.policyd import GRACE_SECONDS
 from unit.dns_server import Server
 from unit.sites import stack
 from unit.test_received_spf import ANYTHING
@@ -96,6 +99,33 @@ def test_a_relay_that_cannot_be_known_is_not_refused():
     known = Policy.from_json(DATA | {"skip_domains": ["relay.example"]})
     _, action = judge(known, message("192.0.2.1"), Server.of(ZONE))
     assert action == "550 5.7.23 SPF fail: 192.0.2.1 may not send with MAIL FROM fail.example"
+
+
+def test_relays_and_evaluation_together_are_bounded():
+    """If neither the sender's DNS nor any relay's answers, both limits end it; and Postfix and a stop wait longer."""
+    names = [f"{at}.silent.example" for at in range(20)]
+    policy = Policy.from_json(DATA | {"skip_domains": names})
+    server = Server.of({name: ["TIMEOUT"] for name in ("silent.example", *names)})
+
+    async def run():
+        async with server.lookups() as lookups:
+            start = time.monotonic()
+            judgement = await policy.judge(
+                message("192.0.2.1", sender="a@silent.example"), Evaluator(lookups, 1.0, 0.3)
+            )
+            return judgement, time.monotonic() - start
+
+    judgement, seconds = asyncio.run(run())
+    assert (judgement.evaluation.judged.result, judgement.doubtful) == ("temperror", True)
+    assert 1.2 < seconds < 1.8
+    chosen = stack()
+    main = site(chosen)[f"{SITE}/postfix/etc/postfix/main.cf"].content.decode()
+    (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main, re.MULTILINE)
+    service = yaml.safe_load(site(chosen)[COMPOSE].content)["services"]["policyd-spf"]
+    grace = service["stop_grace_period"].removesuffix("s")
+    total = MAX_SECONDS + RELAY_SECONDS
+    assert total < GRACE_SECONDS < int(grace)
+    assert total <= int(timeout) / 2
 
 
 @pytest.mark.parametrize("client", ["", "unknown", "192.0.2.256", "é", "\udcff"])
