@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from email import message_from_bytes
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench import images, load
 from bench.candidates import MAILSTACK, Candidate, Place
@@ -15,50 +13,42 @@ from bench.figures import Point
 from mailstack.console import progress
 from mailstack.engine.images import connect
 from mailstack.errors import EngineError
-from mailstack.world.containers import wait_for
+from mailstack.world.containers import Temporary, wait_for
 from mailstack.world.internet import Internet
 
 # Longer than a run: what is in a cache stays there.
 _TTL = 3600
 
 
-class Arena:
-    """A context manager; what it started is removed at its end, in whatever state it is."""
+class Arena(Temporary):
+    """All candidates, each of which has shown that it does its work, and what sends to them and takes from them."""
 
     def __init__(self, directory: Path, *, base_image: str, names: Sequence[str]) -> None:
+        super().__init__()
         self._directory = directory
         self._base_image = base_image
         self._names = names
-        self._cleanup = contextlib.ExitStack()
         self._sent = 0
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as cleanup:
-            client = connect()
-            tags = images.build(client, self._base_image)
-            self._image = tags[images.LOAD]
-            self._world = cleanup.enter_context(
-                Internet(self._directory, base_image=self._base_image, name="mailstack-bench", ttl=_TTL)
-            )
-            progress("signing messages, starting candidates …")
-            messages = self._directory / "load"
-            load.prepare(messages, self._world.names)
-            self._senders = Senders([self._sender(cleanup, at, messages) for at in range(len(images.SENDERS))])
-            place = Place(client, self._world, tags, self._directory, cleanup.callback)
-            stack = place.mailstack()
-            started = [stack, *place.references([one for one in self._names if one != MAILSTACK], self._base_image)]
-            self.candidates = tuple(one for name in self._names for one in started if one.name == name)
-            with self._next_hop(NextHop.DUMP) as sink:
-                for one in self.candidates:
-                    self._prove(one, sink)
-            self._sink = cleanup.enter_context(self._next_hop(NextHop.COUNT))
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanup.close()
+    def _start(self) -> None:
+        client = connect()
+        tags = images.build(client, self._base_image)
+        self._image = tags[images.LOAD]
+        self._world = self._cleanup.enter_context(
+            Internet(self._directory, base_image=self._base_image, name="mailstack-bench", ttl=_TTL)
+        )
+        progress("signing messages, starting candidates …")
+        messages = self._directory / "load"
+        load.prepare(messages, self._world.names)
+        self._senders = Senders([self._sender(at, messages) for at in range(len(images.SENDERS))])
+        place = Place(client, self._world, tags, self._directory, self._cleanup.callback)
+        stack = place.mailstack()
+        started = [stack, *place.references([one for one in self._names if one != MAILSTACK], self._base_image)]
+        self.candidates = tuple(one for name in self._names for one in started if one.name == name)
+        with self._next_hop(NextHop.DUMP) as sink:
+            for one in self.candidates:
+                self._prove(one, sink)
+        self._sink = self._cleanup.enter_context(self._next_hop(NextHop.COUNT))
 
     def deliver(self, candidate: Candidate, point: Point, messages: int, *, seed: int) -> Delivery:
         """Send messages through a candidate; returns when the next hop has all of them."""
@@ -88,12 +78,12 @@ class Arena:
         finally:
             machine.remove()
 
-    def _sender(self, cleanup: contextlib.ExitStack, at: int, messages: Path) -> Sender:
+    def _sender(self, at: int, messages: Path) -> Sender:
         name, address = load.helo(at), images.SENDERS[at]
         machine = self._world.edge.start(name, self._image, address, command=[], volumes={messages: load.DIRECTORY})
-        cleanup.callback(machine.remove)
+        self._cleanup.callback(machine.remove)
         sender = Sender(machine, f"{load.DIRECTORY}/{name}.json")
-        cleanup.callback(sender.close)
+        self._cleanup.callback(sender.close)
         return sender
 
     def _prove(self, candidate: Candidate, sink: NextHop) -> None:

@@ -3,13 +3,10 @@
 Nothing of the container is changed, not even its resolver's address.
 """
 
-import contextlib
 import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import docker
 from docker.models.containers import Container
@@ -19,7 +16,7 @@ from mailstack.errors import EngineError
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import IDS, Packages
-from mailstack.world.containers import wait_for
+from mailstack.world.containers import Temporary, wait_for
 from mailstack.world.site import Site
 from policy_client import PolicyConnection
 
@@ -36,17 +33,17 @@ _PORT = 1080
 _LOAD = Path(__file__).parents[2] / "bench" / "policy_load.py"
 
 
-class PolicyServer:
-    """A context manager; connect() leads to the socket that Postfix would use."""
+class PolicyServer(Temporary):
+    """Beside its name server; connect() leads to the socket that Postfix would use."""
 
     def __init__(self, directory: Path, base_image: str, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         values = _SETTINGS | {"BASE_IMAGE": base_image} | dict(settings or {})
         environment = {PREFIX + name: value for name, value in values.items()}
         self.site = Site(directory, environment, place="services: {}\n", override="")
         # Sources may change while this one runs.
         self._image, self._bridge_image = (image_name(name, Packages(base_image)) for name in (SERVICE, "world"))
         self._client = docker.from_env()
-        self._cleanup = contextlib.ExitStack()
         self._zone = directory / "dns" / "zone.json"
         self._zone.parent.mkdir(exist_ok=True)
         self.serve({})
@@ -58,24 +55,16 @@ class PolicyServer:
         fresh.write_text(json.dumps({"silent": silent, "zone": zone}))
         fresh.rename(self._zone)
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(self.site.down)
-            self.site.compose("up", "--detach", "--wait", "--no-deps", SERVICE)
-            for container in (self._name_server(), self._bridge()):
-                cleanup.callback(container.remove, force=True)
-                container.start()
-            container.reload()
-            (published,) = container.ports[f"{_PORT}/tcp"]
-            self._address = (published["HostIp"], int(published["HostPort"]))
-            self.wait_ready()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanup.close()
+    def _start(self) -> None:
+        self._cleanup.callback(self.site.down)
+        self.site.compose("up", "--detach", "--wait", "--no-deps", SERVICE)
+        for container in (self._name_server(), self._bridge()):
+            self._cleanup.callback(container.remove, force=True)
+            container.start()
+        container.reload()
+        (published,) = container.ports[f"{_PORT}/tcp"]
+        self._address = (published["HostIp"], int(published["HostPort"]))
+        self.wait_ready()
 
     def _name_server(self) -> Container:
         """At the resolver's address. The image has Python and dnspython."""

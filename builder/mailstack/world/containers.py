@@ -6,7 +6,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import docker
 import docker.errors
@@ -41,6 +42,29 @@ def wait_for(condition: Callable[[], _T | None], failure: str, seconds: float = 
         if time.monotonic() > end:
             raise EngineError(f"{failure_now}, after {seconds:.0f} s")
         time.sleep(_PAUSE_SECONDS)
+
+
+class Temporary:
+    """A context manager; what it started is removed at its end, in whatever state it is, and if the start fails."""
+
+    def __init__(self) -> None:
+        self._cleanup = contextlib.ExitStack()
+
+    def _start(self) -> None:
+        """Start what is needed; how each part is removed goes to self._cleanup."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        with self._cleanup:
+            self._start()
+            # All is there: nothing is removed yet.
+            self._cleanup = self._cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
 
 
 class Edge:

@@ -1,11 +1,8 @@
 """The world as a whole: brought up, stacks added, torn down."""
 
-import contextlib
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
@@ -13,7 +10,7 @@ from mailstack.engine import images
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import IDS, Packages
-from mailstack.world.containers import RELAY_PORT, Edge, Machine, wait_for
+from mailstack.world.containers import RELAY_PORT, Edge, Machine, Temporary, wait_for
 from mailstack.world.nameserver import TTL, Nameserver
 from mailstack.world.site import Site
 
@@ -35,55 +32,46 @@ networks:
 """
 
 
-class Internet:
-    """A context manager; what it started is removed at its end, in whatever state it is.
+class Internet(Temporary):
+    """A name server and an edge network at first; stacks and hosts are added.
 
     The records' TTL is so short that changes are soon seen; give another one (seconds) where caches should work.
     """
 
     def __init__(self, directory: Path, *, base_image: str, name: str = "mailstack-world", ttl: int = TTL) -> None:
+        super().__init__()
         self._directory = directory
         self._base_image = base_image
         self._name = name
         self._ttl = ttl
-        self._cleanup = contextlib.ExitStack()
         self._inner = INNER.subnets(new_prefix=27)
         self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
 
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as cleanup:
-            client = images.connect()
-            packages = Packages(self._base_image)
-            self.image = image_name("world", packages)
-            images.build_missing(client, {"world": self.image}, packages)
-            self.edge = Edge(client, self._name, EDGE)
-            cleanup.callback(self.edge.remove)
-            self.zones = self._directory / "zones"
-            Nameserver.prepare(self.zones)
-            machine = self._start(
-                cleanup,
-                "ns",
-                NAMESERVER,
-                ["knotd", "-c", "/zones/knot.conf"],
-                ports=(53,),
-                volumes={self.zones: "/zones"},
-                tmpfs=dict.fromkeys(("/run/knot", "/var/lib/knot"), f"uid={IDS.world},gid={IDS.world}"),
-            )
-            wait_for(lambda: machine.run("knotc", "-b", "status"), "the name server does not start")
-            self.names = Nameserver(machine, self.zones, NAMESERVER, self._ttl)
-            self.names.publish()
-            self.trust_anchor = self.names.trust_anchor()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanup.close()
+    def _start(self) -> None:
+        client = images.connect()
+        packages = Packages(self._base_image)
+        self.image = image_name("world", packages)
+        images.build_missing(client, {"world": self.image}, packages)
+        self.edge = Edge(client, self._name, EDGE)
+        self._cleanup.callback(self.edge.remove)
+        self.zones = self._directory / "zones"
+        Nameserver.prepare(self.zones)
+        machine = self._machine(
+            "ns",
+            NAMESERVER,
+            ["knotd", "-c", "/zones/knot.conf"],
+            ports=(53,),
+            volumes={self.zones: "/zones"},
+            tmpfs=dict.fromkeys(("/run/knot", "/var/lib/knot"), f"uid={IDS.world},gid={IDS.world}"),
+        )
+        wait_for(lambda: machine.run("knotc", "-b", "status"), "the name server does not start")
+        self.names = Nameserver(machine, self.zones, NAMESERVER, self._ttl)
+        self.names.publish()
+        self.trust_anchor = self.names.trust_anchor()
 
     def host(self, name: str, address: ipaddress.IPv4Address) -> Machine:
         """A host on the edge that connections can be made from."""
-        machine = self._start(self._cleanup, name, address, ["/usr/local/bin/relays"], ports=(RELAY_PORT,))
+        machine = self._machine(name, address, ["/usr/local/bin/relays"], ports=(RELAY_PORT,))
         wait_for(lambda: machine.listens(RELAY_PORT), f"{name} does not serve its relay")
         return machine
 
@@ -111,14 +99,13 @@ class Internet:
         site.up()
         return site
 
-    def _start(
+    def _machine(
         self,
-        cleanup: contextlib.ExitStack,
         name: str,
         address: ipaddress.IPv4Address,
         command: list[str],
         **options: object,
     ) -> Machine:
         machine = self.edge.start(name, self.image, address, command=command, **options)  # type: ignore[arg-type]
-        cleanup.callback(machine.remove)
+        self._cleanup.callback(machine.remove)
         return machine
