@@ -9,9 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from integration.policy_server import PolicyServer
+from bench.policy_server import PolicyServer
 
 # Beside what the tests start.
 PLACE = {"HOSTNAME": "mail.latency.example", "SUBNET": "172.30.250.0/27"}

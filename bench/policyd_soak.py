@@ -4,15 +4,12 @@ Prints the container's memory and the figures of the load once a minute. Needs a
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from integration.policy_server import PolicyServer
-from policyd_latency import ZONE
+from bench.policy_server import PolicyServer
+from bench.policyd_latency import ZONE
 
 # Beside what the tests and the other measurements start.
 PLACE = {"HOSTNAME": "mail.soak.example", "SUBNET": "172.30.251.0/27"}

@@ -14,8 +14,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.policy_server import SERVICE, PolicyServer
 from integration.conftest import BASE_IMAGE
-from integration.policy_server import SERVICE, PolicyServer
 from policy_client import PolicyConnection, request
 from received_spf import parse
 
@@ -80,7 +80,7 @@ def test_rfc7208_suite(policyd: PolicyServer, suite: list[dict], capsys: pytest.
         with contextlib.ExitStack() as connections:
             asked = {}
             for name, test in scenario["tests"].items():
-                asked[name] = connections.enter_context(policyd.connection())
+                asked[name] = connections.enter_context(PolicyConnection(policyd.connect))
                 sender = test.get("mailfrom") or ""
                 asked[name].send(request(sender, client=test["host"], helo=test["helo"], instance=f"{at}.{name}"))
             for name, connection in asked.items():
@@ -110,7 +110,7 @@ CLIENTS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 def test_whatever_a_client_sends(policyd: PolicyServer, zone: None) -> None:
     """Of thousands of requests each gets one reply; a header has one result and the values as sent, or without them."""
     count = 0
-    with policyd.connection() as connection:
+    with PolicyConnection(policyd.connect) as connection:
 
         @settings(max_examples=3000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(SENDERS, HELOS, OCTETS, CLIENTS)
@@ -153,13 +153,13 @@ LINES = st.lists(
 
 def test_whatever_a_peer_sends(policyd: PolicyServer, zone: None) -> None:
     """Whatever comes on a connection, only replies come back, no more than there are requests; others go on."""
-    with policyd.connection() as other:
+    with PolicyConnection(policyd.connect) as other:
 
         @settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(LINES)
         def send(lines: list[bytes]) -> None:
             octets = b"".join(lines)
-            with policyd.connection() as connection, contextlib.suppress(ConnectionError):
+            with PolicyConnection(policyd.connect) as connection, contextlib.suppress(ConnectionError):
                 connection.send(octets + b"\n\nno attribute\n\n")
                 count = 0
                 while connection.receive() is not None:
@@ -183,7 +183,7 @@ sys.stdout.write(connection.makefile().read())
 def test_results_of_the_same_evaluation(policyd: PolicyServer, zone: None) -> None:
     """The internal socket gives each identity's result for a message, without asking DNS anew; Postfix has no way to it."""
     message = request("a@pass.example", helo="fail.example", queue_id="4gX9", instance="9")
-    with policyd.connection() as connection:
+    with PolicyConnection(policyd.connect) as connection:
         assert result(connection.ask(message) or "") == "pass"
     policyd.serve({})
     (line,) = policyd.site.run(SERVICE, "python3", "-c", ASK, stdin=message).splitlines()
@@ -199,7 +199,7 @@ def test_300_connections(policyd: PolicyServer, zone: None, capsys: pytest.Captu
     """With 300 open connections, all of which were served, the container holds no more than 60 MB."""
     idle = policyd.memory()
     with contextlib.ExitStack() as connections:
-        several = [connections.enter_context(policyd.connection()) for _ in range(300)]
+        several = [connections.enter_context(PolicyConnection(policyd.connect)) for _ in range(300)]
         for at, one in enumerate(several):
             one.send(request(f"{at}@pass.example", helo=f"h{at}.example", instance=str(at), queue_id=f"Q{at}"))
         for one in several:
@@ -213,7 +213,7 @@ def test_300_connections(policyd: PolicyServer, zone: None, capsys: pytest.Captu
 def test_nobody_waits_for_another(policyd: PolicyServer, zone: None) -> None:
     """While one of 300 connections waits for a domain whose DNS never answers, all others are answered, twice each."""
     with contextlib.ExitStack() as connections:
-        hanging, *others = [connections.enter_context(policyd.connection()) for _ in range(300)]
+        hanging, *others = [connections.enter_context(PolicyConnection(policyd.connect)) for _ in range(300)]
         hanging.send(request(f"a@{HANGS}"))
         for turn in range(2):
             for at, one in enumerate(others):

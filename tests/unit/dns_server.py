@@ -1,12 +1,12 @@
 """A name server on this host for unit tests, and a resolver that asks it."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import dns.asyncresolver
 import dns.message
 
-import dns_answers
+from bench import dns_answers
 from mailstack_auth.evaluation import Evaluator
 from mailstack_auth.lookup import Lookups
 
@@ -19,7 +19,7 @@ class Server:
         self.asked: list[str] = []
 
     @classmethod
-    def of(cls, zone: dict[str, dns_answers.Records], *, ttl: int = 300) -> "Server":
+    def of(cls, zone: Mapping[str, dns_answers.Records], *, ttl: int = 300) -> "Server":
         """From zone data in the form of the RFC 7208 suite; "TIMEOUT" is silence."""
         return cls(dns_answers.Zone(zone, silent=True, ttl=ttl))
 

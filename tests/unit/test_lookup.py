@@ -21,7 +21,7 @@ import spf
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dns_answers
+from bench import dns_answers
 from mailstack_auth.lookup import CACHE_OCTETS, MAX_MACROS, MAX_TERM, MAX_TERMS, MAX_TTL, Lookups
 from mailstack_auth.remember import Latest, Remembered, digest
 from mailstack_auth.wire import MAX_NAMES, MAX_RECORDS, cut

@@ -67,6 +67,15 @@ class Temporary:
         self._cleanup.close()
 
 
+def published(container: Container, port: int) -> tuple[str, int]:
+    """Where on this host a container's port is; raises EngineError if it is nowhere."""
+    container.reload()
+    found = container.ports.get(f"{port}/tcp")
+    if not found:
+        raise EngineError(f"{container.name}: port {port} is not published (is it running?)")
+    return found[0]["HostIp"], int(found[0]["HostPort"])
+
+
 class Edge:
     """The network that is the world's Internet. It has no way out: no mail leaves the machine."""
 
@@ -133,11 +142,7 @@ class Machine:
 
     def published(self, port: int) -> tuple[str, int]:
         """Where on this host a port of the container is."""
-        self._container.reload()
-        found = self._container.ports.get(f"{port}/tcp")
-        if not found:
-            raise EngineError(f"{self._container.name}: port {port} is not published (is it running?)")
-        return found[0]["HostIp"], int(found[0]["HostPort"])
+        return published(self._container, port)
 
     def listens(self, port: int) -> bool:
         """Whether something listens on a TCP port (proc(5): state 0A in /proc/net/tcp)."""

@@ -1,4 +1,4 @@
-"""The policyd-spf container alone, as it is shipped, with a name server of the test's own where the resolver would be.
+"""The policyd-spf container alone, as it is shipped, with a name server of its own where the resolver would be.
 
 Nothing of the container is changed, not even its resolver's address.
 """
@@ -11,14 +11,13 @@ from pathlib import Path
 import docker
 from docker.models.containers import Container
 
-import dns_answers
+from bench import dns_answers, policy_load
 from mailstack.errors import EngineError
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import IDS, Packages
-from mailstack.world.containers import Temporary, wait_for
+from mailstack.world.containers import Temporary, published, wait_for
 from mailstack.world.site import Site
-from policy_client import PolicyConnection
 
 SERVICE = "policyd-spf"
 SUBNET = "172.30.252.0/27"
@@ -30,7 +29,6 @@ _SETTINGS = {
 }
 _SOCKET = "/var/spool/postfix/policyd-spf/policyd-spf.sock"
 _PORT = 1080
-_LOAD = Path(__file__).parents[2] / "bench" / "policy_load.py"
 
 
 class PolicyServer(Temporary):
@@ -48,7 +46,7 @@ class PolicyServer(Temporary):
         self._zone.parent.mkdir(exist_ok=True)
         self.serve({})
 
-    def serve(self, zone: dict[str, dns_answers.Records], *, silent: bool = False) -> None:
+    def serve(self, zone: Mapping[str, dns_answers.Records], *, silent: bool = False) -> None:
         """What DNS holds from now on; "TIMEOUT" in it is silence, or else SERVFAIL."""
         # In one step: the server reads it when it has changed.
         fresh = self._zone.with_suffix(".new")
@@ -58,12 +56,11 @@ class PolicyServer(Temporary):
     def _start(self) -> None:
         self._cleanup.callback(self.site.down)
         self.site.compose("up", "--detach", "--wait", "--no-deps", SERVICE)
-        for container in (self._name_server(), self._bridge()):
+        name_server, bridge = self._name_server(), self._bridge()
+        for container in (name_server, bridge):
             self._cleanup.callback(container.remove, force=True)
             container.start()
-        container.reload()
-        (published,) = container.ports[f"{_PORT}/tcp"]
-        self._address = (published["HostIp"], int(published["HostPort"]))
+        self._address = published(bridge, _PORT)
         self.wait_ready()
 
     def _name_server(self) -> Container:
@@ -91,7 +88,7 @@ class PolicyServer(Temporary):
             self._bridge_image,
             ["socat", f"TCP4-LISTEN:{_PORT},fork,reuseaddr,backlog=512", f"UNIX-CONNECT:{_SOCKET}"],
             user=f"{IDS.world}:{IDS.sockets}",
-            ports={f"{_PORT}/tcp": ("127.0.0.1", None)},
+            ports={f"{_PORT}/tcp": ("127.0.0.1", None)},  # type: ignore[dict-item]
             volumes=self._socket_volume,
             cap_drop=["ALL"],
             init=True,
@@ -101,9 +98,6 @@ class PolicyServer(Temporary):
         """A connection to the socket."""
         return socket.create_connection(self._address, timeout=30)
 
-    def connection(self) -> PolicyConnection:
-        return PolicyConnection(self.connect)
-
     def restart(self) -> None:
         """Start the container anew: an empty cache."""
         self.site.compose("restart", SERVICE)
@@ -112,22 +106,23 @@ class PolicyServer(Temporary):
     def wait_ready(self) -> None:
         def answers() -> bool:
             try:
-                with self.connection() as one:
-                    return one.ask(b"request=healthcheck\n\n") == "OK"
+                with self.connect() as link, link.makefile("rb") as replies:
+                    link.sendall(b"request=healthcheck\n\n")
+                    return replies.readline() == b"action=OK\n"
             except OSError as error:
                 raise EngineError(str(error)) from None
 
         wait_for(answers, "policyd-spf does not answer")
 
     def load(self, **options: float) -> dict[str, float]:
-        """Put load on the socket from a container beside; the figures of bench/policy_load.py, whose options these are."""
+        """Put load on the socket from a container beside; the figures of policy_load.py, whose options these are."""
         program = "/usr/local/lib/policy_load.py"
         output = self._client.containers.run(
             self._image,
             ["python3", program, "--socket", _SOCKET, *(f"--{name}={value}" for name, value in options.items())],
             user=f"{IDS.world}:{IDS.sockets}",
             network_mode="none",
-            volumes={**self._socket_volume, str(_LOAD): {"bind": program, "mode": "ro"}},
+            volumes={**self._socket_volume, policy_load.__file__: {"bind": program, "mode": "ro"}},
             cap_drop=["ALL"],
             remove=True,
         )

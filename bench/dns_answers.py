@@ -1,15 +1,16 @@
 """A name server whose answers are data, for what a real one will not say: silence, failure, loops, any octets.
 
-It stands where a stack's resolver would: it follows CNAMEs itself. Run as a program, it needs dnspython alone, serves on
-port 53 and reads its zone file anew when that has changed.
+It stands where a stack's resolver would: it follows CNAMEs itself. Run as a program, it needs dnspython alone, serves
+on port 53 and reads its zone file anew when that has changed.
 """
 
 import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import dns.flags
 import dns.message
@@ -29,13 +30,13 @@ _TRIES = 20
 Answer = Callable[[dns.message.Message], dns.message.Message | None]
 
 # Of a name: what it has, in the form of the RFC 7208 suite. [{"A": "192.0.2.1"}, {"TXT": ["a", "b"]}, "TIMEOUT"]
-Records = list[dict[str, object] | str]
+Records = Sequence[Mapping[str, object] | str]
 
 
 class Zone:
     """Zone data in the form of the RFC 7208 suite. "TIMEOUT" is silence, or SERVFAIL where silent is false."""
 
-    def __init__(self, data: dict[str, Records], *, silent: bool, ttl: int = TTL) -> None:
+    def __init__(self, data: Mapping[str, Records], *, silent: bool, ttl: int = TTL) -> None:
         self._names = {_octets(name): _with_txt(records) for name, records in data.items()}
         self._silent = silent
         self._ttl = ttl
@@ -43,7 +44,8 @@ class Zone:
     def __call__(self, query: dns.message.Message) -> dns.message.Message | None:
         response = dns.message.make_response(query, recursion_available=True)
         question = query.question[0]
-        name, seen = question.name, set()
+        name = question.name
+        seen: set[bytes] = set()
         while True:
             key = b".".join(name.labels[:-1]).lower()
             if key in seen or len(seen) > _MAX_CHAIN:
@@ -81,7 +83,7 @@ class Zone:
                 if not values:
                     return None
                 break
-            assert isinstance(record, dict)
+            assert isinstance(record, dict)  # noqa: S101
             for text, value in record.items():
                 rdtype = dns.rdatatype.from_text(text)
                 if rdtype == kind and value == "TIMEOUT":
@@ -119,7 +121,7 @@ def _wire(kind: dns.rdatatype.RdataType, value: object) -> bytes:
     if kind in {dns.rdatatype.PTR, dns.rdatatype.CNAME}:
         return _name(str(value))
     if kind == dns.rdatatype.MX:
-        preference, exchange = value  # type: ignore[misc]
+        preference, exchange = cast(tuple[int | str, str], value)
         return int(preference).to_bytes(2, "big") + _name(exchange)
     return dns.rdata.from_text(dns.rdataclass.IN, kind, str(value)).to_wire() or b""
 
