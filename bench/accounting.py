@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
+
+import docker
 
 from mailstack.errors import EngineError
 
@@ -60,6 +62,11 @@ class Cgroup:
             self._memory = cgroups / "memory" / paths["memory"]
         else:
             self._cpu = self._memory = cgroups / paths[""]
+
+    @classmethod
+    def of(cls, client: docker.DockerClient, container: str) -> Self:
+        """That of a container, by its id or name, which runs."""
+        return cls(int(client.api.inspect_container(container)["State"]["Pid"]))
 
     def cpu(self) -> float:
         if self._one:

@@ -77,8 +77,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     time.sleep(_SETTLED)
     total = 0.0
     for service in SERVICES:
-        container = client.containers.get(f"{_PROJECT}-{service}-1")
-        used = Cgroup(int(container.attrs["State"]["Pid"])).memory().total / _MB
+        used = Cgroup.of(client, f"{_PROJECT}-{service}-1").memory().total / _MB
         total += used
         figures.append(Figure(f"memory of {service}, idle", used, "MB"))
     figures.append(Figure("memory of all, idle", total, "MB", 80))

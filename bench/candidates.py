@@ -77,7 +77,7 @@ class Place:
         }
         site = self._world.site({f"MAILSTACK_{name}": value for name, value in settings.items()})
         self._unbound = _on_the_edge(site)
-        parts = {service: self._cgroup(site.container(service)) for service in SERVICES}
+        parts = {service: Cgroup.of(self._client, site.container(service)) for service in SERVICES}
         address = str(site.stack.public_addresses[0])
         return Candidate(MAILSTACK, address, parts, parts["policyd-spf"], METHODS[MAILSTACK])
 
@@ -100,7 +100,7 @@ class Place:
         )
         self._clean_up(machine.remove)
         wait_for(lambda: machine.run("/usr/local/bin/healthcheck") == "", "the references' resolver does not answer")
-        resolver = self._cgroup(machine.id)
+        resolver = Cgroup.of(self._client, machine.id)
         mounts = {here / "resolv.conf": "/etc/resolv.conf", here / "root.key": "/usr/share/dns/root.key"}
         return [self._reference(name, resolver, mounts) for name in names]
 
@@ -115,13 +115,10 @@ class Place:
             capabilities=_CAPABILITIES,
         )
         self._clean_up(machine.remove)
-        group = self._cgroup(machine.id)
+        group = Cgroup.of(self._client, machine.id)
         wait_for(lambda: machine.listens(25), f"{name} does not listen")
         spf = Spawned(group, "policyd-spf") if name.startswith("tutorial") else None
         return Candidate(name, str(address), {name: group, RESOLVER_PART: resolver}, spf, METHODS[name])
-
-    def _cgroup(self, container: str) -> Cgroup:
-        return Cgroup(int(self._client.api.inspect_container(container)["State"]["Pid"]))
 
 
 def _on_the_edge(site: Site) -> str:

@@ -12,6 +12,7 @@ import docker
 from docker.models.containers import Container
 
 from bench import dns_answers, policy_load
+from bench.accounting import Cgroup
 from mailstack.errors import EngineError
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
@@ -134,20 +135,6 @@ class PolicyServer(Temporary):
         volume = f"{self.site.stack.project}_policyd-spf-socket"
         return {volume: {"bind": str(Path(_SOCKET).parent), "mode": "rw"}}
 
-    def memory(self) -> int:
-        """What the container holds, in octets: anonymous and the kernel's for it, from its cgroup (version 2 or 1)."""
-        script = (
-            "cd /sys/fs/cgroup; if [ -f memory.stat ]; then cat memory.stat;"
-            " else cat memory/memory.stat; echo kernel $(cat memory/memory.kmem.usage_in_bytes); fi"
-        )
-        rows = dict(line.split() for line in self.site.run(SERVICE, "sh", "-c", script).decode().splitlines())
-        return int(rows["anon"] if "anon" in rows else rows["total_rss"]) + int(rows["kernel"])
-
-    def cpu(self) -> float:
-        """The seconds of CPU that the container has used, from its cgroup (version 2 or 1)."""
-        script = (
-            "cd /sys/fs/cgroup; if [ -f cpu.stat ]; then grep usage_usec cpu.stat;"
-            " else echo nanoseconds $(cat cpuacct/cpuacct.usage); fi"
-        )
-        unit, value = self.site.run(SERVICE, "sh", "-c", script).decode().split()
-        return int(value) / (1e9 if unit == "nanoseconds" else 1e6)
+    def account(self) -> Cgroup:
+        """The kernel's account of the container as it runs now; a restart begins another one."""
+        return Cgroup.of(self._client, self.site.container(SERVICE))

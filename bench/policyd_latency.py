@@ -30,14 +30,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, PolicyServer(Path(directory), options.base_image, PLACE) as server:
         server.serve(ZONE, silent=True)
         server.load(seconds=5, rate=options.rate)
-        before, requests = server.cpu(), 0.0
+        account, requests = server.account(), 0.0
+        before = account.cpu()
         for _ in range(options.rounds):
             for hanging, p99 in found.items():
                 figures = server.load(seconds=options.seconds, rate=options.rate, hanging=hanging)
                 p99.append(figures["p99"])
                 requests += figures["requests"]
                 print(f"{hanging} hanging: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()))  # noqa: T201
-        cpu, memory = (server.cpu() - before) / requests * 1000, server.memory() / 1e6
+        cpu, memory = (account.cpu() - before) / requests * 1000, account.memory().total / 1e6
     without, beside = (statistics.median(one) for one in found.values())
     print(f"p99 without {without:.2f} ms, beside a hanging one {beside:.2f} ms: {beside / without:.2f} times")  # noqa: T201
     print(f"CPU {cpu:.3f} ms for a request, memory {memory:.1f} MB")  # noqa: T201

@@ -23,12 +23,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, PolicyServer(Path(directory), options.base_image, PLACE) as server:
         server.serve(ZONE, silent=True)
-        start = time.monotonic()
-        print(f"start: {server.memory() / 1e6:.1f} MB", flush=True)  # noqa: T201
+        account, start = server.account(), time.monotonic()
+        print(f"start: {account.memory().total / 1e6:.1f} MB", flush=True)  # noqa: T201
         for _ in range(options.minutes):
             figures = server.load(seconds=60, rate=options.rate, connections=100, hanging=5, fresh=0.5, renew=20)
             print(  # noqa: T201
-                f"{(time.monotonic() - start) / 60:.0f} min: {server.memory() / 1e6:.1f} MB, "
+                f"{(time.monotonic() - start) / 60:.0f} min: {account.memory().total / 1e6:.1f} MB, "
                 + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()),
                 flush=True,
             )

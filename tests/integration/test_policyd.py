@@ -197,14 +197,15 @@ def test_results_of_the_same_evaluation(policyd: PolicyServer, zone: None) -> No
 
 def test_300_connections(policyd: PolicyServer, zone: None, capsys: pytest.CaptureFixture[str]) -> None:
     """With 300 open connections, all of which were served, the container holds no more than 60 MB."""
-    idle = policyd.memory()
+    account = policyd.account()
+    idle = account.memory().total
     with contextlib.ExitStack() as connections:
         several = [connections.enter_context(PolicyConnection(policyd.connect)) for _ in range(300)]
         for at, one in enumerate(several):
             one.send(request(f"{at}@pass.example", helo=f"h{at}.example", instance=str(at), queue_id=f"Q{at}"))
         for one in several:
             assert result(one.receive() or "") == "pass"
-        used = policyd.memory()
+        used = account.memory().total
     with capsys.disabled():
         sys.stdout.write(f"\nmemory: {idle / 1e6:.1f} MB after start, {used / 1e6:.1f} MB with 300 connections\n")
     assert used <= 60e6
