@@ -13,6 +13,7 @@ from docker.models.containers import Container
 
 from bench import dns_answers, policy_load
 from bench.accounting import Cgroup
+from mailstack.engine import images
 from mailstack.errors import EngineError
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
@@ -41,8 +42,11 @@ class PolicyServer(Temporary):
         environment = {PREFIX + name: value for name, value in values.items()}
         self.site = Site(directory, environment, place="services: {}\n", override="")
         # Sources may change while this one runs.
-        self._image, self._bridge_image = (image_name(name, Packages(base_image)) for name in (SERVICE, "world"))
+        packages = Packages(base_image)
+        self._image, self._bridge_image = (image_name(name, packages) for name in (SERVICE, "world"))
         self._client = docker.from_env()
+        # A site has no use for it, so its build has left it out.
+        images.build_missing(self._client, {"world": self._bridge_image}, packages)
         self._zone = directory / "dns" / "zone.json"
         self._zone.parent.mkdir(exist_ok=True)
         self.serve({})
