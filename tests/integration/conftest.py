@@ -24,6 +24,7 @@ from testcontainers.compose import DockerCompose
 
 from integration.mailbox_server import MailboxServer
 from mailstack.engine import images
+from mailstack.settings import PREFIX
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
@@ -196,10 +197,22 @@ def engine_client(engine: None) -> docker.DockerClient:
 CHECKOUT = Path(__file__).parents[2]
 
 
+def without_settings() -> dict[str, str]:
+    """The environment of a person who has set nothing in it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 def run_in(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a person would who has only the directory's .env."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=directory, env=without_settings(), capture_output=True, text=True, check=False)
+
+
+def copy_checkout(directory: Path) -> None:
+    """Put the files that git knows there, as they are now, and nothing that was made beside them."""
+    for name in run_in(CHECKOUT, "git", "ls-files", "-z").stdout.rstrip("\0").split("\0"):
+        target = directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, target)
 
 
 @dataclass(frozen=True)
@@ -215,10 +228,7 @@ class MadeUp:
 def made_up(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeUp]:
     """A fresh copy of the checkout, without .env and without an environment, after "make up" and nothing else."""
     directory = tmp_path_factory.mktemp("first-run")
-    for name in run_in(CHECKOUT, "git", "ls-files", "-z").stdout.rstrip("\0").split("\0"):
-        target = directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / name, target)
+    copy_checkout(directory)
     try:
         done = run_in(directory, "make", "up")
         assert done.returncode == 0, done.stdout + done.stderr

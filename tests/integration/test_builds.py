@@ -7,7 +7,6 @@ import http.server
 import io
 import ipaddress
 import json
-import os
 import re
 import shutil
 import signal
@@ -23,7 +22,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from integration.conftest import BASE_IMAGE, CHECKOUT, run_in
+from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, without_settings
 from mailstack import __version__
 from mailstack.engine.images import age, age_warnings
 from mailstack.render import image_name
@@ -189,10 +188,9 @@ def test_wrong_proxy(other_base: str, tmp_path: Path) -> None:
 def test_interrupted(other_base: str, silent_mirror: str, engine_client: docker.DockerClient, tmp_path: Path) -> None:
     """Ctrl-C during a step ends the build with 130 and no file, and the engine stops too."""
     site(tmp_path, BASE_IMAGE=other_base, APT_MIRROR=silent_mirror)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
     # A test run in the background of a shell ignores SIGINT, and so would what it starts.
     command = ["env", "--default-signal=INT", *MAILSTACK, "build"]
-    build = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    build = subprocess.Popen(command, cwd=tmp_path, env=without_settings(), stderr=subprocess.PIPE, text=True)
 
     def steps() -> list[str]:
         """The containers of a build's steps; compose and docker run give names of their own."""
@@ -279,9 +277,7 @@ def test_the_wheel_renders_the_same(engine: None, tmp_path: Path) -> None:
     wheels, environment, here, there = (tmp_path / name for name in ("wheels", "environment", "here", "there"))
     # A build leaves its traces in the directory that it builds from.
     source = tmp_path / "source"
-    for name in run_in(CHECKOUT, "git", "ls-files", "-z").stdout.rstrip("\0").split("\0"):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / name, source / name)
+    copy_checkout(source)
     for command in (
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source],
         [sys.executable, "-m", "venv", environment],

@@ -1,6 +1,5 @@
 """The documents' commands and examples do what the documents say."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import CHECKOUT
+from integration.conftest import CHECKOUT, without_settings
 
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 
@@ -84,7 +83,7 @@ FILES = [one for one in ALL if one.file is not None]
 
 def run(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a person types it, with mailstack on the PATH; what it says comes together."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
+    environment = without_settings()
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
