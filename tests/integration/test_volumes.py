@@ -57,6 +57,21 @@ def assert_kept(foxtrot: Site, kept: tuple[str, str]) -> None:
     assert b"DKIM-Signature" in foxtrot.run("postfix", "postcat", "-qh", queue_id)
 
 
+def assert_receives(site: Site, mailbox: str, outsider: Machine) -> None:
+    """Mail from outside is judged by SPF and delivered."""
+    about, sender = subject("inbound"), "someone@listed.example"
+    assert send(outsider, address_of(site), sender, mailbox, message(sender, mailbox, about)).code == 250
+    assert received_spf(delivered(site, mailbox, about)).startswith("Pass ")
+
+
+def assert_sends(site: Site, mailbox: str, insider: Machine, bravo: Site, world: Internet) -> None:
+    """Mail that is submitted comes to bravo once, signed."""
+    about, recipient = subject("outbound"), "user@bravo.example"
+    content = message(mailbox, recipient, about)
+    assert send(insider, address_of(site), mailbox, recipient, content, port=587).code == 250
+    assert_once_and_signed(delivered(bravo, recipient, about), bravo, recipient, world)
+
+
 def test_down_and_up(foxtrot: Site, kept: tuple[str, str]) -> None:
     """Queue, mail and keys survive "down" and "up"."""
     foxtrot.compose("down")
@@ -126,11 +141,7 @@ def test_killed_with_everything_left_behind(
         foxtrot.compose("up", "--detach", "--no-deps", service)
     foxtrot.compose("up", "--detach")
     assert_kept(foxtrot, kept)
-    about = subject("after the kill")
-    content = message("user@foxtrot.example", "user@bravo.example", about)
-    sender, recipient = "user@foxtrot.example", "user@bravo.example"
-    assert send(insider, address_of(foxtrot), sender, recipient, content, port=587).code == 250
-    assert_once_and_signed(delivered(bravo, recipient, about), bravo, recipient, world)
+    assert_sends(foxtrot, "user@foxtrot.example", insider, bravo, world)
 
 
 def test_resolver_files_of_another_network(
@@ -146,15 +157,8 @@ def test_resolver_files_of_another_network(
     network.disconnect(container)
     network.connect(container, ipv4_address=address_of(foxtrot))
     assert foxtrot.run("postfix", "cat", stale) == foxtrot.run("postfix", "cat", right)
-    inbound, outbound = subject("inbound"), subject("outbound")
-    content = message("someone@listed.example", "user@foxtrot.example", inbound)
-    reply = send(outsider, address_of(foxtrot), "someone@listed.example", "user@foxtrot.example", content)
-    assert reply.code == 250
-    assert received_spf(delivered(foxtrot, "user@foxtrot.example", inbound)).startswith("Pass ")
-    content = message("user@foxtrot.example", "user@bravo.example", outbound)
-    reply = send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
-    assert reply.code == 250
-    assert_once_and_signed(delivered(bravo, "user@bravo.example", outbound), bravo, "user@bravo.example", world)
+    assert_receives(foxtrot, "user@foxtrot.example", outsider)
+    assert_sends(foxtrot, "user@foxtrot.example", insider, bravo, world)
 
 
 HOST_DIRECTORY = """\
@@ -292,11 +296,5 @@ def test_memory_limit(
         "the kernel did not end policyd-spf",
     )
     wait_healthy(golf)
-    inbound, outbound = subject("inbound"), subject("outbound")
-    content = message("someone@listed.example", "user@golf.example", inbound)
-    reply = send(outsider, address_of(golf), "someone@listed.example", "user@golf.example", content)
-    assert reply.code == 250
-    assert received_spf(delivered(golf, "user@golf.example", inbound)).startswith("Pass ")
-    content = message("user@golf.example", "user@bravo.example", outbound)
-    assert send(insider, address_of(golf), "user@golf.example", "user@bravo.example", content, port=587).code == 250
-    assert_once_and_signed(delivered(bravo, "user@bravo.example", outbound), bravo, "user@bravo.example", world)
+    assert_receives(golf, "user@golf.example", outsider)
+    assert_sends(golf, "user@golf.example", insider, bravo, world)
