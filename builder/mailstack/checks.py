@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mailstack.errors import Fault
 from mailstack.hosts import PRIVATE_IPV4, Network
-from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, variable
+from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, implied_aliases, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]
@@ -66,7 +66,7 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    targets = {one.address: one.target for one in chosen.aliases}
+    targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
     reported: set[str] = set()
     for one in chosen.aliases:
         token = str(one)

@@ -1,5 +1,7 @@
 """A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
 
+import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from mailstack import checks, overrides, render, report
 from mailstack import environment as variables
 from mailstack.engine import base, checker, images, preflight
 from mailstack.engine import status as engine_status
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, os_reason
 from mailstack.keys import dkim
 from mailstack.settings import PREFIX, Settings
 from mailstack.stack import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
@@ -102,7 +104,7 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
         warnings += _kept(directory)
         changed = site.write(directory, owned=render.SITE)
     except OSError as error:
-        raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
     ages = {name: images.age(client, name) for name in names.values()}
     warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
     return Deployment(stack, tuple(changed), tuple(built), warnings)
@@ -127,12 +129,20 @@ def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -
 
 
 def _kept(directory: Path) -> tuple[str, ...]:
-    """Keep a compose.yaml that was edited, under another name, before it is written anew."""
+    """Keep a compose.yaml that was edited, under a name that is free, before it is written anew."""
     file = directory / render.COMPOSE
     if not file.is_file() or not render.edited(file.read_bytes()):
         return ()
-    copy = file.with_suffix(".yaml.edited")
-    file.replace(copy)
+    for suffix in itertools.chain([""], (f".{number}" for number in itertools.count(2))):
+        copy = file.with_name(f"{file.name}.edited{suffix}")
+        try:
+            # A second name for it, so that a full disk takes away neither.
+            os.link(file, copy)
+        except FileExistsError:
+            # A build that ended early has kept it already.
+            if not copy.is_file() or not copy.samefile(file):
+                continue
+        break
     return (f"{file.name} was not as built; it is kept as {copy.name}. Put your own into compose.override.yaml",)
 
 

@@ -1,13 +1,13 @@
 """A first .env, from answers."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from mailstack import console, environment
-from mailstack.errors import Fault, MailstackError, SettingsError
+from mailstack.errors import Fault, MailstackError, SettingsError, os_reason
+from mailstack.keys.dkim import _write_new
 from mailstack.reference import SET, env_file
 from mailstack.settings import example, variable
 
@@ -32,12 +32,10 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
     if faults:
         raise SettingsError(faults)
     try:
-        # Open for its owner alone: what it holds may be nobody else's business.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(env_file(answers, _HEAD))
+        # For its owner alone: what it holds may be nobody else's business.
+        _write_new(path, env_file(answers, _HEAD).encode(), 0o600)
     except OSError as error:
-        raise MailstackError(f"{path}: cannot be written: {error.strerror}") from None
+        raise MailstackError(f"{path}: cannot be written: {os_reason(error)}") from None
     return path
 
 

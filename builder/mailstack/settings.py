@@ -306,3 +306,16 @@ class _Environment(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in self._environment.items()}
+
+
+def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:
+    """The aliases that must exist beside those of the site (RFC 2142; root writes as root@hostname).
+
+    With a mailbox server behind us and no list of its addresses, postmaster@domain is that server's business.
+    """
+    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{settings.domains[0]}")
+    taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
+    wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
+    if settings.mailboxes or settings.postmaster:
+        wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
+    return tuple(fields.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)

@@ -1,6 +1,8 @@
 """The command without an engine: a first .env, what is in force, what is wrong; exit codes, and no traceback."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,16 @@ def test_first_steps_name_the_site() -> None:
     done = run("first-steps", MAILSTACK_DELIVERY="lmtp:192.0.2.24")
     assert "192.0.2.24:24" in done.stdout
     assert "/var/vmail" not in done.stdout
+
+
+def test_init_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written whole is not there at all, so that the next try is not refused."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = run("init", *FLAGS)
+    assert done.exit_code == 1
+    assert f"{tmp_path / '.env'}: cannot be written: No space left on device" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -331,6 +331,16 @@ CONTRADICTIONS = [
         "keep one of the two",
         {"aliases": "a@example.com=user@example.com"},
     ),
+    *(
+        (
+            given | {"aliases": "postmaster@example.com=root@mail.example.com"},
+            "aliases",
+            "postmaster@example.com=root@mail.example.com",
+            "postmaster@example.com → root@mail.example.com → postmaster@example.com;",
+            {"aliases": "postmaster@example.com=user@example.net"},
+        )
+        for given in ({"postmaster": "postmaster@example.com"}, {"delivery": "lmtp:192.0.2.24", "mailboxes": ""})
+    ),
     ({"aliases": "user@example.com=x@example.net"}, "aliases", ..., "remove it here", {"aliases": ""}),
     (
         {"aliases": "a@example.net=user@example.com"},
@@ -469,6 +479,7 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         LMTP | {"postmaster": "anybody@example.com"},
         {"aliases": "a@example.com=b@example.com,b@example.com=user@example.com"},
         {"aliases": "a@example.com=x@example.net"},
+        {"aliases": "a@example.com=abuse@example.com"},
         {"aliases": "a@example.com=user@example.com", "postmaster": "a@example.com"},
         {"postmaster": "hostmaster@example.net"},
         {"trusted_networks": "2001:db8::/32,172.30.252.0/24"},

@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mailstack.errors import DkimKeyError
+from mailstack.errors import DkimKeyError, os_reason
 from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
@@ -58,7 +58,7 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
         if not (directory / published).exists():
             _write_new(directory / published, f"{key.record}\n".encode(), 0o644)
     except OSError as error:
-        raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
     return key, warnings
 
 
@@ -73,7 +73,7 @@ def look(directory: Path, domain: str, selector: str) -> list[str]:
             return []
         return _checked(directory, domain, selector)[1]
     except OSError as error:
-        raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 
 
 def _places(directory: Path, domain: str, selector: str) -> tuple[Path, Path, str]:
