@@ -57,7 +57,7 @@ def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
 def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool) -> str:
     """Make the base image; a sentence that says what was done. The settings are optional here."""
     given = [name for name in environment if name.startswith(PREFIX)]
-    if given or (directory / ".env").exists():
+    if given or os.path.lexists(directory / ".env"):
         packages = packages_from(variables.load(variables.read_environment(directory, environment)))
     else:
         packages = Packages(str(Settings.model_fields["base_image"].default))
@@ -149,5 +149,8 @@ def _kept(directory: Path) -> tuple[str, ...]:
 def _project(directory: Path) -> str | None:
     """The compose project that an earlier build wrote; None before the first."""
     file = directory / render.COMPOSE
-    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    try:
+        lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    except OSError as error:
+        raise MailstackError(f"{file}: cannot be read: {error.strerror}; it is written by 'mailstack build'") from None
     return next((line.removeprefix("name: ") for line in lines if line.startswith("name: ")), None)

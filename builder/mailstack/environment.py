@@ -1,6 +1,7 @@
 """The variables of a site, from .env and the environment, and every fault in them as a person should read it."""
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from mailstack.settings import PREFIX, Settings, example, variable
 FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
-# A name and a password in a URL (RFC 3986 section 3.2.1) are shown to nobody.
-_USER_INFO = re.compile("//[^/]*@")
+# A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
+_USER_INFO = re.compile(r"((?:\w+:)?//)?.*@")
+_WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
+_OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
 _KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
 
@@ -33,7 +36,7 @@ def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[st
     merged = _of_file(file) | dict(environment)
     ours = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
     if not ours:
-        remedy = "sets nothing" if file.exists() else "is not there"
+        remedy = "sets nothing" if os.path.lexists(file) else "is not there"
         raise SettingsError([Fault(str(file), None, f"{remedy}; 'mailstack init' writes one")])
     return _with_files(directory, ours)
 
@@ -52,11 +55,11 @@ def _of_file(file: Path) -> dict[str, str]:
 
     One that is not there sets nothing.
     """
-    if not file.exists():
-        return {}
     try:
         with file.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return {}
     except UnicodeDecodeError:
         raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
     except OSError as error:
@@ -67,7 +70,9 @@ def _of_file(file: Path) -> dict[str, str]:
         where = f"{file}, line {one.original.line}"
         if one.error or (one.key is not None and one.value is None):
             remedy = "is not NAME=VALUE; a value with blanks stands in quotes, and a quote that opens also closes"
-            faults.append(Fault(where, one.original.string.strip(), remedy))
+            # The rest of the line, or a line of somebody else's, may be a secret.
+            name = _OURS.match(one.original.string)
+            faults.append(Fault(where, name and name[1], remedy))
         elif one.key is not None and one.value is not None:
             faults += [Fault(where, one.key, remedy) for remedy in _misread(one, values)]
             values[one.key] = one.value
@@ -97,14 +102,14 @@ def _with_files(directory: Path, given: Mapping[str, str]) -> dict[str, str]:
             faults.append(Fault(name, path, f"is set beside {setting}; keep one of the two"))
             continue
         try:
-            lines = (directory / path).read_text(encoding="utf-8").splitlines()
+            lines = (directory / path).read_text(encoding="utf-8-sig").splitlines()
             values[setting] = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
         except UnicodeDecodeError:
             faults.append(Fault(name, path, "is not UTF-8; save it in that encoding"))
-        except OSError as error:
-            faults.append(
-                Fault(name, path, f"cannot be read: {error.strerror}; write a path from the directory of .env")
-            )
+        except (OSError, ValueError) as error:
+            # A path with a NUL in it is a ValueError.
+            said = error.strerror if isinstance(error, OSError) else error
+            faults.append(Fault(name, path, f"cannot be read: {said}; write a path from the directory of .env"))
     if faults:
         raise SettingsError(faults)
     return values
@@ -147,9 +152,10 @@ def _validate(given: Mapping[str, str]) -> _Read:
     except ValidationError as error:
         read = _Read()
         for detail in error.errors():
-            fault = _fault(detail, given)
-            read.faults.append(fault)
-            read.refused.setdefault(str(detail["loc"][0]), []).append(fault.token or "")
+            setting = str(detail["loc"][0])
+            token = _token(detail, given.get(variable(setting)))
+            read.faults.append(_fault(detail, setting, token))
+            read.refused.setdefault(setting, []).append(token or "")
         return read
 
 
@@ -183,17 +189,24 @@ def _unknown(name: str) -> Fault:
     )
 
 
-def _fault(detail: ErrorDetails, given: Mapping[str, str]) -> Fault:
-    setting = str(detail["loc"][0])
+def _token(detail: ErrorDetails, value: str | None) -> str | None:
+    """The token at fault as it was typed; empty for a variable that is missing, or is an empty list."""
+    if detail["type"] == "missing":
+        return None
+    if detail["type"] == "too_short":
+        return value or ""
+    return str(detail["input"]) if isinstance(detail["input"], str | int) else value
+
+
+def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
     name = variable(setting)
-    token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(name)
-    if token:
-        token = _USER_INFO.sub("//…@", token)
+    if token and setting in _WITH_HOSTS:
+        token = _USER_INFO.sub(r"\1…@", token)
     match detail["type"]:
         case "missing":
             return Fault(name, None, f"is not set and has no default; write it such as {example(setting)}")
         case "too_short":
-            return Fault(name, given.get(name, ""), f"is an empty list; name at least one, such as {example(setting)}")
+            return Fault(name, token, f"is an empty list; name at least one, such as {example(setting)}")
         case "literal_error":
             return Fault(name, token, f"is not one of the values {detail['ctx']['expected']}")
         case "value_error":

@@ -1,5 +1,6 @@
 """A first .env, from answers."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _HEAD = "# Settings of mailstack, by 'mailstack init'. After a change: mailstack
 def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
     """Write directory/.env from flags, asking for what they do not say. Raises MailstackError if there is one."""
     path = directory / ".env"
-    if path.exists():
+    if os.path.lexists(path):
         raise MailstackError(f"{path}: is there already; change it, or move it away first")
     answers: dict[str, str] = {}
     for name in _QUESTIONS:

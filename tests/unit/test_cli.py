@@ -155,7 +155,13 @@ def test_wrong_settings(tmp_path: Path, command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("unix:///nonexistent/docker.sock", "no container engine answers at unix:///nonexistent/docker.sock; start it"),
+        (
+            "unix:///nonexistent/docker.sock",
+            "no container engine answers at DOCKER_HOST=unix:///nonexistent/docker.sock; unset DOCKER_HOST",
+        ),
+        ("tcp://a:bc", "DOCKER_HOST=tcp://a:bc"),
+        ("tcp://[::1", "DOCKER_HOST=tcp://[::1"),
+        ("ssh://a.example", "DOCKER_HOST=ssh://a.example cannot be reached by ssh; log in to that host"),
         ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9"),
     ],
 )
@@ -192,3 +198,48 @@ def test_init_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert done.exit_code == 1
     assert f"{tmp_path / '.env'}: cannot be written: No space left on device" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_was_removed(tmp_path: Path) -> None:
+    """In a directory that is gone every command says so."""
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = run("config", "check")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "error: the current directory was removed; change into one that is there\n",
+    )
+
+
+@pytest.mark.parametrize("command", [["build"], ["config", "check"], ["init", *FLAGS], ["base"]])
+def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """A .env in a closed directory, and whatever else the system refuses, is told by its path without a traceback."""
+    (tmp_path / ".env").symlink_to("closed/env")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
+    done = run(*command)
+    assert done.exit_code in {1, 2}
+    assert f"{tmp_path}/" in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_a_compose_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build names the file."""
+    run("init", *FLAGS)
+    (tmp_path / "compose.yaml").write_text("name: x\n")
+    read = Path.read_text
+
+    def refuse(path: Path, *given: object, **named: object) -> str:
+        if path.name == "compose.yaml":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    done = run("build")
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'compose.yaml'}: cannot be read: Permission denied" in done.stderr

@@ -222,6 +222,7 @@ BAD = [
     ("base_image", "Debian Trixie", "Debian Trixie", "debian:trixie-slim"),
     ("apt_mirror", "mirror.example.com", "mirror.example.com", "http://mirror.example.com/debian"),
     ("apt_mirror", "http://mirror.example.com/de'b", "http://mirror.example.com/de'b", "http://192.0.2.80:3142"),
+    ("apt_mirror", "http://[::1/debian", "http://[::1/debian", "http://mirror.example.com/debian"),
     ("apt_snapshot", "2026-11-01", "2026-11-01", "20261101T000000Z"),
     ("build_proxy", "http://192.0.2.80:x", "http://192.0.2.80:x", "http://mirror.example.com/debian"),
     ("image_max_age", "0", "0", "1"),
@@ -238,10 +239,56 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert site(stack(**{"apt_mirror": "http://a.example"} | {setting: value.replace(token, remedy)}))
 
 
-def test_a_password_is_not_shown():
-    """The message about a URL with a password names the variable and holds nothing of the password."""
-    (fault,) = faults(build_proxy="http://user:s3cr@t@192.0.2.80:3142")
-    assert str(fault).startswith("MAILSTACK_BUILD_PROXY: 'http://…@192.0.2.80:3142': has a password in it")
+@pytest.mark.parametrize(
+    ("setting", "value", "shown"),
+    [
+        ("build_proxy", "http://user:s3cr@t@192.0.2.80:3142", "http://…@192.0.2.80:3142"),
+        ("build_proxy", "user:s3cr@t@192.0.2.80:3142", "…@192.0.2.80:3142"),
+        ("apt_mirror", "http://user:s3c/r@t@a.example", "http://…@a.example"),
+        ("relay_host", "user:s3cr@t@smtp.example.net:587", "…@smtp.example.net:587"),
+        ("relay_host", "s3cr@t@smtp.example.net", "…@smtp.example.net"),
+        ("delivery", "lmtp:user:s3cr@t@192.0.2.24", "…@192.0.2.24"),
+        ("extra_milters", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
+        ("base_image", "user:s3cr@t@registry.example/debian", "…@registry.example/debian"),
+    ],
+)
+def test_a_password_is_not_shown(setting, value, shown):
+    """The message about a server with a password names the variable and holds nothing of the password."""
+    (fault,) = faults(**{setting: value, "mailboxes": "user@example.com"})
+    assert str(fault).startswith(f"{variable(setting)}: {shown!r}: ")
+    assert "s3c" not in str(fault)
+    assert "t@" not in str(fault)
+
+
+def test_credentials_of_a_relay_are_not_supported():
+    """Who writes a password for the relay host learns that this is not there, not that the form is wrong."""
+    (fault,) = faults(relay_host="user:secret@smtp.example.net:587")
+    assert "not supported; write HOST:PORT alone" in fault.remedy
+
+
+@pytest.mark.parametrize("name", ["debian@sha256:" + "0" * 64, "registry.example:5000/debian:13@sha256:" + "a" * 64])
+def test_base_image_by_digest(name):
+    """An image may be named by its digest, with or without a tag."""
+    assert settings(base_image=name).base_image == name
+
+
+def test_a_broken_line_is_not_shown(tmp_path):
+    """Of a line that cannot be read nothing is repeated but a name of ours: it may be another program's secret."""
+    (tmp_path / ".env").write_text("s3cret two\nTOKEN='s3cret\nMAILSTACK_HOSTNAME='s3cret\n")
+    with pytest.raises(SettingsError) as caught:
+        read_environment(tmp_path, {})
+    assert "s3cret" not in str(caught.value)
+    assert "line 1: is not NAME=VALUE" in str(caught.value)
+
+
+def test_a_file_by_a_path_that_is_none(tmp_path):
+    """A NUL in a path is a fault like any other path that cannot be read; a byte order mark is none."""
+    (tmp_path / "one").write_bytes(b"\xef\xbb\xbfuser@example.com\n")
+    (tmp_path / ".env").write_bytes(b"MAILSTACK_MAILBOXES_FILE=one\n")
+    assert read_environment(tmp_path, {}) == {"MAILSTACK_MAILBOXES": "user@example.com"}
+    (tmp_path / ".env").write_bytes(b"MAILSTACK_MAILBOXES_FILE=o\0ne\n")
+    with pytest.raises(SettingsError, match=r"MAILSTACK_MAILBOXES_FILE: .* cannot be read: embedded null byte"):
+        read_environment(tmp_path, {})
 
 
 def test_every_setting_can_be_wrong():

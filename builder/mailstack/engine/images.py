@@ -35,24 +35,27 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env()
         client.ping()
-    except Failure as error:
+    except (*Failure, ValueError) as error:  # the latter for an address that is none
         raise EngineError(_no_answer(error)) from None
     return client
 
 
 def _no_answer(error: Exception) -> str:
-    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    given = os.environ.get("DOCKER_HOST")
+    where = f"DOCKER_HOST={given}" if given else "unix:///var/run/docker.sock"
     text = str(error)
+    if "paramiko" in text:
+        return f"the container engine at {where} cannot be reached by ssh; log in to that host and work there"
     if "PermissionError" in text or "Permission denied" in text:
         return (
             f"the container engine at {where} may not be used by this user; add the user to the group 'docker' "
             "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
         )
     if any(word in text for word in ("FileNotFoundError", "No such file", "refused", "Failed to resolve")):
-        return (
-            f"no container engine answers at {where}; start it (systemctl start docker), or install Docker, and see "
-            "that 'docker info' works"
-        )
+        remedy = "start it (systemctl start docker), or install Docker"
+        if given:
+            remedy = "unset DOCKER_HOST for the engine of this host, or start that one"
+        return f"no container engine answers at {where}; {remedy}, and see that 'docker info' works"
     return f"the container engine at {where} does not answer ({text}); see that 'docker info' works as this user"
 
 
@@ -85,7 +88,10 @@ def exists(client: docker.DockerClient, name: str) -> bool:
 
 def age(client: docker.DockerClient, name: str) -> int:
     """The days since an image's packages were installed; a later step, or a cached one, makes them no younger."""
-    history = client.images.get(name).history()
+    try:
+        history = client.images.get(name).history()
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not say how old it is: {reason(error)}") from None
     installed = [int(layer["Created"]) for layer in history if "install-packages " in layer["CreatedBy"]]
     return int((time.time() - max(installed, default=time.time())) / _DAY)
 
