@@ -9,6 +9,7 @@ import click
 from mailstack import __version__, console, deploy, environment, newcomer, report
 from mailstack.dns import formats
 from mailstack.dns.records import records
+from mailstack.engine.status import NOT_THERE
 from mailstack.errors import MailstackError, NotWellError, StoppedError, os_reason
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -86,13 +87,15 @@ def status(*, as_json: bool) -> None:
     console.warn(*warnings)
     click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
     if not data["well"]:
+        if all(one["state"] == NOT_THERE for one in data["services"]):
+            raise NotWellError(f"{data['project']} was not started; run: docker compose up -d --wait")
         raise NotWellError(f"{data['project']} is not well; 'docker compose ps' and 'docker compose logs' say more")
 
 
 @main.command(name="first-steps")
 def first_steps() -> None:
     """Say how to send a first message with this site."""
-    click.echo(report.first_steps(deploy.load_stack(_here(), os.environ)[0]), nl=False)
+    click.echo(report.first_steps(environment.read_settings(_here(), os.environ)), nl=False)
 
 
 @main.group()
@@ -104,7 +107,7 @@ def config() -> None:
 @_JSON
 def config_show(*, as_json: bool) -> None:
     """Print every setting, its value and where that comes from."""
-    chosen = environment.load(environment.read_environment(_here(), os.environ))
+    chosen = environment.read_settings(_here(), os.environ)
     rows = report.settings_rows(chosen, environment.sources(_here(), os.environ))
     click.echo(report.as_json(rows) if as_json else report.table([list(row.values()) for row in rows]), nl=False)
 

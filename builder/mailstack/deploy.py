@@ -11,7 +11,7 @@ from mailstack import checks, overrides, render, report
 from mailstack import environment as variables
 from mailstack.engine import base, checker, images, preflight
 from mailstack.engine import status as engine_status
-from mailstack.errors import MailstackError, os_reason
+from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import dkim
 from mailstack.settings import PREFIX, Settings
 from mailstack.stack import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
@@ -32,7 +32,24 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     Raises SettingsError before anything is written, DkimKeyError for a key that cannot be used.
     """
-    chosen = variables.load(variables.read_environment(directory, environment))
+    return _stack_of(directory, variables.read_settings(directory, environment))
+
+
+def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """Settings and overrides. Raises SettingsError with the faults of both."""
+    try:
+        chosen = variables.read_settings(directory, environment)
+    except SettingsError as error:
+        faults = list(error.faults)
+        try:
+            overrides.read(directory)
+        except SettingsError as more:
+            faults += more.faults
+        raise SettingsError(faults) from None
+    return chosen, overrides.read(directory)
+
+
+def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
     warnings = checks.warnings(chosen)
 
     def key_of(domain: str) -> dkim.DkimKey:
@@ -46,8 +63,7 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
 def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Validate settings, overrides and the keys that are there, and write nothing; the warnings."""
-    chosen = variables.load(variables.read_environment(directory, environment))
-    overrides.read(directory)
+    chosen, _ = _read(directory, environment)
     warnings = checks.warnings(chosen)
     for domain in key_domains(chosen):
         warnings += dkim.look(directory, domain, chosen.dkim_selector)
@@ -58,7 +74,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
     """Make the base image; a sentence that says what was done. The settings are optional here."""
     given = [name for name in environment if name.startswith(PREFIX)]
     if given or os.path.lexists(directory / ".env"):
-        packages = packages_from(variables.load(variables.read_environment(directory, environment)))
+        packages = packages_from(variables.read_settings(directory, environment))
     else:
         packages = Packages(str(Settings.model_fields["base_image"].default))
     client = images.connect()
@@ -69,11 +85,14 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
 
 
 def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """How the site is, as report.status_data() has it, with warnings."""
-    stack, _ = load_stack(directory, environment)
+    """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
+    chosen, added = _read(directory, environment)
+    if not all(dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen)):
+        raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
+    stack, _ = _stack_of(directory, chosen)
     client = images.connect()
     names = render.image_names(SERVICES, stack.packages)
-    parts = render.services(stack, overrides.read(directory))
+    parts = render.services(stack, added)
     wanted = {service: (names[service], render.configuration(parts[service])) for service in SERVICES}
     services, queue = engine_status.look(client, stack.project, wanted)
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
@@ -87,19 +106,26 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     """
     before = _project(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
-    added = overrides.read(directory)
-    stack, warnings = load_stack(directory, environment)
+    chosen, added = _read(directory, environment)
+    stack, warnings = _stack_of(directory, chosen)
     warnings = (*warnings, *_news(stack, directory, before, known))
     client = images.connect()
     names = render.image_names(SERVICES, stack.packages)
     built = images.build_missing(client, names, stack.packages, refresh=refresh)
     parts = render.services(stack, added)
     site = render.assembled(stack, parts, names)
-    for service, part in parts.items():
-        if service in checker.CHECKED and part.under(f"{render.SITE}/{service}").differs(directory):
-            mine = [name for name in added if name.partition("/")[0] == service]
-            checker.check(client, service, names[service], part, mine)
-    checker.check_compose(directory, site[render.COMPOSE].content)
+    to_check = [
+        service
+        for service in checker.CHECKED
+        if names[service] in built or parts[service].under(f"{render.SITE}/{service}").differs(directory)
+    ]
+    mounts: Mapping[str, Mapping[str, str]] = {}
+    if to_check or checker.override(directory) or site.differs(directory):
+        mounts = checker.check_compose(directory, site[render.COMPOSE].content)
+    for service in to_check:
+        mine = [name for name in added if name.partition("/")[0] == service]
+        theirs = {at: source for at, source in mounts[service].items() if at[1:] not in parts[service]}
+        checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
         warnings += _kept(directory)
         changed = site.write(directory, owned=render.SITE)

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,39 @@ def test_a_compose_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest
     done = run("build")
     assert done.exit_code == 1
     assert f"{tmp_path / 'compose.yaml'}: cannot be read: Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["build"], ["config", "check"], ["status"]])
+def test_overrides_hide_no_setting(tmp_path: Path, command: list[str]) -> None:
+    """A stray override is reported together with wrong settings."""
+    (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail\n")
+    (tmp_path / "overrides").mkdir()
+    (tmp_path / "overrides/stray").write_text("")
+    done = run(*command)
+    assert done.exit_code == 2
+    assert "MAILSTACK_HOSTNAME: 'mail'" in done.stderr
+    assert "overrides/stray: is appended to nothing" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["first-steps"]])
+def test_what_makes_no_key(tmp_path: Path, command: list[str]) -> None:
+    """Commands that only tell make no key; of a site that was never built status says so."""
+    run("init", *FLAGS)
+    done = run(*command)
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+    if command == ["status"]:
+        assert (done.exit_code, done.stderr) == (
+            1,
+            "error: mail.example.com was not built with these settings; run: mailstack build\n",
+        )
+
+
+def test_first_steps_can_be_pasted(tmp_path: Path) -> None:
+    """What a shell and printf make of the printed command is the message, whatever the address holds."""
+    run("init", *FLAGS[:5], "o'brien@example.com")
+    lines = run("first-steps").stdout.splitlines()
+    printf = next(line for line in lines if "printf" in line).rstrip(" |")
+    done = subprocess.run(["sh", "-c", printf], capture_output=True, text=True, check=True)
+    assert "\nTo: o'brien@example.com\n" in done.stdout
+    cat = next(line for line in lines if "/var/vmail" in line)
+    assert shlex.split(shlex.split(cat)[-1])[1] == "/var/vmail/example.com/o'brien/Maildir/new/*"

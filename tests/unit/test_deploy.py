@@ -3,7 +3,10 @@
 import errno
 from pathlib import Path
 
+import pytest
+
 from mailstack import deploy
+from mailstack.engine.images import split
 from mailstack.errors import os_reason
 
 
@@ -24,6 +27,22 @@ def test_each_edited_compose_file_is_kept(tmp_path: Path) -> None:
         "compose.yaml.edited.2": "two",
         "compose.yaml.edited.3": "three",
     }
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("debian", ("debian", None)),
+        ("debian:13", ("debian", "13")),
+        ("a.example:5000/debian", ("a.example:5000/debian", None)),
+        ("a.example:5000/debian:13", ("a.example:5000/debian", "13")),
+        ("debian@sha256:00", ("debian", "sha256:00")),
+        ("a.example:5000/debian:13@sha256:00", ("a.example:5000/debian", "sha256:00")),
+    ],
+)
+def test_names_of_images(image: str, parts: tuple[str, str | None]) -> None:
+    """An image is pulled by what its name ends with, be it a tag or a digest."""
+    assert split(image) == parts
 
 
 def test_a_file_system_without_links() -> None:

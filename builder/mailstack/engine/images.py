@@ -125,9 +125,12 @@ def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -
 
 
 def split(image: str) -> tuple[str, str | None]:
-    """Name and tag; a port of the registry is no tag."""
+    """Name and tag, or name and digest; a port of the registry is no tag."""
+    image, _, digest = image.partition("@")
     name, colon, tag = image.rpartition(":")
-    return (name, tag) if colon and "/" not in tag else (image, None)
+    if not colon or "/" in tag:
+        name, tag = image, ""
+    return name, digest or tag or None
 
 
 def build(client: docker.DockerClient, name: str, context: Tree, packages: Packages, *, refresh: bool = False) -> None:
@@ -168,7 +171,7 @@ def _follow(stream: Iterator[Mapping[str, Any]], name: str, packages: Packages) 
             if step.startswith(_SHOWN):
                 console.end_step("failed")
             log = "\n".join(lines[-_LOG_TAIL:])
-            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}{_hint(event, packages)}")
+            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}\n{_hint(event, packages)}")
         if found or text.startswith("Successfully built"):
             if step.startswith(_SHOWN):
                 cached = any("Using cache" in line for line in lines)
@@ -184,7 +187,9 @@ def _follow(stream: Iterator[Mapping[str, Any]], name: str, packages: Packages) 
 
 def _hint(event: Mapping[str, Any], packages: Packages) -> str:
     code = event.get("errorDetail", {}).get("code")
-    return f"\n{not_fetched(packages)}" if code == _NOT_FETCHED else ""
+    if code == _NOT_FETCHED:
+        return not_fetched(packages)
+    return f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: see that it is an image of Debian 13, which all are made from"
 
 
 def not_fetched(packages: Packages) -> str:
