@@ -18,7 +18,9 @@ _IPV4 = re.compile(r"[0-9.]+")
 
 
 def network(token: str) -> Network:
-    """An address or a network in CIDR notation, host bits zero."""
+    """An address or a network in CIDR notation, host bits zero; without a zone id, as in address()."""
+    if "%" in token:
+        raise ValueError("has a zone id, which tables cannot hold; write it without, such as fe80::/64")
     try:
         return ipaddress.ip_network(token)
     except ValueError:

@@ -20,6 +20,8 @@ PREFIX = "MAILSTACK_"
 MAX_KEY_BITS = 4096
 # RFC 5321 section 4.5.3.1.7: everybody takes this much.
 MIN_MESSAGE_SIZE = 64 * 1024
+# No more than a guard against a slip: a message is held on the queue's disk.
+MAX_MESSAGE_SIZE = 1024**4
 MAX_AGE = 3650
 # Always trusted: the host itself. Everything else is the site's choice.
 LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -212,7 +214,7 @@ class Settings(BaseSettings):
         description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX.",
         examples=["smtp.example.net:25"],
     )
-    message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE))] = Field(
+    message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
         default=50 * 1024 * 1024,
         description="The largest message, with its MIME encoding; bytes, or with a unit (kB, MB, KiB, MiB).",
         examples=["25MiB"],

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from mailstack.checks import warnings
-from mailstack.environment import load, read_environment
+from mailstack.environment import load, read_environment, read_settings
 from mailstack.errors import Fault, SettingsError
 from mailstack.hosts import HostPort, NextHop
 from mailstack.render import site
@@ -188,6 +188,8 @@ BAD = [
     ("dkim_keys", "each", "each", "shared"),
     ("sign_subdomains", "perhaps", "perhaps", "true"),
     ("trusted_networks", "192.0.2.0/24,192.0.2.1/24", "192.0.2.1/24", "192.0.2.0/24"),
+    ("trusted_networks", "fe80::1%eth0", "fe80::1%eth0", "fe80::/64"),
+    ("spf_skip_networks", "fe80::%x;y/64", "fe80::%x;y/64", "fe80::/64"),
     ("spf_qualifier", "+", "+", "-"),
     ("spf_record", "spf1 mx", "spf1 mx", "v=spf1 mx -all"),
     ("spf_record", "v=spf1 ip:192.0.2.1 -all", "v=spf1 ip:192.0.2.1 -all", "v=spf1 mx -all"),
@@ -208,6 +210,7 @@ BAD = [
     ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:192.0.2.11:11332"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
     ("message_size", "big", "big", "25MiB"),
+    ("message_size", "9999999TB", "9999999TB", "1024GiB"),
     ("message_size", "0", "0", "64KiB"),
     ("publish_addresses", "2001:db8::25", "2001:db8::25", "192.0.2.25"),
     ("port_smtp", "65536", "65536", "65535"),
@@ -219,6 +222,7 @@ BAD = [
     ("subnet", "172.30.253.1/27", "172.30.253.1/27", "172.30.253.0/27"),
     ("subnet", "2001:db8::/32", "2001:db8::/32", "10.99.0.0/27"),
     ("subnet", "198.51.100.0/27", "198.51.100.0/27", "10.99.0.0/27"),
+    ("base_image", "debian:", "debian:", "debian:trixie-slim"),
     ("base_image", "Debian Trixie", "Debian Trixie", "debian:trixie-slim"),
     ("apt_mirror", "mirror.example.com", "mirror.example.com", "http://mirror.example.com/debian"),
     ("apt_mirror", "http://mirror.example.com/de'b", "http://mirror.example.com/de'b", "http://192.0.2.80:3142"),
@@ -446,11 +450,39 @@ CONTRADICTIONS = [
         {"subnet": "10.99.0.0/27"},
     ),
     (
-        {"trusted_networks": "172.30.253.5"},
+        {"trusted_networks": "172.30.253.1"},
+        "trusted_networks",
+        "172.30.253.1/32",
+        "this host's, own address",
+        {"trusted_networks": "192.0.2.1"},
+    ),
+    (
+        {"spf_skip_networks": "172.16.0.0/12"},
         "subnet",
         "172.30.253.0/27",
         "such as 10.99.0.0/27",
         {"subnet": "10.99.0.0/27"},
+    ),
+    *(
+        (
+            {name: f"{before}172.30.253.9{after}"},
+            name,
+            f"172.30.253.9{after}",
+            "Use another MAILSTACK_SUBNET, such as 10.99.0.0/27",
+            {"subnet": "10.99.0.0/27"},
+        )
+        for name, before, after in (
+            ("delivery", "lmtp:", ":24"),
+            ("resolver_forwarders", "", ""),
+            ("relay_host", "", ""),
+        )
+    ),
+    (
+        {"publish_addresses": "0.0.0.0,192.0.2.25"},
+        "publish_addresses",
+        "0.0.0.0",  # noqa: S104
+        "remove it or all others",
+        {"publish_addresses": "192.0.2.25"},
     ),
     (
         {"apt_snapshot": "20261101T000000Z"},
@@ -527,6 +559,8 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         {"aliases": "a@example.com=b@example.com,b@example.com=user@example.com"},
         {"aliases": "a@example.com=x@example.net"},
         {"aliases": "a@example.com=abuse@example.com"},
+        {"aliases": "a@example.com=user+a@example.com", "postmaster": "user+pm@example.com"},
+        {"spf_record": "v=spf1 a:_h.example.com/24//64 mx//64 ip6:2001:db8::/32 exists:%{i}.example.com -all"},
         {"aliases": "a@example.com=user@example.com", "postmaster": "a@example.com"},
         {"postmaster": "hostmaster@example.net"},
         {"trusted_networks": "2001:db8::/32,172.30.252.0/24"},
@@ -544,6 +578,9 @@ def test_settings_that_agree(changes):
         ({"dkim_key_bits": "4096"}, []),
         ({"public_addresses": "192.0.2.25,10.1.2.3"}, ["MAILSTACK_PUBLIC_ADDRESSES: 10.1.2.3 "]),
         ({"public_addresses": "2001:db8::25,fd00::1"}, ["MAILSTACK_PUBLIC_ADDRESSES: fd00::1 "]),
+        ({"spf_record": "v=spf1 a all"}, ["MAILSTACK_SPF_RECORD: 'all' without a sign"]),
+        ({"trusted_networks": "203.0.0.0/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 203.0.0.0/8 is wider"]),
+        ({"trusted_networks": "2a00::/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 2a00::/8 is wider"]),
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
@@ -664,3 +701,55 @@ def test_no_env_file(tmp_path):
     with pytest.raises(SettingsError, match=r"\.env: is not there; 'mailstack init' writes one") as caught:
         read_environment(tmp_path, {"PATH": "/bin"})
     assert len(caught.value.faults) == 1
+
+
+def test_another_project_name(tmp_path):
+    """A name by which compose would start another project than the one that status looks at is refused."""
+    (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail.example.com\nCOMPOSE_PROJECT_NAME=mail\n")
+    with pytest.raises(SettingsError, match=r"COMPOSE_PROJECT_NAME: 'mail': .*; remove it"):
+        read_environment(tmp_path, {})
+
+
+def test_what_cannot_be_read_hides_nothing(tmp_path):
+    """A broken line and a file that is not there are reported together with every other fault, and nothing of theirs."""
+    (tmp_path / ".env").write_text(
+        "MAILSTACK_HOSTNAME=bad_name\nMAILSTACK_DOMAINS_FILE=missing\nMAILSTACK_DKIM_KEY_BITS=7\n"
+        "MAILSTACK_MAILBOXES='user@example.com\nCOMPOSE_PROJECT_NAME=mail\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_settings(tmp_path, {"MAILSTACK_ALIASES": "a@example.com=user@example.com"})
+    assert sorted(fault.variable.rpartition("/")[2] for fault in caught.value.faults) == [
+        ".env, line 4",
+        "COMPOSE_PROJECT_NAME",
+        "MAILSTACK_DKIM_KEY_BITS",
+        "MAILSTACK_DOMAINS_FILE",
+        "MAILSTACK_HOSTNAME",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("ip4:192.0.2.300", "no IPv4 address"),
+        ("ip4:2001:db8::1", "no IPv4 address"),
+        ("ip6:zz", "no IPv6 address"),
+        ("mx/99", "a prefix longer"),
+        ("a:h.example.com//129", "a prefix longer"),
+        ("a:h.example.com/24/64", "no domain name"),
+        ("include:example.net..", "no domain name"),
+        ("redirect=a", "no domain name"),
+        ("redirect=a.example redirect=b.example", "redirect= more than once"),
+    ],
+)
+def test_terms_of_an_spf_record(term, words):
+    """A term whose value is none of its kind is a permerror to every receiver, and a fault here."""
+    (fault,) = faults(spf_record=f"v=spf1 {term} -all")
+    assert fault.variable == "MAILSTACK_SPF_RECORD"
+    assert words in fault.remedy
+
+
+def test_a_trust_anchor_on_each_line(tmp_path):
+    """A file with a record a line, as unbound-anchor writes it, is a list."""
+    (tmp_path / "anchors").write_text(f"# ours\n{ANCHOR}\n{ANCHOR.replace('20326', '38696')}\n")
+    given = environment() | {"MAILSTACK_RESOLVER_TRUST_ANCHORS_FILE": "anchors"}
+    assert len(read_settings(tmp_path, given).resolver_trust_anchors) == 2
