@@ -23,6 +23,7 @@ _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.s
 # A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
 _USER_INFO = re.compile(r"((?:\w+:)?//)?.*@")
 _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
+_ALL_BUT = 0.9
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
 _KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
@@ -112,7 +113,13 @@ def _of_file(file: Path) -> _Gathered:
 
 
 def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
-    if one.key is None or not one.key.startswith(PREFIX):
+    if one.key is None:
+        return
+    if not one.key.startswith(PREFIX):
+        # Another program's, unless it is all but one of ours; a wrong name with the right prefix is _unknown()'s.
+        near = difflib.get_close_matches(one.key.upper(), _KNOWN, n=1, cutoff=_ALL_BUT)
+        if near and not one.key.upper().startswith(PREFIX):
+            yield f"is not read by mailstack; did you mean {near[0]}?"
         return
     if one.key in before:
         yield "is set a second time; keep one of the two lines"

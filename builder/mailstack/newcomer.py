@@ -43,7 +43,14 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
 def _ask(name: str, answers: Mapping[str, str]) -> str:
     """Ask until the answer is right, as far as what was answered before tells."""
     while True:
-        answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example(name)})", err=True)).strip()
+        try:
+            answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example(name)})", err=True)).strip()
+        except click.Abort as error:
+            if isinstance(error.__context__, EOFError):
+                flags = ", ".join(f"--{one}" for one in _QUESTIONS)
+                remedy = f"the input ended before all was answered; where nobody answers, give {flags}"
+                raise SettingsError([Fault("mailstack init", None, remedy)]) from None
+            raise
         wrong = [one for one in _faults({**SET, **answers, name: answer}) if one.variable == variable(name)]
         if not wrong:
             return answer

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -75,9 +76,17 @@ def test_init_with_wrong_flags(tmp_path: Path) -> None:
     assert not (tmp_path / ".env").exists()
 
 
-def test_init_that_is_broken_off(tmp_path: Path) -> None:
-    """The end of input, like Ctrl-C, ends with 130, says so, and writes nothing."""
+def test_init_that_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of input is told with the flags that answer; Ctrl-C ends with 130; neither writes anything."""
     done = run("init", typed="mail.example.com\n")
+    assert done.exit_code == 2
+    assert "give --hostname, --domains, --mailboxes" in done.stderr
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise click.Abort
+
+    monkeypatch.setattr(click, "prompt", interrupted)
+    done = run("init")
     assert done.exit_code == 130
     assert "stopped" in done.stderr
     assert not (tmp_path / ".env").exists()

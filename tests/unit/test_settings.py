@@ -753,3 +753,15 @@ def test_a_trust_anchor_on_each_line(tmp_path):
     (tmp_path / "anchors").write_text(f"# ours\n{ANCHOR}\n{ANCHOR.replace('20326', '38696')}\n")
     given = environment() | {"MAILSTACK_RESOLVER_TRUST_ANCHORS_FILE": "anchors"}
     assert len(read_settings(tmp_path, given).resolver_trust_anchors) == 2
+
+
+@pytest.mark.parametrize("name", ["MAILSTAC_HOSTNAME", "MAIL_STACK_HOSTNAME", "mailstak_hostname"])
+def test_a_slip_in_the_prefix(tmp_path, name):
+    """In .env a name that is all but one of ours is a fault; other programs' names are theirs."""
+    (tmp_path / ".env").write_text(
+        f"HOSTNAME=x\nSTACK_DOMAINS=x\nMAILSTACK_DOMAINS=example.com\n{name}=mail.example.com\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_environment(tmp_path, {})
+    (fault,) = caught.value.faults
+    assert (fault.token, fault.remedy) == (name, "is not read by mailstack; did you mean MAILSTACK_HOSTNAME?")
