@@ -124,7 +124,7 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
         mounts = checker.check_compose(directory, site[render.COMPOSE].content)
     for service in to_check:
         mine = [name for name in added if name.partition("/")[0] == service]
-        theirs = {at: source for at, source in mounts[service].items() if at[1:] not in parts[service]}
+        theirs = {at: source for at, source in mounts.get(service, {}).items() if at[1:] not in parts[service]}
         checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
         warnings += _kept(directory)
