@@ -105,7 +105,8 @@ def _of_file(file: Path) -> _Gathered:
             # The rest of the line, or a line of somebody else's, may be a secret.
             name = _OURS.match(one.original.string)
             found.faults.append(Fault(where, name and name[1], remedy))
-            found.unread |= {name[1]} if name else set()
+            if name:
+                found.unread |= {name[1], name[1].removesuffix(FILE_SUFFIX)} & _KNOWN.keys()
         elif one.key is not None and one.value is not None:
             found.faults += [Fault(where, one.key, remedy) for remedy in _misread(one, found.values)]
             found.values[one.key] = one.value

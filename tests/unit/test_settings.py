@@ -714,12 +714,13 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
     """A broken line and a file that is not there are reported together with every other fault, and nothing of theirs."""
     (tmp_path / ".env").write_text(
         "MAILSTACK_HOSTNAME=bad_name\nMAILSTACK_DOMAINS_FILE=missing\nMAILSTACK_DKIM_KEY_BITS=7\n"
-        "MAILSTACK_MAILBOXES='user@example.com\nCOMPOSE_PROJECT_NAME=mail\n"
+        "MAILSTACK_MAILBOXES_FILE='mailboxes\nCOMPOSE_PROJECT_NAME=mail\nMAILSTACK_FOO\n"
     )
     with pytest.raises(SettingsError) as caught:
         read_settings(tmp_path, {"MAILSTACK_ALIASES": "a@example.com=user@example.com"})
     assert sorted(fault.variable.rpartition("/")[2] for fault in caught.value.faults) == [
         ".env, line 4",
+        ".env, line 6",
         "COMPOSE_PROJECT_NAME",
         "MAILSTACK_DKIM_KEY_BITS",
         "MAILSTACK_DOMAINS_FILE",
