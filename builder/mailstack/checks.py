@@ -6,16 +6,19 @@ may have been meant to name; everything else is judged at once.
 
 import difflib
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from mailstack.errors import Fault
 from mailstack.hosts import PRIVATE_IPV4, Network
-from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, variable
+from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, implied_aliases, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]
 
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
+_ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
+# Narrower than this is a large organisation's own; wider ones are many people's.
+_OWN_PREFIX = {4: 16, 6: 32}
 _UNREACHABLE: tuple[Network, ...] = (
     *_PRIVATE,
     *LOOPBACK,
@@ -54,6 +57,13 @@ def _domain(address: str) -> str:
     return address.rpartition("@")[2]
 
 
+def _known(address: str, among: Collection[str]) -> str | None:
+    """As which of some addresses Postfix knows one: as it stands, else without its extension (recipient_delimiter)."""
+    local, _, domain = address.rpartition("@")
+    plain = f"{local.partition('+')[0]}@{domain}"
+    return next((one for one in (address, plain) if one in among), None)
+
+
 def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     for one in chosen.mailboxes:
         if _domain(one) not in chosen.domains and not _may_be_meant(_domain(one), refused.get("domains", ())):
@@ -66,7 +76,7 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    targets = {one.address: one.target for one in chosen.aliases}
+    targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
     reported: set[str] = set()
     for one in chosen.aliases:
         token = str(one)
@@ -94,13 +104,13 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 def _way(address: str, targets: Mapping[str, str]) -> list[str]:
     """An alias and what it leads to, step by step; in a circle the last one stands there twice."""
     way = [address]
-    while way[-1] in targets and way[-1] not in way[:-1]:
-        way.append(targets[way[-1]])
+    while (known := _known(way[-1], targets)) and way[-1] not in way[:-1]:
+        way.append(targets[known])
     return way
 
 
 def _end(token: str, end: str, chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    if _listed(chosen, refused) and _domain(end) in chosen.domains and end not in chosen.mailboxes:
+    if _listed(chosen, refused) and _domain(end) in chosen.domains and not _known(end, chosen.mailboxes):
         if not _may_be_meant(end, refused.get("mailboxes", ())):
             yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
     elif _domain(end) == chosen.hostname not in chosen.domains and end.partition("@")[0] not in HOST_ROLES:
@@ -109,7 +119,7 @@ def _end(token: str, end: str, chosen: Settings, refused: Refused) -> Iterator[F
 
 def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     one = chosen.postmaster
-    if one is None or one in {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}:
+    if one is None or _known(one, {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}):
         return
     tokens = [*refused.get("mailboxes", ()), *refused.get("aliases", ())]
     if _domain(one) in chosen.domains and _listed(chosen, refused):
@@ -134,15 +144,52 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             str(chosen.port_submission),
             f"is {PREFIX}PORT_SMTP as well; choose another port, or 0 to publish none",
         )
-    for trusted in (*LOOPBACK, *chosen.trusted_networks):
-        if trusted.overlaps(chosen.subnet) and "subnet" not in refused:
+    if len(chosen.publish_addresses) > 1 and ipaddress.IPv4Address(0) in chosen.publish_addresses:
+        yield _fault(
+            "publish_addresses",
+            str(ipaddress.IPv4Address(0)),
+            "is every address already; remove it or all others",
+        )
+    if "subnet" not in refused:
+        yield from _in_subnet(chosen)
+
+
+def _in_subnet(chosen: Settings) -> Iterator[Fault]:
+    """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
+    servers = [("delivery", chosen.delivery.server)] if chosen.delivery else []
+    servers += [("relay_host", chosen.relay_host)] if chosen.relay_host else []
+    servers += [("resolver_forwarders", one) for one in chosen.resolver_forwarders]
+    for name, server in servers:
+        if _inside(server.host, chosen.subnet):
             yield _fault(
-                "subnet",
-                str(chosen.subnet),
-                f"overlaps {trusted}, which is trusted; the engine shows clients under an address of its own there, "
-                "the gateway, so everybody could relay. Use another subnet, such as 10.99.0.0/27, or list the senders' "
-                f"own networks in {PREFIX}TRUSTED_NETWORKS",
+                name, str(server), f"is inside {PREFIX}SUBNET, which is for these containers alone; {_ANOTHER}"
             )
+    for name, networks in (
+        ("trusted_networks", chosen.trusted_networks),
+        ("spf_skip_networks", chosen.spf_skip_networks),
+    ):
+        effect = "everybody could relay" if name == "trusted_networks" else "nobody there would be judged"
+        shown = f"the engine shows clients under an address of its own there, the gateway, so {effect}"
+        for one in networks:
+            if one.version == chosen.subnet.version and one.subnet_of(chosen.subnet):
+                yield _fault(
+                    name,
+                    str(one),
+                    f"is inside {PREFIX}SUBNET; {shown}. Write the sender's, or this host's, own address",
+                )
+            elif one.overlaps(chosen.subnet):
+                yield _fault(
+                    "subnet",
+                    str(chosen.subnet),
+                    f"overlaps {one} of {variable(name)}; {shown}. {_ANOTHER}, or list the senders' own networks there",
+                )
+
+
+def _inside(host: str, subnet: ipaddress.IPv4Network) -> bool:
+    try:
+        return ipaddress.ip_address(host) in subnet
+    except ValueError:
+        return False
 
 
 def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
@@ -164,6 +211,12 @@ def warnings(chosen: Settings) -> list[str]:
         if any(one.overlaps(wide) and one.prefixlen <= wide.prefixlen for wide in _PRIVATE)
     ]
     found += [
+        f"{PREFIX}TRUSTED_NETWORKS: {one} is wider than any one network, and all its hosts could relay through this "
+        "one; list the senders' own networks"
+        for one in chosen.trusted_networks
+        if one.prefixlen < _OWN_PREFIX[one.version] and not any(one.overlaps(wide) for wide in _PRIVATE)
+    ]
+    found += [
         f"{PREFIX}PUBLIC_ADDRESSES: {one} is an address that other servers never see; write the public one, or the "
         "printed records will be wrong"
         for one in chosen.public_addresses
@@ -174,6 +227,8 @@ def warnings(chosen: Settings) -> list[str]:
             f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
             f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
         )
+    if chosen.spf_record and {"all", "+all"} & set(chosen.spf_record.lower().split()):
+        found.append(f"{PREFIX}SPF_RECORD: 'all' without a sign is '+all': every host may send; write ~all or -all")
     if chosen.milter_default_action == "accept":
         found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
     return found

@@ -9,7 +9,8 @@ import click
 from mailstack import __version__, console, deploy, environment, newcomer, report
 from mailstack.dns import formats
 from mailstack.dns.records import records
-from mailstack.errors import MailstackError, NotWellError, StoppedError
+from mailstack.engine.status import NOT_THERE
+from mailstack.errors import MailstackError, NotWellError, StoppedError, os_reason
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
@@ -23,11 +24,23 @@ class _Group(click.Group):
                 return super().invoke(ctx)
             except (KeyboardInterrupt, click.Abort):
                 raise StoppedError from None
+            except BrokenPipeError:
+                raise  # click's own business
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                raise MailstackError(f"{where}{os_reason(error)}") from error
         except MailstackError as error:
             if ctx.params.get("debug"):
                 raise
             console.fail(str(error))
             sys.exit(error.exit_code)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise MailstackError("the current directory was removed; change into one that is there") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,7 +56,7 @@ def main(*, debug: bool) -> None:
 @click.option("--mailboxes", help="The addresses that exist, commas between.")
 def init(**flags: str | None) -> None:
     """Write a .env with every setting explained; asks for what no flag says."""
-    path = newcomer.write(Path.cwd(), flags)
+    path = newcomer.write(_here(), flags)
     console.progress(f"{path.name} is written; look through it, then: mailstack build")
 
 
@@ -51,7 +64,7 @@ def init(**flags: str | None) -> None:
 @click.option("--refresh", is_flag=True, help="Build all images anew, with the newest Debian packages.")
 def build(*, refresh: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
-    done = deploy.build(Path.cwd(), os.environ, refresh=refresh)
+    done = deploy.build(_here(), os.environ, refresh=refresh)
     console.warn(*done.warnings)
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
@@ -63,24 +76,26 @@ def build(*, refresh: bool) -> None:
 @click.option("--replace", is_flag=True, help="Make it anew although it is there.")
 def base(*, replace: bool) -> None:
     """Make the base image from Debian's packages, where there is no registry to pull it from."""
-    console.progress(deploy.make_base(Path.cwd(), os.environ, replace=replace))
+    console.progress(deploy.make_base(_here(), os.environ, replace=replace))
 
 
 @main.command()
 @_JSON
 def status(*, as_json: bool) -> None:
     """Show services, queue, images and keys. Exit code 5 if a service is not well."""
-    data, warnings = deploy.status(Path.cwd(), os.environ)
+    data, warnings = deploy.status(_here(), os.environ)
     console.warn(*warnings)
     click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
     if not data["well"]:
+        if all(one["state"] == NOT_THERE for one in data["services"]):
+            raise NotWellError(f"{data['project']} was not started; run: docker compose up -d --wait")
         raise NotWellError(f"{data['project']} is not well; 'docker compose ps' and 'docker compose logs' say more")
 
 
 @main.command(name="first-steps")
 def first_steps() -> None:
     """Say how to send a first message with this site."""
-    click.echo(report.first_steps(deploy.load_stack(Path.cwd(), os.environ)[0]), nl=False)
+    click.echo(report.first_steps(environment.read_settings(_here(), os.environ)), nl=False)
 
 
 @main.group()
@@ -92,15 +107,15 @@ def config() -> None:
 @_JSON
 def config_show(*, as_json: bool) -> None:
     """Print every setting, its value and where that comes from."""
-    chosen = environment.load(environment.read_environment(Path.cwd(), os.environ))
-    rows = report.settings_rows(chosen, environment.sources(Path.cwd(), os.environ))
+    chosen = environment.read_settings(_here(), os.environ)
+    rows = report.settings_rows(chosen, environment.sources(_here(), os.environ))
     click.echo(report.as_json(rows) if as_json else report.table([list(row.values()) for row in rows]), nl=False)
 
 
 @config.command(name="check")
 def config_check() -> None:
     """Report every fault of settings, overrides and keys; writes nothing and needs no container engine."""
-    console.warn(*deploy.check(Path.cwd(), os.environ))
+    console.warn(*deploy.check(_here(), os.environ))
     console.progress("the settings are right")
 
 
@@ -123,6 +138,6 @@ _FORMATS = {"zone": formats.zone_fragment, "values": formats.one_line_values, "j
 )
 def dns_records(*, form: str) -> None:
     """Print the records to publish: addresses, MX, SPF, DKIM, DMARC."""
-    stack, warnings = deploy.load_stack(Path.cwd(), os.environ)
+    stack, warnings = deploy.load_stack(_here(), os.environ)
     console.warn(*warnings)
     click.echo(_FORMATS[form](records(stack)), nl=False)

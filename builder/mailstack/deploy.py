@@ -1,5 +1,7 @@
 """A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
 
+import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from mailstack import checks, overrides, render, report
 from mailstack import environment as variables
 from mailstack.engine import base, checker, images, preflight
 from mailstack.engine import status as engine_status
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import dkim
 from mailstack.settings import PREFIX, Settings
 from mailstack.stack import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
@@ -30,7 +32,24 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     Raises SettingsError before anything is written, DkimKeyError for a key that cannot be used.
     """
-    chosen = variables.load(variables.read_environment(directory, environment))
+    return _stack_of(directory, variables.read_settings(directory, environment))
+
+
+def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """Settings and overrides. Raises SettingsError with the faults of both."""
+    try:
+        chosen = variables.read_settings(directory, environment)
+    except SettingsError as error:
+        faults = list(error.faults)
+        try:
+            overrides.read(directory)
+        except SettingsError as more:
+            faults += more.faults
+        raise SettingsError(faults) from None
+    return chosen, overrides.read(directory)
+
+
+def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
     warnings = checks.warnings(chosen)
 
     def key_of(domain: str) -> dkim.DkimKey:
@@ -44,8 +63,7 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
 def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Validate settings, overrides and the keys that are there, and write nothing; the warnings."""
-    chosen = variables.load(variables.read_environment(directory, environment))
-    overrides.read(directory)
+    chosen, _ = _read(directory, environment)
     warnings = checks.warnings(chosen)
     for domain in key_domains(chosen):
         warnings += dkim.look(directory, domain, chosen.dkim_selector)
@@ -55,8 +73,8 @@ def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
 def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool) -> str:
     """Make the base image; a sentence that says what was done. The settings are optional here."""
     given = [name for name in environment if name.startswith(PREFIX)]
-    if given or (directory / ".env").exists():
-        packages = packages_from(variables.load(variables.read_environment(directory, environment)))
+    if given or os.path.lexists(directory / ".env"):
+        packages = packages_from(variables.read_settings(directory, environment))
     else:
         packages = Packages(str(Settings.model_fields["base_image"].default))
     client = images.connect()
@@ -67,11 +85,14 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
 
 
 def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """How the site is, as report.status_data() has it, with warnings."""
-    stack, _ = load_stack(directory, environment)
+    """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
+    chosen, added = _read(directory, environment)
+    if not all(dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen)):
+        raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
+    stack, _ = _stack_of(directory, chosen)
     client = images.connect()
     names = render.image_names(SERVICES, stack.packages)
-    parts = render.services(stack, overrides.read(directory))
+    parts = render.services(stack, added)
     wanted = {service: (names[service], render.configuration(parts[service])) for service in SERVICES}
     services, queue = engine_status.look(client, stack.project, wanted)
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
@@ -85,24 +106,31 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     """
     before = _project(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
-    added = overrides.read(directory)
-    stack, warnings = load_stack(directory, environment)
+    chosen, added = _read(directory, environment)
+    stack, warnings = _stack_of(directory, chosen)
     warnings = (*warnings, *_news(stack, directory, before, known))
     client = images.connect()
     names = render.image_names(SERVICES, stack.packages)
     built = images.build_missing(client, names, stack.packages, refresh=refresh)
     parts = render.services(stack, added)
     site = render.assembled(stack, parts, names)
-    for service, part in parts.items():
-        if service in checker.CHECKED and part.under(f"{render.SITE}/{service}").differs(directory):
-            mine = [name for name in added if name.partition("/")[0] == service]
-            checker.check(client, service, names[service], part, mine)
-    checker.check_compose(directory, site[render.COMPOSE].content)
+    to_check = [
+        service
+        for service in checker.CHECKED
+        if names[service] in built or parts[service].under(f"{render.SITE}/{service}").differs(directory)
+    ]
+    mounts: Mapping[str, Mapping[str, str]] = {}
+    if to_check or checker.override(directory) or site.differs(directory):
+        mounts = checker.check_compose(directory, site[render.COMPOSE].content)
+    for service in to_check:
+        mine = [name for name in added if name.partition("/")[0] == service]
+        theirs = {at: source for at, source in mounts.get(service, {}).items() if at[1:] not in parts[service]}
+        checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
         warnings += _kept(directory)
         changed = site.write(directory, owned=render.SITE)
     except OSError as error:
-        raise MailstackError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
     ages = {name: images.age(client, name) for name in names.values()}
     warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
     return Deployment(stack, tuple(changed), tuple(built), warnings)
@@ -127,17 +155,28 @@ def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -
 
 
 def _kept(directory: Path) -> tuple[str, ...]:
-    """Keep a compose.yaml that was edited, under another name, before it is written anew."""
+    """Keep a compose.yaml that was edited, under a name that is free, before it is written anew."""
     file = directory / render.COMPOSE
     if not file.is_file() or not render.edited(file.read_bytes()):
         return ()
-    copy = file.with_suffix(".yaml.edited")
-    file.replace(copy)
+    for suffix in itertools.chain([""], (f".{number}" for number in itertools.count(2))):
+        copy = file.with_name(f"{file.name}.edited{suffix}")
+        try:
+            # A second name for it, so that a full disk takes away neither.
+            os.link(file, copy)
+        except FileExistsError:
+            # A build that ended early has kept it already.
+            if not copy.is_file() or not copy.samefile(file):
+                continue
+        break
     return (f"{file.name} was not as built; it is kept as {copy.name}. Put your own into compose.override.yaml",)
 
 
 def _project(directory: Path) -> str | None:
     """The compose project that an earlier build wrote; None before the first."""
     file = directory / render.COMPOSE
-    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    try:
+        lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    except OSError as error:
+        raise MailstackError(f"{file}: cannot be read: {error.strerror}; it is written by 'mailstack build'") from None
     return next((line.removeprefix("name: ") for line in lines if line.startswith("name: ")), None)

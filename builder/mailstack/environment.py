@@ -1,8 +1,9 @@
 """The variables of a site, from .env and the environment, and every fault in them as a person should read it."""
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,9 +20,30 @@ from mailstack.settings import PREFIX, Settings, example, variable
 FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
-# A name and a password in a URL (RFC 3986 section 3.2.1) are shown to nobody.
-_USER_INFO = re.compile("//[^/]*@")
+# A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
+_USER_INFO = re.compile(r"((?:\w+:)?//)?.*@")
+_WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
+_ALL_BUT = 0.9
+_OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
 _KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
+
+
+@dataclass
+class _Gathered:
+    """The variables that could be read, what is wrong with the others, and these by name."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+
+
+def read_settings(directory: Path, environment: Mapping[str, str]) -> Settings:
+    """The settings of directory/.env and of the environment. Raises SettingsError with every fault of both."""
+    found = _gather(directory, environment)
+    settings, faults = _judge(found.values, found.unread)
+    if found.faults or faults or settings is None:
+        raise SettingsError([*found.faults, *faults])
+    return settings
 
 
 def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -29,55 +51,76 @@ def read_environment(directory: Path, environment: Mapping[str, str]) -> dict[st
 
     NAME_FILE is read into NAME: a file's content, in which lines that begin with "#" do not count.
     """
+    found = _gather(directory, environment)
+    if found.faults:
+        raise SettingsError(found.faults)
+    return found.values
+
+
+def _gather(directory: Path, environment: Mapping[str, str]) -> _Gathered:
     file = directory / ".env"
-    merged = _of_file(file) | dict(environment)
-    ours = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
-    if not ours:
-        remedy = "sets nothing" if file.exists() else "is not there"
+    found = _of_file(file)
+    merged = found.values | dict(environment)
+    found.values = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
+    if not found.values and not found.faults:
+        remedy = "sets nothing" if os.path.lexists(file) else "is not there"
         raise SettingsError([Fault(str(file), None, f"{remedy}; 'mailstack init' writes one")])
-    return _with_files(directory, ours)
+    if merged.get("COMPOSE_PROJECT_NAME"):
+        remedy = (
+            f"would start this site under another name than its own, which is made from {PREFIX}HOSTNAME; remove it"
+        )
+        found.faults.append(Fault("COMPOSE_PROJECT_NAME", merged["COMPOSE_PROJECT_NAME"], remedy))
+    _read_files(directory, found)
+    return found
 
 
 def sources(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Where each variable that is set comes from: the environment, .env, or a file that one of them names."""
-    values = _of_file(directory / ".env")
+    values = _of_file(directory / ".env").values
     found = dict.fromkeys(values, ".env") | dict.fromkeys(environment, "environment")
     for name in [one for one in found if one.endswith(FILE_SUFFIX)]:
         found[name.removesuffix(FILE_SUFFIX)] = (values | dict(environment))[name]
     return {name: source for name, source in found.items() if name in _KNOWN}
 
 
-def _of_file(file: Path) -> dict[str, str]:
+def _of_file(file: Path) -> _Gathered:
     """A .env by python-dotenv's grammar; what would be lost there, or read otherwise by compose, is a fault.
 
-    One that is not there sets nothing.
+    One that is not there sets nothing. Raises SettingsError for one that cannot be read.
     """
-    if not file.exists():
-        return {}
+    found = _Gathered()
     try:
         with file.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return found
     except UnicodeDecodeError:
         raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
     except OSError as error:
         raise SettingsError([Fault(str(file), None, f"cannot be read: {error.strerror}")]) from None
-    values: dict[str, str] = {}
-    faults = []
     for one in bindings:
         where = f"{file}, line {one.original.line}"
         if one.error or (one.key is not None and one.value is None):
             remedy = "is not NAME=VALUE; a value with blanks stands in quotes, and a quote that opens also closes"
-            faults.append(Fault(where, one.original.string.strip(), remedy))
+            # The rest of the line, or a line of somebody else's, may be a secret.
+            name = _OURS.match(one.original.string)
+            found.faults.append(Fault(where, name and name[1], remedy))
+            if name:
+                found.unread |= {name[1], name[1].removesuffix(FILE_SUFFIX)} & _KNOWN.keys()
         elif one.key is not None and one.value is not None:
-            faults += [Fault(where, one.key, remedy) for remedy in _misread(one, values)]
-            values[one.key] = one.value
-    if faults:
-        raise SettingsError(faults)
-    return values
+            found.faults += [Fault(where, one.key, remedy) for remedy in _misread(one, found.values)]
+            found.values[one.key] = one.value
+    return found
 
 
 def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
-    if one.key is None or not one.key.startswith(PREFIX):
+    if one.key is None:
+        return
+    if not one.key.startswith(PREFIX):
+        # Another program's, unless it is all but one of ours; a wrong name with the right prefix is _unknown()'s.
+        near = difflib.get_close_matches(one.key.upper(), _KNOWN, n=1, cutoff=_ALL_BUT)
+        if near and not one.key.upper().startswith(PREFIX):
+            yield f"is not read by mailstack; did you mean {near[0]}?"
         return
     if one.key in before:
         yield "is set a second time; keep one of the two lines"
@@ -85,29 +128,29 @@ def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
         yield "holds a $, which docker compose would take for a variable; put the value into single quotes"
 
 
-def _with_files(directory: Path, given: Mapping[str, str]) -> dict[str, str]:
-    values = dict(given)
-    faults = []
+def _read_files(directory: Path, found: _Gathered) -> None:
+    """Put the content of each NAME_FILE into NAME."""
+    given = dict(found.values)
     for name in sorted(given):
         setting = name.removesuffix(FILE_SUFFIX)
         if setting == name or name in _KNOWN or setting not in _KNOWN:
             continue
-        path = values.pop(name)
+        path = found.values.pop(name)
         if setting in given:
-            faults.append(Fault(name, path, f"is set beside {setting}; keep one of the two"))
+            found.faults.append(Fault(name, path, f"is set beside {setting}; keep one of the two"))
             continue
+        found.unread.add(setting)
         try:
-            lines = (directory / path).read_text(encoding="utf-8").splitlines()
-            values[setting] = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+            lines = (directory / path).read_text(encoding="utf-8-sig").splitlines()
+            found.values[setting] = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+            found.unread.remove(setting)
         except UnicodeDecodeError:
-            faults.append(Fault(name, path, "is not UTF-8; save it in that encoding"))
-        except OSError as error:
-            faults.append(
-                Fault(name, path, f"cannot be read: {error.strerror}; write a path from the directory of .env")
-            )
-    if faults:
-        raise SettingsError(faults)
-    return values
+            found.faults.append(Fault(name, path, "is not UTF-8; save it in that encoding"))
+        except (OSError, ValueError) as error:
+            # A path with a NUL in it is a ValueError.
+            said = error.strerror if isinstance(error, OSError) else error
+            remedy = f"cannot be read: {said}; write a path from the directory of .env"
+            found.faults.append(Fault(name, path, remedy))
 
 
 @dataclass
@@ -125,20 +168,28 @@ def load(environment: Mapping[str, str]) -> Settings:
     Raises SettingsError with every fault: unknown names, bad tokens, settings that contradict each other. An empty
     value counts as not set where the setting has a default, apart from lists, which it empties.
     """
+    settings, faults = _judge(environment)
+    if faults or settings is None:
+        raise SettingsError(faults)
+    return settings
+
+
+def _judge(environment: Mapping[str, str], unread: Collection[str] = ()) -> tuple[Settings | None, list[Fault]]:
+    """The settings, and every fault; what could not be read is nobody's fault again, and may mean anything."""
     faults = [_unknown(name) for name in sorted(environment) if name not in _KNOWN]
     given = {
         name: value.strip()
         for name, value in environment.items()
-        if name in _KNOWN and (value.strip() or _splitter(name))
+        if name in _KNOWN and name not in unread and (value.strip() or _splitter(name))
     }
     read = _validate(given)
-    faults += read.faults
+    faults += [fault for fault in read.faults if fault.variable not in unread]
+    for name in unread:
+        read.refused[name.removeprefix(PREFIX).lower()] = [""]
     rest = read.settings or _validate(_without(given, read.refused)).settings
     if rest is not None:
         faults += checks.contradictions(rest, read.refused)
-    if faults or read.settings is None:
-        raise SettingsError(faults)
-    return read.settings
+    return read.settings, faults
 
 
 def _validate(given: Mapping[str, str]) -> _Read:
@@ -147,9 +198,10 @@ def _validate(given: Mapping[str, str]) -> _Read:
     except ValidationError as error:
         read = _Read()
         for detail in error.errors():
-            fault = _fault(detail, given)
-            read.faults.append(fault)
-            read.refused.setdefault(str(detail["loc"][0]), []).append(fault.token or "")
+            setting = str(detail["loc"][0])
+            token = _token(detail, given.get(variable(setting)))
+            read.faults.append(_fault(detail, setting, token))
+            read.refused.setdefault(setting, []).append(token or "")
         return read
 
 
@@ -183,17 +235,24 @@ def _unknown(name: str) -> Fault:
     )
 
 
-def _fault(detail: ErrorDetails, given: Mapping[str, str]) -> Fault:
-    setting = str(detail["loc"][0])
+def _token(detail: ErrorDetails, value: str | None) -> str | None:
+    """The token at fault as it was typed; empty for a variable that is missing, or is an empty list."""
+    if detail["type"] == "missing":
+        return None
+    if detail["type"] == "too_short":
+        return value or ""
+    return str(detail["input"]) if isinstance(detail["input"], str | int) else value
+
+
+def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
     name = variable(setting)
-    token = str(detail["input"]) if isinstance(detail["input"], str | int) else given.get(name)
-    if token:
-        token = _USER_INFO.sub("//…@", token)
+    if token and setting in _WITH_HOSTS:
+        token = _USER_INFO.sub(r"\1…@", token)
     match detail["type"]:
         case "missing":
             return Fault(name, None, f"is not set and has no default; write it such as {example(setting)}")
         case "too_short":
-            return Fault(name, given.get(name, ""), f"is an empty list; name at least one, such as {example(setting)}")
+            return Fault(name, token, f"is an empty list; name at least one, such as {example(setting)}")
         case "literal_error":
             return Fault(name, token, f"is not one of the values {detail['ctx']['expected']}")
         case "value_error":

@@ -3,8 +3,17 @@
 Each class has the exit code that the command ends with (README, "Exit codes").
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+def os_reason(error: OSError) -> str:
+    """What the system said, with the remedy where its words hold none."""
+    # link(2), the only call here with two paths: FAT and some network file systems have none.
+    if error.filename2 and error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+        return f"{error.strerror}; the file system has no hard links: work in a directory on one that has, such as ext4"
+    return error.strerror or str(error)
 
 
 class MailstackError(Exception):

@@ -4,6 +4,7 @@ Each parser takes one token as a person typed it and returns its one canonical f
 remedy. The token itself and the variable are added by whoever knows them (environment.py).
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ _SEPARATORS = re.compile(r"[\s,]+")
 _OWNER = re.compile(r"\.|(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE | re.ASCII)
 # RFC 7208 section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
 _MECHANISM = re.compile(r"all|(?:a|mx|ptr)(?:[:/][^,]+)?|(?:include|exists|ip4|ip6):[^,]+")
+_WITH_DOMAIN = ("a", "mx", "ptr", "include", "exists", "redirect", "exp")
+_WITH_LENGTHS = re.compile(r"(.*?)(?:/([0-9]{1,3}))?(?://([0-9]{1,3}))?")
+_SPF_DOMAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62}\.?", re.IGNORECASE | re.ASCII)
 _MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
 
 
@@ -48,8 +52,8 @@ def split_list(value: str) -> list[str]:
 
 
 def split_commas(value: str) -> list[str]:
-    """Split a list whose tokens hold blanks: tokens between commas."""
-    return [token.strip() for token in value.split(",") if token.strip()]
+    """Split a list whose tokens hold blanks: tokens between commas or line ends."""
+    return [token.strip() for token in re.split(r"[,\n]", value) if token.strip()]
 
 
 def boolean(token: object) -> object:
@@ -74,7 +78,7 @@ def whole_number(low: int, high: int, what: str) -> Callable[[object], object]:
     return parse
 
 
-def byte_size(least: int) -> Callable[[object], object]:
+def byte_size(least: int, most: int) -> Callable[[object], object]:
     """A parser of sizes in bytes, with or without a unit."""
 
     def parse(token: object) -> object:
@@ -84,6 +88,8 @@ def byte_size(least: int) -> Callable[[object], object]:
             raise ValueError("is not a size; write bytes, or a number with kB, MB, KiB or MiB, such as 25MiB") from None
         if size < least:
             raise ValueError(f"is too small; {least // 1024}KiB is the least that every server takes (RFC 5321)")
+        if size > most:
+            raise ValueError(f"is too large; write {most // 1024**3}GiB or less")
         return size
 
     return parse
@@ -209,9 +215,35 @@ def spf_record(token: str) -> str:
             f"has a term that is no SPF mechanism: {unknown[0]!r}; that is an error to every receiver; write it "
             "such as 'v=spf1 mx -all'"
         )
+    for term in terms[1:]:
+        nested(_spf_term, term)
+    for name in ("redirect=", "exp="):
+        if sum(term.lower().startswith(name) for term in terms) > 1:
+            raise ValueError(f"has {name} more than once, which is an error to every receiver (RFC 7208 section 6)")
     if "all" in mechanisms[:-1]:
         raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
     return " ".join(terms)
+
+
+def _spf_term(term: str) -> None:
+    """See that the value of a term is what its name asks for (RFC 7208 sections 5 and 6); a macro may be anything."""
+    bare = term.lower().lstrip("+-~?")
+    name = re.split("[:=/]", bare)[0]
+    value = bare[len(name) :].lstrip(":=")
+    if name in {"ip4", "ip6"}:
+        try:
+            good = "%" not in value and ipaddress.ip_network(value, strict=False).version == int(name[2])
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError(f"has no IPv{name[2]} address or network")
+    elif name in _WITH_DOMAIN and "%" not in value:
+        found = _WITH_LENGTHS.fullmatch(value) if name in {"a", "mx"} else None
+        domain = found[1] if found else value
+        if not _SPF_DOMAIN.fullmatch(domain) and (domain or name not in {"a", "mx", "ptr"}):
+            raise ValueError("has no domain name")
+        if found and (int(found[2] or 0) > 32 or int(found[3] or 0) > 128):  # noqa: PLR2004
+            raise ValueError("has a prefix longer than an address; write /32 or //128 at most")
 
 
 def nested(parser: Callable[[str], _T], part: str) -> _T:
@@ -219,7 +251,9 @@ def nested(parser: Callable[[str], _T], part: str) -> _T:
     try:
         return parser(part)
     except ValueError as error:
-        raise ValueError(f"{part!r} {error}") from None
+        # A part of a part says its own name.
+        named = str(error).startswith(("'", '"'))
+        raise ValueError(str(error) if named else f"{part!r} {error}") from None
 
 
 DomainName = Annotated[str, AfterValidator(domain_name)]

@@ -18,7 +18,9 @@ _IPV4 = re.compile(r"[0-9.]+")
 
 
 def network(token: str) -> Network:
-    """An address or a network in CIDR notation, host bits zero."""
+    """An address or a network in CIDR notation, host bits zero; without a zone id, as in address()."""
+    if "%" in token:
+        raise ValueError("has a zone id, which tables cannot hold; write it without, such as fe80::/64")
     try:
         return ipaddress.ip_network(token)
     except ValueError:
@@ -95,6 +97,15 @@ class HostPort:
         return host if self.port is None else f"{host}:{self.port}"
 
 
+def _without_credentials(token: str) -> str:
+    """A server's name without user and password; no message may repeat these, so this comes before all else."""
+    if "@" in token:
+        raise ValueError(
+            "has a name or a password in it, and logging in to another server is not supported; write HOST:PORT alone"
+        )
+    return token
+
+
 def host_port(token: str) -> HostPort:
     """HOST or HOST:PORT; a host in square brackets is taken too, as Postfix users write it."""
     match = re.fullmatch(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]+))?", token)
@@ -110,7 +121,7 @@ def host_port(token: str) -> HostPort:
 
 def server(token: str | None) -> HostPort | None:
     """The same for a server that the containers are to reach, or nothing."""
-    return None if token is None else _reachable(host_port(token))
+    return None if token is None else _reachable(host_port(_without_credentials(token)))
 
 
 def forwarder(token: str) -> HostPort:
@@ -137,7 +148,7 @@ QUEUE_DIRECTORY = "/var/spool/postfix"
 
 def milter(token: str) -> str:
     """A milter as Postfix writes it: unix:PATH from the queue directory, where the chroot is, or inet:HOST:PORT."""
-    kind, _, rest = token.partition(":")
+    kind, _, rest = _without_credentials(token).partition(":")
     if kind == "unix":
         if rest.startswith("/"):
             inside = rest.removeprefix(QUEUE_DIRECTORY).lstrip("/")
@@ -163,11 +174,13 @@ def url(token: str | None) -> str | None:
     """An http: or https: URL without credentials, query or fragment; no final slash."""
     if token is None:
         return None
-    parts = urlsplit(token) if token.isprintable() and " " not in token else urlsplit("")
+    if "@" in token:
+        raise ValueError("has a password in it, which would stay in the images; use one that needs none")
     try:
+        parts = urlsplit(token if token.isprintable() and " " not in token else "")
         port_is_right = parts.port is None or parts.port > 0
     except ValueError:
-        port_is_right = False
+        parts, port_is_right = urlsplit(""), False
     if (
         parts.scheme not in {"http", "https"}
         or not parts.hostname
@@ -176,8 +189,6 @@ def url(token: str | None) -> str | None:
         or parts.fragment
     ):
         raise ValueError("is not a URL; write it such as http://mirror.example.com/debian")
-    if "@" in parts.netloc:
-        raise ValueError("has a password in it, which would stay in the images; use one that needs none")
     if not re.fullmatch(r"[A-Za-z0-9:/._~\[\]-]+", token):
         raise ValueError(
             "holds characters other than letters, digits and . _ ~ -; write it such as http://192.0.2.80:3142"
@@ -187,7 +198,9 @@ def url(token: str | None) -> str | None:
 
 def image(token: str) -> str:
     """An image's name as the engine takes it, with a tag or a digest if need be."""
-    if not re.fullmatch(r"[a-z0-9][a-zA-Z0-9._/:@-]*", token):
+    if not re.fullmatch(
+        r"[a-z0-9][a-zA-Z0-9._/-]*(?::[0-9]+/[a-zA-Z0-9._/-]+)?(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?", token, re.ASCII
+    ):
         raise ValueError("is not the name of an image; write it such as debian:trixie-slim")
     return token
 
@@ -207,7 +220,7 @@ def delivery(token: str | None) -> NextHop | None:
     """'maildir' (None), or lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is there already."""
     if token is None or token == "maildir":  # noqa: S105
         return None
-    protocol, _, rest = token.partition(":")
+    protocol, _, rest = _without_credentials(token).partition(":")
     if protocol not in {"lmtp", "smtp"} or not rest:
         raise ValueError("is not a delivery; write maildir, lmtp:HOST:PORT or smtp:HOST:PORT")
     server = _reachable(nested(host_port, rest))

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from mailstack import console, environment
-from mailstack.errors import Fault, MailstackError, SettingsError
+from mailstack.errors import Fault, MailstackError, SettingsError, os_reason
+from mailstack.keys.dkim import _write_new
 from mailstack.reference import SET, env_file
 from mailstack.settings import example, variable
 
@@ -22,7 +23,7 @@ _HEAD = "# Settings of mailstack, by 'mailstack init'. After a change: mailstack
 def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
     """Write directory/.env from flags, asking for what they do not say. Raises MailstackError if there is one."""
     path = directory / ".env"
-    if path.exists():
+    if os.path.lexists(path):
         raise MailstackError(f"{path}: is there already; change it, or move it away first")
     answers: dict[str, str] = {}
     for name in _QUESTIONS:
@@ -32,19 +33,24 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
     if faults:
         raise SettingsError(faults)
     try:
-        # Open for its owner alone: what it holds may be nobody else's business.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(env_file(answers, _HEAD))
+        # For its owner alone: what it holds may be nobody else's business.
+        _write_new(path, env_file(answers, _HEAD).encode(), 0o600)
     except OSError as error:
-        raise MailstackError(f"{path}: cannot be written: {error.strerror}") from None
+        raise MailstackError(f"{path}: cannot be written: {os_reason(error)}") from None
     return path
 
 
 def _ask(name: str, answers: Mapping[str, str]) -> str:
     """Ask until the answer is right, as far as what was answered before tells."""
     while True:
-        answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example(name)})", err=True)).strip()
+        try:
+            answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example(name)})", err=True)).strip()
+        except click.Abort as error:
+            if isinstance(error.__context__, EOFError):
+                flags = ", ".join(f"--{one}" for one in _QUESTIONS)
+                remedy = f"the input ended before all was answered; where nobody answers, give {flags}"
+                raise SettingsError([Fault("mailstack init", None, remedy)]) from None
+            raise
         wrong = [one for one in _faults({**SET, **answers, name: answer}) if one.variable == variable(name)]
         if not wrong:
             return answer

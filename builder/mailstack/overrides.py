@@ -4,8 +4,9 @@ Postfix warns in every process about a parameter or service that its files name 
 taken out of the rendered file first.
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mailstack.errors import Fault, SettingsError
@@ -22,6 +23,9 @@ TARGETS = {
 # postconf(5): "name = value"; master(5): service and type are the first two fields.
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)\s*=")
 _SERVICE = re.compile(r"(\S+\s+\S+)\s")
+# From opendkim.conf(5): what a container is made for, and what the options On-... take.
+_FIXED = ("socket", "umask", "userid", "changerootdirectory", "background")
+_ACTIONS = ("accept", "discard", "quarantine", "reject", "tempfail")
 
 
 def read(directory: Path) -> dict[str, str]:
@@ -31,22 +35,48 @@ def read(directory: Path) -> dict[str, str]:
     """
     root = directory / DIRECTORY
     found: dict[str, str] = {}
-    faults = []
-    for path in sorted(root.rglob("*")):
+    faults: list[Fault] = []
+
+    def refuse(path: str | Path, remedy: str) -> None:
+        faults.append(Fault(Path(path).relative_to(directory).as_posix(), None, remedy))
+
+    for path in _files(root, refuse):
         name = path.relative_to(root).as_posix()
-        if path.is_dir() or path.name.startswith("."):
-            continue
         if name not in TARGETS:
-            remedy = f"is appended to nothing; files that can be added to are {', '.join(TARGETS)}"
-            faults.append(Fault(f"{DIRECTORY}/{name}", None, remedy))
+            refuse(path, f"is appended to nothing; files that can be added to are {', '.join(TARGETS)}")
             continue
         try:
             found[name] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(Fault(f"{DIRECTORY}/{name}", None, f"cannot be read: {error}"))
+        except UnicodeDecodeError:
+            refuse(path, "is not UTF-8; save it in that encoding")
+        except OSError as error:
+            refuse(path, f"cannot be read: {error.strerror}")
+    for remedy in _not_to_be_set(found.get("opendkim/opendkim.conf", "")):
+        refuse(root / "opendkim/opendkim.conf", remedy)
     if faults:
         raise SettingsError(faults)
     return found
+
+
+def _files(root: Path, refuse: Callable[[str | Path, str], None]) -> list[Path]:
+    """The files below root but hidden ones; a directory that cannot be listed is refused, not taken for empty."""
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            refuse(error.filename, f"cannot be read: {error.strerror}")
+
+    walk = os.walk(root, onerror=unreadable, followlinks=True)
+    return sorted(Path(parent, file) for parent, _, files in walk for file in files if not file.startswith("."))
+
+
+def _not_to_be_set(text: str) -> Iterator[str]:
+    """What opendkim takes and nobody means: a socket where Postfix does not look, an action that it then ignores."""
+    for line in text.splitlines():
+        option, *value = line.partition("#")[0].split() or [""]
+        if option.lower() in _FIXED:
+            yield f"sets {option}, by which Postfix finds opendkim; remove the line"
+        elif option.lower().startswith("on-") and " ".join(value).lower() not in _ACTIONS:
+            yield f"has {' '.join([option, *value])!r}; write {option} with one of {', '.join(_ACTIONS)}"
 
 
 def applied(service: str, tree: Tree, overrides: Mapping[str, str]) -> Tree:

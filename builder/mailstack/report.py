@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,24 +68,28 @@ def as_json(data: Any) -> str:  # noqa: ANN401
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def first_steps(stack: Stack) -> str:
+def first_steps(chosen: Settings) -> str:
     """How to send a first message with this site, and what comes before mail goes out into the world."""
-    mailbox = next(iter(stack.mailboxes), f"postmaster@{stack.domains[0]}")
+    mailbox = next(iter(chosen.mailboxes), f"postmaster@{chosen.domains[0]}")
     local, _, domain = mailbox.partition("@")
+    # A printf format in a shell's words; an address may hold what either would read.
+    message = f"From: {mailbox}\nTo: {mailbox}\nSubject: hello\n\nIt works.\n"
+    quoted = shlex.quote(message.replace("%", "%%").replace("\n", "\\n"))
+    path = shlex.quote(f"/var/vmail/{domain}/{local}/Maildir/new")
     lines = [
         "Send a first message from inside, and read it:",
         "",
-        f"  printf 'From: {mailbox}\\nTo: {mailbox}\\nSubject: hello\\n\\nIt works.\\n' |",
+        f"  printf {quoted} |",
         "    docker compose exec -T postfix sendmail -t",
     ]
-    if stack.next_hop is None:
-        lines.append(f"  docker compose exec -T postfix sh -c 'cat /var/vmail/{domain}/{local}/Maildir/new/*'")
+    if chosen.delivery is None:
+        lines.append(f"  docker compose exec -T postfix sh -c {shlex.quote(f'cat {path}/*')}")
     else:
-        lines.append(f"  docker compose logs postfix    # status=sent, by {stack.next_hop.server}")
+        lines.append(f"  docker compose logs postfix    # status=sent, by {chosen.delivery.server}")
     lines += [
         "",
         "Before mail goes out into the world: publish the records (mailstack dns records), let",
-        f"{stack.hostname} resolve to this host's address and the address back to the name (PTR), and see that",
+        f"{chosen.hostname} resolve to this host's address and the address back to the name (PTR), and see that",
         "port 25 is open in both directions.",
     ]
     return "\n".join(lines) + "\n"

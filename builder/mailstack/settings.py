@@ -20,6 +20,8 @@ PREFIX = "MAILSTACK_"
 MAX_KEY_BITS = 4096
 # RFC 5321 section 4.5.3.1.7: everybody takes this much.
 MIN_MESSAGE_SIZE = 64 * 1024
+# No more than a guard against a slip: a message is held on the queue's disk.
+MAX_MESSAGE_SIZE = 1024**4
 MAX_AGE = 3650
 # Always trusted: the host itself. Everything else is the site's choice.
 LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -212,7 +214,7 @@ class Settings(BaseSettings):
         description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX.",
         examples=["smtp.example.net:25"],
     )
-    message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE))] = Field(
+    message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
         default=50 * 1024 * 1024,
         description="The largest message, with its MIME encoding; bytes, or with a unit (kB, MB, KiB, MiB).",
         examples=["25MiB"],
@@ -306,3 +308,16 @@ class _Environment(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in self._environment.items()}
+
+
+def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:
+    """The aliases that must exist beside those of the site (RFC 2142; root writes as root@hostname).
+
+    With a mailbox server behind us and no list of its addresses, postmaster@domain is that server's business.
+    """
+    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{settings.domains[0]}")
+    taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
+    wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
+    if settings.mailboxes or settings.postmaster:
+        wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
+    return tuple(fields.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)

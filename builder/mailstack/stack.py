@@ -11,7 +11,7 @@ from typing import Literal
 from mailstack.fields import Alias
 from mailstack.hosts import Address, HostPort, Network, NextHop
 from mailstack.keys.dkim import DkimKey
-from mailstack.settings import HOST_ROLES, LOOPBACK, Settings
+from mailstack.settings import LOOPBACK, Settings, implied_aliases
 
 SERVICES = ("postfix", "opendkim", "policyd-spf", "resolver")
 
@@ -158,7 +158,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         public_addresses=settings.public_addresses,
         next_hop=settings.delivery,
         mailboxes=settings.mailboxes,
-        aliases=_aliases(settings),
+        aliases=(*settings.aliases, *implied_aliases(settings)),
         keys=keys,
         signing_keys=signing_keys,
         signing_rows=tuple(rows),
@@ -218,17 +218,3 @@ def _publish(settings: Settings) -> tuple[str, ...]:
         for outside, inside in ports
         if outside
     )
-
-
-def _aliases(settings: Settings) -> tuple[Alias, ...]:
-    """The site's aliases and those that must exist (RFC 2142; root writes as root@hostname).
-
-    With a mailbox server behind us and no list of its addresses, postmaster@domain is that server's business.
-    """
-    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{settings.domains[0]}")
-    taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
-    wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
-    if settings.mailboxes or settings.postmaster:
-        wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
-    implied = (Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
-    return (*settings.aliases, *implied)

@@ -1,5 +1,6 @@
 """A Tree: the files that a rendering consists of, as values."""
 
+import errno
 import hashlib
 import io
 import os
@@ -74,8 +75,11 @@ class Tree(Mapping[str, File]):
         """Bring the files below root to this state and return the paths that changed.
 
         A file that is right already is not touched. With owned, files below that directory of root which the tree
-        does not hold are removed: the directory belongs to the tree alone.
+        does not hold are removed: the directory belongs to the tree alone. Raises OSError with the path of the tree.
         """
+        if owned is not None and (root / owned).is_symlink():
+            remedy = "it is a symbolic link, and what it leads to would be emptied; remove the link"
+            raise NotADirectoryError(errno.ENOTDIR, remedy, str(root / owned))
         changed = [path for path, file in self.items() if _put(root / path, file)]
         if owned is not None:
             base = root / owned
@@ -102,13 +106,17 @@ def _put(path: Path, file: File) -> bool:
     if _right(path, file):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mailstack-")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(file.content)
-        Path(temporary).chmod(file.mode)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mailstack-")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(file.content)
+            Path(temporary).chmod(file.mode)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        # A full disk is told without a path, and nobody knows the temporary one.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     return True

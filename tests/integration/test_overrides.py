@@ -30,11 +30,30 @@ BROKEN = [
     ("overrides/postfix/main.cf", "disable_vrfy_command = maybe\n", "disable_vrfy_command"),
     ("overrides/postfix/main.cf", "smtpd_hard_error_limit = many\n", "smtpd_hard_error_limit"),
     ("overrides/postfix/main.cf", "qmgr_message_active_limit = many\n", "qmgr_message_active_limit"),
+    *(
+        ("overrides/postfix/main.cf", f"{text}\n", words)
+        for text, words in [
+            ("smtpd_recipient_restrictions = permit_mynetwork, reject_unauth_destination", "permit_mynetwork"),
+            ("smtpd_end_of_data_restrictions = check_nothing", "check_nothing"),
+            ("header_checks = regexp:/etc/postfix/nope", "/etc/postfix/nope"),
+            ("smtpd_sender_restrictions = check_sender_access texthash:/etc/postfix/nope", "/etc/postfix/nope"),
+            ("smtp_tls_policy_maps = texthash:$config_directory/nope", "/etc/postfix/nope"),
+        ]
+    ),
     ("overrides/postfix/master.cf", "2525 inet n - y\n", "bad field count"),
+    (
+        "overrides/postfix/master.cf",
+        "submission inet n - y - - smtpd\n  -o smtpd_recipient_restrictions=permit_nobody\n",
+        "permit_nobody",
+    ),
+    ("overrides/opendkim/opendkim.conf", "On-Default foo\n", "On-Default foo"),
+    ("overrides/opendkim/opendkim.conf", "Socket inet:8891@localhost\n", "sets Socket"),
+    ("overrides/opendkim/opendkim.conf", "Nameservers x\n", "nameserver"),
     ("overrides/opendkim/opendkim.conf", "Selektor default\n", "line"),
     ("overrides/resolver/unbound.conf", "server:\n  num-threds: 2\n", "num-threds"),
     ("compose.override.yaml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
     ("compose.override.yaml", "services: [postfix\n", "compose.override.yaml"),
+    ("compose.override.yml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
 ]
 
 
@@ -59,13 +78,33 @@ def test_broken(directory: Path, name: str, text: str, words: str) -> None:
 
 def test_taken(directory: Path) -> None:
     """Additions that the daemons take are built, by each daemon's own file."""
-    add(directory, "overrides/postfix/main.cf", "maximal_queue_lifetime = 2d\n")
     add(directory, "overrides/postfix/master.cf", "2525 inet n - y - - smtpd\n")
     add(directory, "overrides/opendkim/opendkim.conf", "LogResults yes\n")
     add(directory, "overrides/resolver/unbound.conf", "server:\n  cache-max-ttl: 3600\n")
-    add(directory, "compose.override.yaml", "services: {postfix: {mem_limit: 256m}}\n")
+    # A table of the site's own is mounted; servers that are not there at build are nobody's mistake.
+    add(
+        directory,
+        "overrides/postfix/main.cf",
+        "smtpd_client_restrictions = check_client_access texthash:/etc/postfix/own, reject_rbl_client rbl.example,\n"
+        "    check_policy_service inet:192.0.2.1:10023\nmaximal_queue_lifetime = 2d\n",
+    )
+    add(directory, "own", "192.0.2.1 OK\n")
+    add(
+        directory,
+        "compose.override.yaml",
+        'services: {postfix: {mem_limit: 256m, volumes: ["./own:/etc/postfix/own:ro"]}}\n',
+    )
     done = run_in(directory, sys.executable, "-m", "mailstack", "build")
     assert done.returncode == 0, done.stderr
     for service in ("postfix", "opendkim", "resolver"):
         assert f"checking the configuration of {service}" in done.stderr
     assert "0 files written" in run_in(directory, sys.executable, "-m", "mailstack", "build").stderr
+
+
+@pytest.mark.parametrize("line", ["FOO=${", "FOO=${BAR:?x}"])
+def test_env_that_compose_does_not_read(directory: Path, line: str) -> None:
+    """A line for nobody here, on which compose would stop at "up", ends the build that changes something."""
+    add(directory, ".env", f"{(directory / '.env').read_text()}MAILSTACK_PORT_SMTP=2525\n{line}\n")
+    done = run_in(directory, sys.executable, "-m", "mailstack", "build")
+    assert done.returncode == 2, done.stderr
+    assert f"{directory / '.env'}: docker compose does not take it" in done.stderr

@@ -1,8 +1,13 @@
 """The command without an engine: a first .env, what is in force, what is wrong; exit codes, and no traceback."""
 
+import errno
 import json
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -71,9 +76,17 @@ def test_init_with_wrong_flags(tmp_path: Path) -> None:
     assert not (tmp_path / ".env").exists()
 
 
-def test_init_that_is_broken_off(tmp_path: Path) -> None:
-    """The end of input, like Ctrl-C, ends with 130, says so, and writes nothing."""
+def test_init_that_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of input is told with the flags that answer; Ctrl-C ends with 130; neither writes anything."""
     done = run("init", typed="mail.example.com\n")
+    assert done.exit_code == 2
+    assert "give --hostname, --domains, --mailboxes" in done.stderr
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise click.Abort
+
+    monkeypatch.setattr(click, "prompt", interrupted)
+    done = run("init")
     assert done.exit_code == 130
     assert "stopped" in done.stderr
     assert not (tmp_path / ".env").exists()
@@ -153,7 +166,13 @@ def test_wrong_settings(tmp_path: Path, command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("unix:///nonexistent/docker.sock", "no container engine answers at unix:///nonexistent/docker.sock; start it"),
+        (
+            "unix:///nonexistent/docker.sock",
+            "no container engine answers at DOCKER_HOST=unix:///nonexistent/docker.sock; unset DOCKER_HOST",
+        ),
+        ("tcp://a:bc", "DOCKER_HOST=tcp://a:bc"),
+        ("tcp://[::1", "DOCKER_HOST=tcp://[::1"),
+        ("ssh://a.example", "DOCKER_HOST=ssh://a.example cannot be reached by ssh; log in to that host"),
         ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9"),
     ],
 )
@@ -177,3 +196,97 @@ def test_first_steps_name_the_site() -> None:
     done = run("first-steps", MAILSTACK_DELIVERY="lmtp:192.0.2.24")
     assert "192.0.2.24:24" in done.stdout
     assert "/var/vmail" not in done.stdout
+
+
+def test_init_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written whole is not there at all, so that the next try is not refused."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = run("init", *FLAGS)
+    assert done.exit_code == 1
+    assert f"{tmp_path / '.env'}: cannot be written: No space left on device" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_was_removed(tmp_path: Path) -> None:
+    """In a directory that is gone every command says so."""
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = run("config", "check")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "error: the current directory was removed; change into one that is there\n",
+    )
+
+
+@pytest.mark.parametrize("command", [["build"], ["config", "check"], ["init", *FLAGS], ["base"]])
+def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """A .env in a closed directory, and whatever else the system refuses, is told by its path without a traceback."""
+    (tmp_path / ".env").symlink_to("closed/env")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
+    done = run(*command)
+    assert done.exit_code in {1, 2}
+    assert f"{tmp_path}/" in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_a_compose_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build names the file."""
+    run("init", *FLAGS)
+    (tmp_path / "compose.yaml").write_text("name: x\n")
+    read = Path.read_text
+
+    def refuse(path: Path, *given: object, **named: object) -> str:
+        if path.name == "compose.yaml":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    done = run("build")
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'compose.yaml'}: cannot be read: Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["build"], ["config", "check"], ["status"]])
+def test_overrides_hide_no_setting(tmp_path: Path, command: list[str]) -> None:
+    """A stray override is reported together with wrong settings."""
+    (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail\n")
+    (tmp_path / "overrides").mkdir()
+    (tmp_path / "overrides/stray").write_text("")
+    done = run(*command)
+    assert done.exit_code == 2
+    assert "MAILSTACK_HOSTNAME: 'mail'" in done.stderr
+    assert "overrides/stray: is appended to nothing" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["first-steps"]])
+def test_what_makes_no_key(tmp_path: Path, command: list[str]) -> None:
+    """Commands that only tell make no key; of a site that was never built status says so."""
+    run("init", *FLAGS)
+    done = run(*command)
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+    if command == ["status"]:
+        assert (done.exit_code, done.stderr) == (
+            1,
+            "error: mail.example.com was not built with these settings; run: mailstack build\n",
+        )
+
+
+def test_first_steps_can_be_pasted(tmp_path: Path) -> None:
+    """What a shell and printf make of the printed command is the message, whatever the address holds."""
+    run("init", *FLAGS[:5], "o'brien@example.com")
+    lines = run("first-steps").stdout.splitlines()
+    printf = next(line for line in lines if "printf" in line).rstrip(" |")
+    done = subprocess.run(["sh", "-c", printf], capture_output=True, text=True, check=True)
+    assert "\nTo: o'brien@example.com\n" in done.stdout
+    cat = next(line for line in lines if "/var/vmail" in line)
+    assert shlex.split(shlex.split(cat)[-1])[1] == "/var/vmail/example.com/o'brien/Maildir/new/*"

@@ -232,3 +232,17 @@ def test_directory_that_is_read_only():
         assert str(directory / PEM) in str(caught.value)
         assert list(directory.iterdir()) == []
         directory.chmod(0o700)
+
+
+def test_public_half_in_the_same_file(tmp_path):
+    """A file with both halves is a private key; the public one, in front or behind, is passed over."""
+    private = rsa_key()
+    for at, content in enumerate(
+        [
+            private.public_key().public_bytes(*PUBLIC) + pem_of(private),
+            pem_of(private) + private.public_key().public_bytes(*PUBLIC),
+        ]
+    ):
+        directory = tmp_path / str(at)
+        put(directory, content)
+        assert ensure(directory)[0].bits == 1024

@@ -127,3 +127,9 @@ def test_refused(parser, token, remedy):
 def test_host_port_as_text(text):
     """str() gives a host and port back as it is written, with brackets where they are needed."""
     assert str(hosts.host_port(text)) == text
+
+
+def test_a_part_of_a_part_is_named_once():
+    """A message begins with the innermost part that is wrong, and with that alone."""
+    with pytest.raises(ValueError, match=r"^'dovecot' is not fully qualified; write a name with at least two labels"):
+        hosts.delivery("lmtp:dovecot:24")

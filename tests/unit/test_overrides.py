@@ -1,5 +1,9 @@
 """What a site adds to a daemon's configuration is appended, and replaces what it names."""
 
+import errno
+import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,3 +85,48 @@ def test_files_that_go_nowhere(tmp_path: Path) -> None:
 def test_none(tmp_path: Path) -> None:
     """Without a directory there is nothing to add."""
     assert overrides.read(tmp_path) == {}
+
+
+def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that may not be listed is a fault, not an empty one; so is a file of the name."""
+    put(tmp_path, "postfix/main.cf", "x = y\n")
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("postfix"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SettingsError, match=r"^overrides/postfix: cannot be read: Permission denied$"):
+        overrides.read(tmp_path)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "overrides")
+    (tmp_path / "overrides").write_text("x = y\n")
+    with pytest.raises(SettingsError, match=r"^overrides: cannot be read: Not a directory$"):
+        overrides.read(tmp_path)
+
+
+def test_a_link_to_a_directory(tmp_path: Path) -> None:
+    """What is kept elsewhere and linked counts like what lies here."""
+    put(tmp_path / "elsewhere", "postfix/main.cf", "x = y\n")
+    (tmp_path / "overrides").mkdir()
+    (tmp_path / "overrides/postfix").symlink_to(tmp_path / "elsewhere/overrides/postfix")
+    assert overrides.read(tmp_path) == {"postfix/main.cf": "x = y\n"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Socket inet:8891@localhost", "sets Socket, by which Postfix finds opendkim; remove the line"),
+        ("umask\t000", "sets umask"),
+        ("On-Default foo", "has 'On-Default foo'; write On-Default with one of accept, discard"),
+        ("On-KeyNotFound", "has 'On-KeyNotFound'"),
+    ],
+)
+def test_what_opendkim_takes_and_should_not(tmp_path: Path, line: str, words: str) -> None:
+    """A socket elsewhere, and an action that opendkim would ignore, are faults; comments and right ones are not."""
+    right = "# Socket inet:1@localhost\nOn-Default\treject # ours\n"
+    put(tmp_path, "opendkim/opendkim.conf", right)
+    with pytest.raises(SettingsError, match=f"^overrides/opendkim/opendkim.conf: {re.escape(words)}"):
+        put(tmp_path, "opendkim/opendkim.conf", f"{right}{line}\n")

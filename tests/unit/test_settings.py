@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from mailstack.checks import warnings
-from mailstack.environment import load, read_environment
+from mailstack.environment import load, read_environment, read_settings
 from mailstack.errors import Fault, SettingsError
 from mailstack.hosts import HostPort, NextHop
 from mailstack.render import site
@@ -188,6 +188,8 @@ BAD = [
     ("dkim_keys", "each", "each", "shared"),
     ("sign_subdomains", "perhaps", "perhaps", "true"),
     ("trusted_networks", "192.0.2.0/24,192.0.2.1/24", "192.0.2.1/24", "192.0.2.0/24"),
+    ("trusted_networks", "fe80::1%eth0", "fe80::1%eth0", "fe80::/64"),
+    ("spf_skip_networks", "fe80::%x;y/64", "fe80::%x;y/64", "fe80::/64"),
     ("spf_qualifier", "+", "+", "-"),
     ("spf_record", "spf1 mx", "spf1 mx", "v=spf1 mx -all"),
     ("spf_record", "v=spf1 ip:192.0.2.1 -all", "v=spf1 ip:192.0.2.1 -all", "v=spf1 mx -all"),
@@ -208,6 +210,7 @@ BAD = [
     ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:192.0.2.11:11332"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
     ("message_size", "big", "big", "25MiB"),
+    ("message_size", "9999999TB", "9999999TB", "1024GiB"),
     ("message_size", "0", "0", "64KiB"),
     ("publish_addresses", "2001:db8::25", "2001:db8::25", "192.0.2.25"),
     ("port_smtp", "65536", "65536", "65535"),
@@ -219,9 +222,11 @@ BAD = [
     ("subnet", "172.30.253.1/27", "172.30.253.1/27", "172.30.253.0/27"),
     ("subnet", "2001:db8::/32", "2001:db8::/32", "10.99.0.0/27"),
     ("subnet", "198.51.100.0/27", "198.51.100.0/27", "10.99.0.0/27"),
+    ("base_image", "debian:", "debian:", "debian:trixie-slim"),
     ("base_image", "Debian Trixie", "Debian Trixie", "debian:trixie-slim"),
     ("apt_mirror", "mirror.example.com", "mirror.example.com", "http://mirror.example.com/debian"),
     ("apt_mirror", "http://mirror.example.com/de'b", "http://mirror.example.com/de'b", "http://192.0.2.80:3142"),
+    ("apt_mirror", "http://[::1/debian", "http://[::1/debian", "http://mirror.example.com/debian"),
     ("apt_snapshot", "2026-11-01", "2026-11-01", "20261101T000000Z"),
     ("build_proxy", "http://192.0.2.80:x", "http://192.0.2.80:x", "http://mirror.example.com/debian"),
     ("image_max_age", "0", "0", "1"),
@@ -238,10 +243,56 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert site(stack(**{"apt_mirror": "http://a.example"} | {setting: value.replace(token, remedy)}))
 
 
-def test_a_password_is_not_shown():
-    """The message about a URL with a password names the variable and holds nothing of the password."""
-    (fault,) = faults(build_proxy="http://user:s3cr@t@192.0.2.80:3142")
-    assert str(fault).startswith("MAILSTACK_BUILD_PROXY: 'http://…@192.0.2.80:3142': has a password in it")
+@pytest.mark.parametrize(
+    ("setting", "value", "shown"),
+    [
+        ("build_proxy", "http://user:s3cr@t@192.0.2.80:3142", "http://…@192.0.2.80:3142"),
+        ("build_proxy", "user:s3cr@t@192.0.2.80:3142", "…@192.0.2.80:3142"),
+        ("apt_mirror", "http://user:s3c/r@t@a.example", "http://…@a.example"),
+        ("relay_host", "user:s3cr@t@smtp.example.net:587", "…@smtp.example.net:587"),
+        ("relay_host", "s3cr@t@smtp.example.net", "…@smtp.example.net"),
+        ("delivery", "lmtp:user:s3cr@t@192.0.2.24", "…@192.0.2.24"),
+        ("extra_milters", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
+        ("base_image", "user:s3cr@t@registry.example/debian", "…@registry.example/debian"),
+    ],
+)
+def test_a_password_is_not_shown(setting, value, shown):
+    """The message about a server with a password names the variable and holds nothing of the password."""
+    (fault,) = faults(**{setting: value, "mailboxes": "user@example.com"})
+    assert str(fault).startswith(f"{variable(setting)}: {shown!r}: ")
+    assert "s3c" not in str(fault)
+    assert "t@" not in str(fault)
+
+
+def test_credentials_of_a_relay_are_not_supported():
+    """Who writes a password for the relay host learns that this is not there, not that the form is wrong."""
+    (fault,) = faults(relay_host="user:secret@smtp.example.net:587")
+    assert "not supported; write HOST:PORT alone" in fault.remedy
+
+
+@pytest.mark.parametrize("name", ["debian@sha256:" + "0" * 64, "registry.example:5000/debian:13@sha256:" + "a" * 64])
+def test_base_image_by_digest(name):
+    """An image may be named by its digest, with or without a tag."""
+    assert settings(base_image=name).base_image == name
+
+
+def test_a_broken_line_is_not_shown(tmp_path):
+    """Of a line that cannot be read nothing is repeated but a name of ours: it may be another program's secret."""
+    (tmp_path / ".env").write_text("s3cret two\nTOKEN='s3cret\nMAILSTACK_HOSTNAME='s3cret\n")
+    with pytest.raises(SettingsError) as caught:
+        read_environment(tmp_path, {})
+    assert "s3cret" not in str(caught.value)
+    assert "line 1: is not NAME=VALUE" in str(caught.value)
+
+
+def test_a_file_by_a_path_that_is_none(tmp_path):
+    """A NUL in a path is a fault like any other path that cannot be read; a byte order mark is none."""
+    (tmp_path / "one").write_bytes(b"\xef\xbb\xbfuser@example.com\n")
+    (tmp_path / ".env").write_bytes(b"MAILSTACK_MAILBOXES_FILE=one\n")
+    assert read_environment(tmp_path, {}) == {"MAILSTACK_MAILBOXES": "user@example.com"}
+    (tmp_path / ".env").write_bytes(b"MAILSTACK_MAILBOXES_FILE=o\0ne\n")
+    with pytest.raises(SettingsError, match=r"MAILSTACK_MAILBOXES_FILE: .* cannot be read: embedded null byte"):
+        read_environment(tmp_path, {})
 
 
 def test_every_setting_can_be_wrong():
@@ -331,6 +382,16 @@ CONTRADICTIONS = [
         "keep one of the two",
         {"aliases": "a@example.com=user@example.com"},
     ),
+    *(
+        (
+            given | {"aliases": "postmaster@example.com=root@mail.example.com"},
+            "aliases",
+            "postmaster@example.com=root@mail.example.com",
+            "postmaster@example.com → root@mail.example.com → postmaster@example.com;",
+            {"aliases": "postmaster@example.com=user@example.net"},
+        )
+        for given in ({"postmaster": "postmaster@example.com"}, {"delivery": "lmtp:192.0.2.24", "mailboxes": ""})
+    ),
     ({"aliases": "user@example.com=x@example.net"}, "aliases", ..., "remove it here", {"aliases": ""}),
     (
         {"aliases": "a@example.net=user@example.com"},
@@ -389,11 +450,39 @@ CONTRADICTIONS = [
         {"subnet": "10.99.0.0/27"},
     ),
     (
-        {"trusted_networks": "172.30.253.5"},
+        {"trusted_networks": "172.30.253.1"},
+        "trusted_networks",
+        "172.30.253.1/32",
+        "this host's, own address",
+        {"trusted_networks": "192.0.2.1"},
+    ),
+    (
+        {"spf_skip_networks": "172.16.0.0/12"},
         "subnet",
         "172.30.253.0/27",
         "such as 10.99.0.0/27",
         {"subnet": "10.99.0.0/27"},
+    ),
+    *(
+        (
+            {name: f"{before}172.30.253.9{after}"},
+            name,
+            f"172.30.253.9{after}",
+            "Use another MAILSTACK_SUBNET, such as 10.99.0.0/27",
+            {"subnet": "10.99.0.0/27"},
+        )
+        for name, before, after in (
+            ("delivery", "lmtp:", ":24"),
+            ("resolver_forwarders", "", ""),
+            ("relay_host", "", ""),
+        )
+    ),
+    (
+        {"publish_addresses": "0.0.0.0,192.0.2.25"},
+        "publish_addresses",
+        "0.0.0.0",  # noqa: S104
+        "remove it or all others",
+        {"publish_addresses": "192.0.2.25"},
     ),
     (
         {"apt_snapshot": "20261101T000000Z"},
@@ -469,6 +558,9 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         LMTP | {"postmaster": "anybody@example.com"},
         {"aliases": "a@example.com=b@example.com,b@example.com=user@example.com"},
         {"aliases": "a@example.com=x@example.net"},
+        {"aliases": "a@example.com=abuse@example.com"},
+        {"aliases": "a@example.com=user+a@example.com", "postmaster": "user+pm@example.com"},
+        {"spf_record": "v=spf1 a:_h.example.com/24//64 mx//64 ip6:2001:db8::/32 exists:%{i}.example.com -all"},
         {"aliases": "a@example.com=user@example.com", "postmaster": "a@example.com"},
         {"postmaster": "hostmaster@example.net"},
         {"trusted_networks": "2001:db8::/32,172.30.252.0/24"},
@@ -486,6 +578,9 @@ def test_settings_that_agree(changes):
         ({"dkim_key_bits": "4096"}, []),
         ({"public_addresses": "192.0.2.25,10.1.2.3"}, ["MAILSTACK_PUBLIC_ADDRESSES: 10.1.2.3 "]),
         ({"public_addresses": "2001:db8::25,fd00::1"}, ["MAILSTACK_PUBLIC_ADDRESSES: fd00::1 "]),
+        ({"spf_record": "v=spf1 a all"}, ["MAILSTACK_SPF_RECORD: 'all' without a sign"]),
+        ({"trusted_networks": "203.0.0.0/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 203.0.0.0/8 is wider"]),
+        ({"trusted_networks": "2a00::/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 2a00::/8 is wider"]),
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
@@ -606,3 +701,68 @@ def test_no_env_file(tmp_path):
     with pytest.raises(SettingsError, match=r"\.env: is not there; 'mailstack init' writes one") as caught:
         read_environment(tmp_path, {"PATH": "/bin"})
     assert len(caught.value.faults) == 1
+
+
+def test_another_project_name(tmp_path):
+    """A name by which compose would start another project than the one that status looks at is refused."""
+    (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail.example.com\nCOMPOSE_PROJECT_NAME=mail\n")
+    with pytest.raises(SettingsError, match=r"COMPOSE_PROJECT_NAME: 'mail': .*; remove it"):
+        read_environment(tmp_path, {})
+
+
+def test_what_cannot_be_read_hides_nothing(tmp_path):
+    """A broken line and a file that is not there are reported together with every other fault, and nothing of theirs."""
+    (tmp_path / ".env").write_text(
+        "MAILSTACK_HOSTNAME=bad_name\nMAILSTACK_DOMAINS_FILE=missing\nMAILSTACK_DKIM_KEY_BITS=7\n"
+        "MAILSTACK_MAILBOXES_FILE='mailboxes\nCOMPOSE_PROJECT_NAME=mail\nMAILSTACK_FOO\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_settings(tmp_path, {"MAILSTACK_ALIASES": "a@example.com=user@example.com"})
+    assert sorted(fault.variable.rpartition("/")[2] for fault in caught.value.faults) == [
+        ".env, line 4",
+        ".env, line 6",
+        "COMPOSE_PROJECT_NAME",
+        "MAILSTACK_DKIM_KEY_BITS",
+        "MAILSTACK_DOMAINS_FILE",
+        "MAILSTACK_HOSTNAME",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("ip4:192.0.2.300", "no IPv4 address"),
+        ("ip4:2001:db8::1", "no IPv4 address"),
+        ("ip6:zz", "no IPv6 address"),
+        ("mx/99", "a prefix longer"),
+        ("a:h.example.com//129", "a prefix longer"),
+        ("a:h.example.com/24/64", "no domain name"),
+        ("include:example.net..", "no domain name"),
+        ("redirect=a", "no domain name"),
+        ("redirect=a.example redirect=b.example", "redirect= more than once"),
+    ],
+)
+def test_terms_of_an_spf_record(term, words):
+    """A term whose value is none of its kind is a permerror to every receiver, and a fault here."""
+    (fault,) = faults(spf_record=f"v=spf1 {term} -all")
+    assert fault.variable == "MAILSTACK_SPF_RECORD"
+    assert words in fault.remedy
+
+
+def test_a_trust_anchor_on_each_line(tmp_path):
+    """A file with a record a line, as unbound-anchor writes it, is a list."""
+    (tmp_path / "anchors").write_text(f"# ours\n{ANCHOR}\n{ANCHOR.replace('20326', '38696')}\n")
+    given = environment() | {"MAILSTACK_RESOLVER_TRUST_ANCHORS_FILE": "anchors"}
+    assert len(read_settings(tmp_path, given).resolver_trust_anchors) == 2
+
+
+@pytest.mark.parametrize("name", ["MAILSTAC_HOSTNAME", "MAIL_STACK_HOSTNAME", "mailstak_hostname"])
+def test_a_slip_in_the_prefix(tmp_path, name):
+    """In .env a name that is all but one of ours is a fault; other programs' names are theirs."""
+    (tmp_path / ".env").write_text(
+        f"HOSTNAME=x\nSTACK_DOMAINS=x\nMAILSTACK_DOMAINS=example.com\n{name}=mail.example.com\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_environment(tmp_path, {})
+    (fault,) = caught.value.faults
+    assert (fault.token, fault.remedy) == (name, "is not read by mailstack; did you mean MAILSTACK_HOSTNAME?")

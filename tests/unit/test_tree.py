@@ -1,6 +1,8 @@
 """mailstack.tree: files as values, and a directory that is brought to their state."""
 
+import errno
 import io
+import os
 import tarfile
 
 import pytest
@@ -135,3 +137,30 @@ def test_what_differs(tmp_path):
     assert not tree.differs(tmp_path)
     (tmp_path / "a/b").chmod(0o600)
     assert tree.differs(tmp_path)
+
+
+def test_a_link_in_place_of_the_owned_directory(tmp_path):
+    """A directory of somebody else's that is linked to is not emptied, and nothing is written."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/file").write_text("x")
+    (tmp_path / "b").symlink_to("theirs")
+    with pytest.raises(OSError, match="remove the link") as caught:
+        Tree(FILES).write(tmp_path, owned="b")
+    assert caught.value.filename == str(tmp_path / "b")
+    assert not (tmp_path / "a").exists()
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_told_with_the_path(tmp_path, monkeypatch):
+    """The system names no file when a disk is full; the error does, and the old file is still there."""
+    (tmp_path / "a").write_text("old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        Tree(FILES).write(tmp_path)
+    assert caught.value.filename == str(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"

@@ -10,6 +10,7 @@ import docker
 from mailstack import console
 from mailstack.engine.images import Failure, not_fetched, reason, split
 from mailstack.errors import EngineError
+from mailstack.settings import PREFIX
 from mailstack.stack import Packages
 
 RELEASE = "trixie"
@@ -21,6 +22,11 @@ _KEPT = ("/usr/share/doc/*/copyright",)
 
 def make(client: docker.DockerClient, packages: Packages) -> None:
     """Make the base image by mmdebstrap(1), under its name."""
+    if "@" in packages.base_image:
+        raise EngineError(
+            f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: is named by its digest, which cannot be given to an image; "
+            "write a name with a tag"
+        )
     if not shutil.which("mmdebstrap"):
         raise EngineError(
             "mmdebstrap is not installed; install it (apt-get install mmdebstrap), or make the image on a machine that "

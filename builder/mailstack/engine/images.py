@@ -35,24 +35,27 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env()
         client.ping()
-    except Failure as error:
+    except (*Failure, ValueError) as error:  # the latter for an address that is none
         raise EngineError(_no_answer(error)) from None
     return client
 
 
 def _no_answer(error: Exception) -> str:
-    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    given = os.environ.get("DOCKER_HOST")
+    where = f"DOCKER_HOST={given}" if given else "unix:///var/run/docker.sock"
     text = str(error)
+    if "paramiko" in text:
+        return f"the container engine at {where} cannot be reached by ssh; log in to that host and work there"
     if "PermissionError" in text or "Permission denied" in text:
         return (
             f"the container engine at {where} may not be used by this user; add the user to the group 'docker' "
             "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
         )
     if any(word in text for word in ("FileNotFoundError", "No such file", "refused", "Failed to resolve")):
-        return (
-            f"no container engine answers at {where}; start it (systemctl start docker), or install Docker, and see "
-            "that 'docker info' works"
-        )
+        remedy = "start it (systemctl start docker), or install Docker"
+        if given:
+            remedy = "unset DOCKER_HOST for the engine of this host, or start that one"
+        return f"no container engine answers at {where}; {remedy}, and see that 'docker info' works"
     return f"the container engine at {where} does not answer ({text}); see that 'docker info' works as this user"
 
 
@@ -85,7 +88,10 @@ def exists(client: docker.DockerClient, name: str) -> bool:
 
 def age(client: docker.DockerClient, name: str) -> int:
     """The days since an image's packages were installed; a later step, or a cached one, makes them no younger."""
-    history = client.images.get(name).history()
+    try:
+        history = client.images.get(name).history()
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not say how old it is: {reason(error)}") from None
     installed = [int(layer["Created"]) for layer in history if "install-packages " in layer["CreatedBy"]]
     return int((time.time() - max(installed, default=time.time())) / _DAY)
 
@@ -119,9 +125,12 @@ def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -
 
 
 def split(image: str) -> tuple[str, str | None]:
-    """Name and tag; a port of the registry is no tag."""
+    """Name and tag, or name and digest; a port of the registry is no tag."""
+    image, _, digest = image.partition("@")
     name, colon, tag = image.rpartition(":")
-    return (name, tag) if colon and "/" not in tag else (image, None)
+    if not colon or "/" in tag:
+        name, tag = image, ""
+    return name, digest or tag or None
 
 
 def build(client: docker.DockerClient, name: str, context: Tree, packages: Packages, *, refresh: bool = False) -> None:
@@ -162,7 +171,7 @@ def _follow(stream: Iterator[Mapping[str, Any]], name: str, packages: Packages) 
             if step.startswith(_SHOWN):
                 console.end_step("failed")
             log = "\n".join(lines[-_LOG_TAIL:])
-            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}{_hint(event, packages)}")
+            raise EngineError(f"building {name} failed at: {step}\n{log}\n{event['error']}\n{_hint(event, packages)}")
         if found or text.startswith("Successfully built"):
             if step.startswith(_SHOWN):
                 cached = any("Using cache" in line for line in lines)
@@ -178,7 +187,9 @@ def _follow(stream: Iterator[Mapping[str, Any]], name: str, packages: Packages) 
 
 def _hint(event: Mapping[str, Any], packages: Packages) -> str:
     code = event.get("errorDetail", {}).get("code")
-    return f"\n{not_fetched(packages)}" if code == _NOT_FETCHED else ""
+    if code == _NOT_FETCHED:
+        return not_fetched(packages)
+    return f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: see that it is an image of Debian 13, which all are made from"
 
 
 def not_fetched(packages: Packages) -> str:

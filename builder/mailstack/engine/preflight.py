@@ -2,10 +2,16 @@
 
 import docker
 
+from mailstack.engine.images import Failure, reason
+from mailstack.errors import EngineError
+
 
 def warnings(client: docker.DockerClient) -> list[str]:
     """Set-ups in which clients never show their own address, as sentences."""
-    about = client.info()
+    try:
+        about = client.info()
+    except Failure as error:
+        raise EngineError(f"the engine does not say what it is: {reason(error)}") from None
     found = []
     if any("rootless" in option for option in about.get("SecurityOptions") or ()):
         found.append("rootless engine")

@@ -54,7 +54,13 @@ def _service(client: docker.DockerClient, name: str, container: Container | None
     if container is None:
         return Service(name, NOT_THERE, "", image, days, current=False)
     state = container.attrs["State"]
-    current = container.attrs["Config"]["Image"] == image and container.labels.get("mailstack.configuration") == files
+    # "build --refresh" makes another image of the same name.
+    current = (
+        container.attrs["Config"]["Image"] == image
+        and days is not None
+        and container.attrs["Image"] == client.images.get(image).id
+        and container.labels.get("mailstack.configuration") == files
+    )
     return Service(name, state["Status"], state.get("Health", {}).get("Status", ""), image, days, current)
 
 

@@ -6,6 +6,7 @@ private key (to be restored from a backup) from one that was never made, and a r
 
 import base64
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mailstack.errors import DkimKeyError
+from mailstack.errors import DkimKeyError, os_reason
 from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
+_PUBLIC = re.compile(rb"-----BEGIN ([A-Z ]*PUBLIC KEY)-----.*?-----END \1-----\s*", re.DOTALL)
 _REMEDY = (
     "Restore the key from a backup; or remove this file and the .txt beside it to have a new one made, "
     "and publish its record"
@@ -58,8 +60,13 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
         if not (directory / published).exists():
             _write_new(directory / published, f"{key.record}\n".encode(), 0o644)
     except OSError as error:
-        raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
     return key, warnings
+
+
+def is_made(directory: Path, domain: str, selector: str) -> bool:
+    """Whether ensure() made a domain's key, or took one that was there."""
+    return (directory / _places(directory, domain, selector)[1]).exists()
 
 
 def look(directory: Path, domain: str, selector: str) -> list[str]:
@@ -73,7 +80,7 @@ def look(directory: Path, domain: str, selector: str) -> list[str]:
             return []
         return _checked(directory, domain, selector)[1]
     except OSError as error:
-        raise DkimKeyError(f"{where}: {error.filename}: {error.strerror}") from None
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 
 
 def _places(directory: Path, domain: str, selector: str) -> tuple[Path, Path, str]:
@@ -130,8 +137,10 @@ def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
     pem = path.read_bytes()
     if not pem.strip():
         raise DkimKeyError(f"{where}: the file is empty. {_REMEDY}")
-    if b"PUBLIC KEY" in pem:
+    if b"PUBLIC KEY" in pem and b"PRIVATE KEY" not in pem:
         raise DkimKeyError(f"{where}: holds a public key. Put the private key there")
+    # Some programs write the public half in front.
+    pem = _PUBLIC.sub(b"", pem)
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except TypeError:

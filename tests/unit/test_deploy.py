@@ -1,0 +1,54 @@
+"""What a build keeps, before an engine has any part in it."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from mailstack import deploy
+from mailstack.engine.images import split
+from mailstack.errors import os_reason
+
+
+def test_each_edited_compose_file_is_kept(tmp_path: Path) -> None:
+    """An edited compose.yaml gets a name that is free; the file itself stays until it is replaced."""
+    file = tmp_path / "compose.yaml"
+    for text, name in (("one", ".edited"), ("two", ".edited.2"), ("three", ".edited.3")):
+        file.unlink(missing_ok=True)
+        file.write_text(text)
+        for _ in range(2):  # the second time as after a build that ended before it wrote
+            (said,) = deploy._kept(tmp_path)
+            assert f"it is kept as compose.yaml{name}." in said
+        assert file.read_text() == text
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {
+        "compose.yaml": "three",
+        "compose.yaml.edited": "one",
+        "compose.yaml.edited.2": "two",
+        "compose.yaml.edited.3": "three",
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("debian", ("debian", None)),
+        ("debian:13", ("debian", "13")),
+        ("a.example:5000/debian", ("a.example:5000/debian", None)),
+        ("a.example:5000/debian:13", ("a.example:5000/debian", "13")),
+        ("debian@sha256:00", ("debian", "sha256:00")),
+        ("a.example:5000/debian:13@sha256:00", ("a.example:5000/debian", "sha256:00")),
+    ],
+)
+def test_names_of_images(image: str, parts: tuple[str, str | None]) -> None:
+    """An image is pulled by what its name ends with, be it a tag or a digest."""
+    assert split(image) == parts
+
+
+def test_a_file_system_without_links() -> None:
+    """Where there are no hard links the message says what would help; other reasons stay as they are."""
+    error = OSError(errno.EPERM, "Operation not permitted", "a", None, "b")
+    assert os_reason(error) == (
+        "Operation not permitted; the file system has no hard links: work in a directory on one that has, such as ext4"
+    )
+    assert os_reason(OSError(errno.EPERM, "Operation not permitted", "a")) == "Operation not permitted"
