@@ -25,13 +25,13 @@ $(BIN)/mailstack: pyproject.toml
 	touch $@
 
 .env:
-	cp env.example $@
+	install -m 0600 env.example $@
 
 .PHONY: up
 up: $(BIN)/mailstack .env ## Build and start the stack of .env (env.example, if there is none), and say what comes next
 	@docker compose version > /dev/null || { echo 'docker compose is missing: install its plugin, 2.24 or newer' >&2; exit 1; }
-	$(BIN)/mailstack build
-	docker compose up --detach --wait
+	$(BIN)/mailstack build --no-next
+	docker compose --progress quiet up -d --wait
 	@echo
 	@$(BIN)/mailstack status
 	@echo

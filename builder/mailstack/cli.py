@@ -62,14 +62,16 @@ def init(**flags: str | None) -> None:
 
 @main.command()
 @click.option("--refresh", is_flag=True, help="Build all images anew, with the newest Debian packages.")
-def build(*, refresh: bool) -> None:
+@click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
+def build(*, refresh: bool, say_next: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
     done = deploy.build(_here(), os.environ, refresh=refresh)
     console.warn(*done.warnings)
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
     click.echo(formats.zone_fragment(records(done.stack)), nl=False)
-    console.progress("Next: docker compose up --wait")
+    if say_next:
+        console.progress("Next: docker compose up -d --wait")
 
 
 @main.command()

@@ -50,7 +50,8 @@ def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, di
 
 
 def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
-    warnings = checks.warnings(chosen)
+    # Before a key is made in the place of one that somebody has put there.
+    warnings = checks.warnings(chosen) + _unused_keys(directory, chosen)
 
     def key_of(domain: str) -> dkim.DkimKey:
         key, found = dkim.ensure(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
@@ -64,7 +65,7 @@ def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]
 def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Validate settings, overrides and the keys that are there, and write nothing; the warnings."""
     chosen, _ = _read(directory, environment)
-    warnings = checks.warnings(chosen)
+    warnings = checks.warnings(chosen) + _unused_keys(directory, chosen)
     for domain in key_domains(chosen):
         warnings += dkim.look(directory, domain, chosen.dkim_selector)
     return tuple(dict.fromkeys(warnings))
@@ -152,6 +153,35 @@ def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -
             f"{before}_mail"
         )
     return found
+
+
+def _unused_keys(directory: Path, chosen: Settings) -> list[str]:
+    """A sentence for each key that was brought along and that nothing uses, with the settings that would use it.
+
+    A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
+    """
+    used = {f"{chosen.dkim_selector}._domainkey.{domain}.pem" for domain in key_domains(chosen)}
+    there = {path.name: path for path in (directory / dkim.DIRECTORY).glob("*.pem")}
+    new = used - there.keys()
+    rest = [name for name in there.keys() - used if new or not there[name].with_suffix(".txt").exists()]
+    return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, chosen)}" for name in sorted(rest)]
+
+
+def _what_uses(name: str, chosen: Settings) -> str:
+    selector, mark, domain = name.removesuffix(".pem").partition("._domainkey.")
+    if not mark:
+        return "its name is not SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
+    if domain not in {*chosen.domains, chosen.hostname}:
+        return f"{domain} is no domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
+    changes = []
+    if selector != chosen.dkim_selector:
+        changes.append(f"{PREFIX}DKIM_SELECTOR={selector}")
+    if domain not in key_domains(chosen):
+        changes.append(f"{PREFIX}DKIM_KEYS=per-domain")
+    return (
+        f"the selector is {chosen.dkim_selector!r} and {PREFIX}DKIM_KEYS is {chosen.dkim_keys!r}. To sign with it, set "
+        f"{' and '.join(changes)}; otherwise move it away"
+    )
 
 
 def _kept(directory: Path) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ MIN_MESSAGE_SIZE = 64 * 1024
 # No more than a guard against a slip: a message is held on the queue's disk.
 MAX_MESSAGE_SIZE = 1024**4
 MAX_AGE = 3650
-# Always trusted: the host itself. Everything else is the site's choice.
+# Always trusted: the postfix container itself. Everything else is the site's choice.
 LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 _Tokens = (NoDecode, BeforeValidator(fields.split_list))
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     ] = Field(
         default=(),
         description="Networks whose hosts may send through this one without a password: their mail is relayed and "
-        "signed, and never judged. Loopback always belongs to it.",
+        "signed, and never judged. The postfix container's own loopback always belongs to it, the host's does not.",
         examples=["192.0.2.0/28"],
     )
 

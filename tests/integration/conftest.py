@@ -69,6 +69,8 @@ SENDERS = {
     "neutral.example": "v=spf1 ?all",
     "none.example": "",
     "permerror.example": "v=spf1 nonsense:term -all",
+    # Three names that are not there: more void look-ups than RFC 7208 section 4.6.4 allows.
+    "void.example": "v=spf1 a:v1.void.example a:v2.void.example a:v3.void.example -all",
     "temperror.example": "v=spf1 include:broken.example -all",
     "signer.example": "v=spf1 -all",
     "forwarder.example": f"v=spf1 ip4:{FORWARDER} -all",

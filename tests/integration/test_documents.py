@@ -4,12 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from integration.conftest import CHECKOUT, without_settings
+from mailstack.world.containers import wait_for
 
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 
@@ -77,7 +79,9 @@ def commands(document: str, start: int, lines: list[str]) -> list[Example]:
 
 
 ALL = [one for document in DOCUMENTS for one in examples(document)]
-COMMANDS = [one for one in ALL if one.file is None and one.text not in ELSEWHERE]
+# These belong together and end a stack, so they have one of their own.
+UPKEEP = [one for one in ALL if one.document == "upkeep.md"]
+COMMANDS = [one for one in ALL if one.file is None and one.text not in ELSEWHERE and one not in UPKEEP]
 FILES = [one for one in ALL if one.file is not None]
 
 
@@ -144,6 +148,50 @@ def test_what_was_moved(moving: Path, stack_of_env_example: object) -> None:
     built = run(moving, "mailstack build")
     assert built.returncode == 0, built.stdout
     assert "\nmail._domainkey.example.net. 3600 IN TXT" in built.stdout
+
+
+@pytest.fixture
+def kept(engine: None, tmp_path: Path) -> Iterator[Path]:
+    """A site of its own, up, with one message in a mailbox and one in the queue."""
+    (tmp_path / ".env").write_text(
+        "MAILSTACK_HOSTNAME=mail.upkeep.example\nMAILSTACK_DOMAINS=upkeep.example\n"
+        "MAILSTACK_MAILBOXES=user@upkeep.example\nMAILSTACK_PUBLISH_ADDRESSES=\nMAILSTACK_SUBNET=10.99.7.0/27\n"
+        # Nobody answers there (RFC 5737): what is sent waits.
+        "MAILSTACK_RELAY_HOST=192.0.2.99\n"
+    )
+    try:
+        assert run(tmp_path, "mailstack build && docker compose up -d --wait").returncode == 0
+        for recipient in ("user@upkeep.example", "user@elsewhere.example"):
+            line = f"printf 'Subject: kept\n\nText.\n' | docker compose exec -T postfix sendmail {recipient}"
+            assert run(tmp_path, line).returncode == 0
+        wait_for(lambda: both_are_there(tmp_path), "the messages are not where they belong")
+        yield tmp_path
+    finally:
+        run(tmp_path, "docker compose down --volumes --timeout 5")
+
+
+def both_are_there(site: Path) -> bool:
+    """Whether one message is in the mailbox, and one in the queue."""
+    mailed = run(site, "docker compose exec -T postfix sh -c 'cat /var/vmail/upkeep.example/user/Maildir/new/*'").stdout
+    queued = run(site, "docker compose exec -T postfix mailq").stdout
+    return mailed.count("Subject: kept") == 1 and queued.count("user@elsewhere.example") == 1
+
+
+def test_upkeep(kept: Path) -> None:
+    """In their order, in one site: the removed stack comes back from the backup with its mail, queue and key."""
+    (key,) = (kept / "secrets/dkim").glob("*.pem")
+    whole = key.read_bytes()
+    for example in UPKEEP:
+        if example.text == "tar -xf site.tar":
+            for path in kept.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.suffix != ".tar":
+                    path.unlink()
+        done = run(kept, example.text)
+        assert done.returncode == 0, done.stdout
+    assert key.read_bytes() == whole
+    assert both_are_there(kept)
 
 
 @pytest.mark.parametrize("example", FILES, ids=lambda one: f"{one.document}:{one.line}: {one.file}")

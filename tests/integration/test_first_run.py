@@ -30,7 +30,10 @@ def test_make_up_says_what_runs_and_what_comes_next(made_up: MadeUp) -> None:
     assert healthy == ["postfix", "opendkim", "policyd-spf", "resolver"]
     assert "docker compose exec -T postfix sendmail -t" in made_up.stdout
     assert "cat /var/vmail/example.com/user/Maildir/new/*" in made_up.stdout
-    assert (made_up.directory / ".env").read_text() == (made_up.directory / "env.example").read_text()
+    assert "docker compose up" not in made_up.stderr
+    environment = made_up.directory / ".env"
+    assert environment.read_text() == (made_up.directory / "env.example").read_text()
+    assert environment.stat().st_mode & 0o777 == 0o600
 
 
 def test_readme_shows_what_is_seen(made_up: MadeUp) -> None:

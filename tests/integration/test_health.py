@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from mailstack.errors import EngineError
 from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
@@ -132,6 +134,22 @@ def test_wrong_key(kind: str, foxtrot: Site) -> None:
         )
         assert not any("PRIVATE" in line for line in foxtrot.log("opendkim"))
     foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+    wait_healthy(foxtrot)
+
+
+def test_missing_key(foxtrot: Site) -> None:
+    """Without its key file no container of opendkim is made; what says so names the file."""
+    path = foxtrot.directory / foxtrot.stack.keys[0].path
+    away = path.with_suffix(".away")
+    foxtrot.compose("rm", "--stop", "--force", "opendkim")
+    path.rename(away)
+    try:
+        with pytest.raises(EngineError, match=re.escape(path.name)):
+            foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
+        assert "opendkim" not in foxtrot.states()
+    finally:
+        away.rename(path)
+    foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
     wait_healthy(foxtrot)
 
 

@@ -101,9 +101,10 @@ def test_smtpd_is_chrooted_and_not_root(outsider: Machine, alpha: Site) -> None:
 
 
 def test_only_smtp_listens_on_the_edge(alpha: Site) -> None:
-    """On addresses that others reach, postfix listens on 25 and 587, and the resolver on nothing."""
+    """On addresses that others reach, postfix listens on 25 and 587, on IPv4 only, and the resolver on nothing."""
     inside = {str(net.resolver) for net in (alpha.stack.lookup, alpha.stack.inner)} | {"127.0.0.1", "127.0.0.11"}
-    assert {port for address, port in _listeners(alpha, "postfix") if address not in inside} == {25, 587}
+    postfix = {one for one in _listeners(alpha, "postfix") if one[0] not in inside}
+    assert postfix == {("0.0.0.0", 25), ("0.0.0.0", 587)}  # noqa: S104
     assert {address for address, _ in _listeners(alpha, "resolver")} <= inside
 
 
@@ -165,8 +166,9 @@ def _connects(site: Site, service: str, host: str, port: int) -> bool:
 @pytest.mark.parametrize("service", SERVICES)
 def test_image_holds_nothing_of_the_site(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
     """Neither the layers and the history of an image nor the container's own file system has a domain or a key."""
-    pem = (alpha.directory / alpha.stack.keys[0].path).read_text()
-    wanted = [b"alpha.example", b"alpine.example", pem.splitlines()[5].encode()]
+    pem = (alpha.directory / alpha.stack.keys[0].path).read_text().splitlines()
+    # A line from the middle: the first ones hold the public modulus.
+    wanted = [b"alpha.example", b"alpine.example", pem[len(pem) // 2].encode()]
     name = image_name(service, alpha.stack.packages)
     history = str(engine_client.images.get(name).history()).encode()
     container = engine_client.containers.get(alpha.container(service))
@@ -222,8 +224,8 @@ def test_clients_without_an_address_of_their_own(stack_of_env_example, engine: N
     )
 
 
-def test_nothing_is_published_on_ipv6(stack_of_env_example) -> None:
-    """Behind the engine's IPv6 hand-over every client would look like the gateway, so there is none."""
-    with contextlib.suppress(ConnectionRefusedError, OSError):
-        socket.create_connection(("::1", 25), timeout=5).close()
-        pytest.fail("port 25 is open on ::1")
+def test_nothing_is_published_on_ipv6(stack_of_env_example, engine_client: docker.DockerClient) -> None:
+    """Behind the engine's IPv6 hand-over every client would look like the gateway, so no port is bound there."""
+    container = engine_client.containers.get(stack_of_env_example.get_container("postfix").ID)
+    bound = {(one["HostIp"], one["HostPort"], port) for port, hosts in container.ports.items() for one in hosts or ()}
+    assert bound == {("0.0.0.0", "25", "25/tcp"), ("0.0.0.0", "587", "587/tcp")}  # noqa: S104

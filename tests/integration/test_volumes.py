@@ -147,16 +147,28 @@ def test_killed_with_everything_left_behind(
 def test_resolver_files_of_another_network(
     foxtrot: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site, engine_client: docker.DockerClient
 ) -> None:
-    """A chroot with the resolver files of an earlier network gets the right ones at start, and a new network harms nothing."""
+    """A chroot with the resolver files of an earlier network gets the right ones at start; another network changes none."""
     wait_healthy(foxtrot)
     stale, right = "/var/spool/postfix/etc/resolv.conf", "/etc/resolv.conf"
+    ours = f"nameserver {foxtrot.stack.lookup.resolver}\n".encode()
     foxtrot.run("postfix", "sh", "-c", f"echo nameserver 192.0.2.53 > {stale}")
     foxtrot.compose("restart", "postfix")
     wait_healthy(foxtrot)
-    network, container = engine_client.networks.get(world.edge.name), foxtrot.container("postfix")
-    network.disconnect(container)
-    network.connect(container, ipv4_address=address_of(foxtrot))
     assert foxtrot.run("postfix", "cat", stale) == foxtrot.run("postfix", "cat", right)
+    edge, container = engine_client.networks.get(world.edge.name), foxtrot.container("postfix")
+    with contextlib.ExitStack() as cleanup:
+        other = engine_client.networks.create("mailstack-other", internal=True)
+        cleanup.callback(other.remove)
+        edge.disconnect(container)
+        cleanup.callback(edge.connect, container, ipv4_address=address_of(foxtrot))
+        other.connect(container)
+        cleanup.callback(other.disconnect, container, force=True)
+        # While it runs, and at a start.
+        for _ in range(2):
+            for file in (stale, right):
+                assert ours in foxtrot.run("postfix", "cat", file)
+            foxtrot.compose("restart", "postfix")
+            wait_healthy(foxtrot)
     assert_receives(foxtrot, "user@foxtrot.example", outsider)
     assert_sends(foxtrot, "user@foxtrot.example", insider, bravo, world)
 

@@ -151,6 +151,56 @@ def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
     assert "selector default" in done.stderr
 
 
+# Settings, the keys that lie there, and what is said of each that is not used.
+SIGN = "To sign with it, set MAILSTACK_"
+UNUSED = {
+    "another selector": ({}, ["mail.example.com"], [f"{SIGN}DKIM_SELECTOR=mail; otherwise"]),
+    "the second domain": (
+        {"DKIM_SELECTOR": "mail"},
+        ["mail.example.com", "mail.example.net"],
+        [f"{SIGN}DKIM_KEYS=per-domain; otherwise"],
+    ),
+    "both": ({}, ["mail.example.net"], [f"{SIGN}DKIM_SELECTOR=mail and MAILSTACK_DKIM_KEYS=per-domain; otherwise"]),
+    "a foreign domain": ({"DKIM_SELECTOR": "mail"}, ["mail.example.org"], ["add it to MAILSTACK_DOMAINS, or move"]),
+    "a name that says nothing": ({}, [""], ["its name is not SELECTOR._domainkey.DOMAIN.pem"]),
+    "all are used": (
+        {"DKIM_SELECTOR": "mail", "DKIM_KEYS": "per-domain"},
+        ["mail.example.com", "mail.example.net", "mail.mail.example.com"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSED)
+def test_key_that_nothing_uses(tmp_path: Path, kind: str) -> None:
+    """A key that was brought along and is not used is warned about, with the settings that would use it."""
+    chosen, keys, expected = UNUSED[kind]
+    run("init", *FLAGS[:3], "example.com,example.net", *FLAGS[4:])
+    given = {f"MAILSTACK_{name}": value for name, value in chosen.items()}
+    made, _ = dkim.ensure(tmp_path / "elsewhere", "example.com", "mail", 2048)
+    (tmp_path / dkim.DIRECTORY).mkdir(parents=True)
+    for key in keys:
+        name = key.replace(".", "._domainkey.", 1) or "private"
+        (tmp_path / dkim.DIRECTORY / f"{name}.pem").write_bytes((tmp_path / "elsewhere" / made.path).read_bytes())
+    for command in (["config", "check"], ["dns", "records"]):
+        done = run(*command, **given)
+        assert done.exit_code == 0
+        said = [line for line in done.stderr.splitlines() if "is not used" in line]
+        assert len(said) == len(expected)
+        for line, words in zip(said, expected, strict=True):
+            assert line.startswith("warning: secrets/dkim/")
+            assert words in line
+
+
+def test_key_of_an_earlier_selector(tmp_path: Path) -> None:
+    """A key that was used once is told of when a new one takes its place, and then no more."""
+    run("init", *FLAGS)
+    run("dns", "records")
+    first, second = (run("dns", "records", MAILSTACK_DKIM_SELECTOR="s2").stderr for _ in range(2))
+    assert "default._domainkey.example.com.pem is not used: the selector is 's2'" in first
+    assert "is not used" not in second
+
+
 @pytest.mark.parametrize(
     "command", [["build"], ["config", "check"], ["config", "show"], ["status"], ["dns", "records"]]
 )

@@ -13,6 +13,8 @@ from unit.sites import stack
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
 FAULTS = CHECKOUT / "docs/faults.md"
+# Says of each command that it does not run itself where that is done.
+ELSEWHERE = CHECKOUT / "tests/integration/test_documents.py"
 _NODE_ID = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 
@@ -29,8 +31,8 @@ def functions_of(file: str) -> set[str]:
 
 
 def test_named_tests_exist():
-    """Every pytest node id in a document is a test; docs/faults.md names many."""
-    named = {one for document in DOCUMENTS for one in node_ids(document.read_text())}
+    """Every pytest node id in a document, or where one stands for a document's command, is a test."""
+    named = {one for document in (*DOCUMENTS, ELSEWHERE) for one in node_ids(document.read_text())}
     assert len(named) > 50
     assert [f"{file}::{name}" for file, name in sorted(named) if name not in functions_of(file)] == []
 

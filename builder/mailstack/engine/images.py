@@ -100,7 +100,7 @@ def age_warnings(ages: Mapping[str, int], limit: int) -> list[str]:
     """A sentence for each image that is older than limit, in days."""
     return [
         f"{PREFIX}IMAGE_MAX_AGE: {name} was made {days} days ago, more than {limit}, and lacks the security updates "
-        "since; run: mailstack build --refresh && docker compose up -d"
+        "since; run: mailstack build --refresh && docker compose up -d --wait"
         for name, days in ages.items()
         if days > limit
     ]
