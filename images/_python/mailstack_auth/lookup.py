@@ -1,5 +1,6 @@
-"""DNS for pyspf, by dnspython and without waiting threads. A failure of DNS is an error here, never an empty answer.
+"""DNS for SPF and DMARC, by dnspython and without waiting threads.
 
+A failure of DNS is an error here, never an empty answer.
 What comes from DNS is anybody's, and one event loop works on it: an answer is cut, and a record refused, before it
 costs dnspython or pyspf more than 20 ms of CPU.
 
@@ -47,6 +48,9 @@ MAX_MACROS = 24
 _MAX_SPF = 2
 # In place of TXT records that are no SPF records: pyspf sees that there are some, which is no void look-up.
 _OTHER_TXT = (b"",)
+# Kinds of answers beside DNS types, and the type that is asked for.
+_TEXTS, _EXISTENCE = "texts", "existence"
+_ASKED = {_TEXTS: "TXT", _EXISTENCE: "A"}
 
 
 class Lookups:
@@ -73,28 +77,37 @@ class Lookups:
         Of TXT records SPF records alone, since nobody here asks for others. Raises spf.TempError when DNS gives no
         answer within so many seconds, spf.PermError for an answer or an SPF record of absurd length.
         """
-        known = self.known(name, kind)
-        if known is not None:
-            return known
+        return [((name, kind), value) for value in await self._values(name, kind, seconds)]
+
+    async def texts(self, name: str, seconds: float) -> list[bytes]:
+        """All TXT records at a name, the strings of each one joined. Raises as look_up() does."""
+        return [value for value in await self._values(name, _TEXTS, seconds) if isinstance(value, bytes)]
+
+    async def exists(self, name: str, seconds: float) -> bool:
+        """Whether there is such a name: whatever is there, it is not NXDOMAIN (RFC 8020). Raises as look_up() does."""
+        return bool(await self._values(name, _EXISTENCE, seconds))
+
+    async def _values(self, name: str, kind: str, seconds: float) -> tuple[object, ...]:
+        values = self._cache.get((name.lower(), kind))
+        if values is not None:
+            return values
         owner = _owner(name)
-        values = () if owner is None else await self._ask(owner, (name.lower(), kind), seconds)
-        return [((name, kind), value) for value in values]
+        return () if owner is None else await self._ask(owner, (name.lower(), kind), seconds)
 
     async def _ask(self, owner: dns.name.Name, key: tuple[str, str], seconds: float) -> tuple[object, ...]:
         try:
             answer = await self._resolver.resolve(
-                owner, key[1], lifetime=max(seconds, 0.0), search=False, raise_on_no_answer=False
+                owner, _ASKED.get(key[1], key[1]), lifetime=max(seconds, 0.0), search=False, raise_on_no_answer=False
             )
-            message, records = answer.response, tuple(answer.rrset or ())
+            message, values = answer.response, _values(key[1], tuple(answer.rrset or ()))
         except dns.resolver.NXDOMAIN as error:
-            message, records = error.response(owner), ()  # type: ignore[no-untyped-call]
+            message, values = error.response(owner), ()  # type: ignore[no-untyped-call]
         except dns.resolver.YXDOMAIN:
             return ()
         except dns.exception.DNSException as error:
             raise spf.TempError(f"DNS {error}") from None
         if sum(map(len, message.answer)) >= wire.MAX_RECORDS:
             raise spf.PermError(f"a name has {wire.MAX_RECORDS} records or more")
-        values = _values(key[1], records)
         weight = _ENTRY_OCTETS + _size(key[0]) + _size(values)
         self._cache.put(key, values, min(_ttl(message), MAX_TTL), weight)
         return values
@@ -136,6 +149,10 @@ def _values(kind: str, records: tuple[Any, ...]) -> tuple[object, ...]:
             return tuple((record.preference, _text(record.exchange)) for record in records)
         case "PTR":
             return tuple(_text(record.target) for record in records)
+        case _ if kind == _TEXTS:
+            return tuple(b"".join(record.strings) for record in records)
+        case _ if kind == _EXISTENCE:
+            return (True,)
         case _:
             return tuple(record.to_text() for record in records)
 

@@ -16,6 +16,7 @@ from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
 from mailstack_auth.remember import Latest, Remembered, digest
+from mailstack_auth.serving import ProtocolError
 
 POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
 # Whoever may connect to this one learns how other people's mail was judged: its directory is not Postfix's.
@@ -110,7 +111,7 @@ class Server:
                     self._connections[task] = False
                     if self._stopping:
                         break
-            except protocol.ProtocolError as error:
+            except ProtocolError as error:
                 log(f"closing a connection: {error}")
             except ConnectionError:
                 pass  # the peer ended in the middle of a request

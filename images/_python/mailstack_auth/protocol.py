@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from mailstack_auth.serving import ProtocolError
+
 # Postfix's own limit for a value is line_length_limit, 2048, and it sends some thirty; more than this is no Postfix.
 MAX_REQUEST = 64 * 1024
 MAX_ATTRIBUTES = 100
 
 _END = b"\n\n"
-
-
-class ProtocolError(Exception):
-    """The peer does not speak the protocol; the connection cannot be used any further."""
 
 
 async def requests(stream: asyncio.StreamReader) -> AsyncIterator[dict[str, str]]:

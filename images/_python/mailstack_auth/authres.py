@@ -1,0 +1,70 @@
+"""The Authentication-Results field (RFC 8601): which of a message's are ours, and how one is written."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from mailstack_auth.milter import Field
+
+NAME = b"Authentication-Results"
+
+# An escaped octet, an end of a comment, or what is neither.
+_PIECE = re.compile(rb"\\.|[()]|[^\\()]+", re.DOTALL)
+# Between the octets of an id, for those who read loosely: folds, quotes and the backslashes of quoted pairs.
+_LEFT_OUT = rb'[\s\\"]*+'
+# What may stand in a value without quotes (RFC 2045 section 5.1, token).
+_TOKEN = re.compile(r"[!#-'*+.0-9A-Z^-z{|}~-]+")
+
+
+def occurrences(fields: Sequence[Field], identity: str) -> list[tuple[int, bytes]]:
+    """The fields that some reader might take for this authserv-id's: which one of its name, from 1, and its results.
+
+    The id may stand behind comments, in quotes and with quoted pairs (section 2.2), and before a version. Who reads
+    loosely finds it in still other places before the first semicolon, so a field with it anywhere there is one.
+    """
+    spelled = _LEFT_OUT.join(re.escape(bytes([octet])) for octet in identity.lower().encode("ascii"))
+    ours = re.compile(rb"(?<![a-z0-9.-])" + spelled + rb"(?![a-z0-9-]|\.[a-z0-9])")
+    found = [field.value for field in fields if field.name.strip().lower() == NAME.lower()]
+    return [
+        (at, value.partition(b";")[2])
+        for at, value in enumerate(found, start=1)
+        # A comment may hold a semicolon, and what looks like one may be none to others.
+        if any(ours.search(one.partition(b";")[0].lower()) for one in (value, _uncommented(value)))
+    ]
+
+
+def _uncommented(value: bytes) -> bytes:
+    """A value without comments, which may hold comments and quoted pairs (RFC 5322 section 3.2.2)."""
+    kept, depth = [], 0
+    for piece in _PIECE.findall(value):
+        if piece == b"(":
+            depth += 1
+        elif piece == b")" and depth:
+            depth -= 1
+        elif not depth:
+            kept.append(piece)
+    return b"".join(kept)
+
+
+def result(method: str, value: str, properties: Mapping[str, str | None], comment: str = "", reason: str = "") -> str:
+    """One result (section 2.2, resinfo). Properties that are None are left out."""
+    parts = [f"{method}={value}"]
+    if comment:
+        parts.append(f"({_plain(comment, '()')})")
+    if _plain(reason):
+        parts.append(f"reason={_value(reason)}")
+    parts += [f"{name}={_value(text)}" for name, text in properties.items() if text is not None]
+    return " ".join(parts)
+
+
+def value(identity: str, results: Iterable[str]) -> bytes:
+    """The field's value, one result on a line."""
+    return b" " + ";\n\t".join([identity, *results]).encode("ascii")
+
+
+def _value(text: str) -> str:
+    return text if _TOKEN.fullmatch(text) else f'"{_plain(text)}"'
+
+
+def _plain(text: str, more: str = "") -> str:
+    """A text as it may stand in quotes or in a comment, for readers too who know nothing of quoted pairs."""
+    return re.sub(rf'["\\{more}]', "", re.sub(r"[^ -~]", "?", text))

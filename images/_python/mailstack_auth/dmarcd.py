@@ -1,0 +1,413 @@
+"""dmarc: a milter with two roles, each on a socket of its own.
+
+For mail from outside it judges DMARC by what policyd-spf and OpenDKIM found, acts on it, and leaves one
+Authentication-Results. For our own mail, before it is signed, it refuses what readers would not agree on.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import partial
+from pathlib import Path
+
+import spf as pyspf
+
+from mailstack_auth import authres, names, signatures, supervisor
+from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.dmarc import RecordError, Tree, could_align
+from mailstack_auth.evaluation import Result as SpfResult
+from mailstack_auth.lookup import Lookups
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Field, Insert, Judge, Message, Verdict, serve
+from mailstack_auth.serving import Serving
+from mailstack_auth.signatures import Signature
+from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
+
+DIRECTORY = Path("/var/spool/postfix/dmarc")
+SPF_RESULTS = Path("/run/policyd-spf/results.sock")
+CONFIGURATION = Path("/etc/dmarc/dmarc.json")
+# Under this authserv-id OpenDKIM writes what it finds. Nobody outside knows it.
+INTERNAL_ID = Path("/run/dmarc/authserv-id")
+
+# For everything that a verdict needs, in seconds; Postfix waits 300 (postconf(5), milter_content_timeout).
+MAX_SECONDS = 60.0
+DNS_SECONDS = 20.0
+# The longest body that is kept for a second look at a signature, and how many are looked at at a time.
+MAX_BODY = 16 * 1024 * 1024
+VERIFICATIONS = 2
+GRACE_SECONDS = 25.0
+# Postfix's biggest piece of a message, twice.
+_INPUT_OCTETS = 128 * 1024
+
+# What the mailbox side can file by; one that came with the mail is removed.
+QUARANTINE = b"X-Mailstack-Quarantine"
+
+# RFC 3463: a local problem, not the sender's.
+TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed inside, try again later")
+TOO_LONG = Verdict(reply="552 5.3.4 the header is too long")
+
+
+class SpfResults:
+    """policyd-spf's results, over its internal socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def of(self, message: Message) -> Spf:
+        """What SPF says of a message. Raises OSError when policyd-spf cannot be asked, or cannot say."""
+        attributes = {
+            b"request": b"results",
+            b"queue_id": message.queue_id.encode("ascii", "replace"),
+            b"client_address": message.client.encode("ascii", "replace"),
+            b"helo_name": message.helo,
+            b"sender": message.sender.removeprefix(b"<").removesuffix(b">"),
+        }
+        lines = [name + b"=" + value.translate(None, b"\r\n") for name, value in attributes.items()]
+        answer = json.loads(await self._ask(b"\n".join([*lines, b"", b""])))
+        if "error" in answer:
+            raise OSError(f"policyd-spf: {answer['error']}")
+        if answer["exempt"]:
+            return Spf(None, None, answer["exempt"])
+        judged, helo, mailfrom = (
+            one and _spf_result(one) for one in (answer[name] for name in ("judged", "helo", "mailfrom"))
+        )
+        return Spf(mailfrom or helo, judged, doubtful=answer["doubtful"])
+
+    async def _ask(self, request: bytes) -> bytes:
+        """Ask once more where a connection breaks: it was closed while idle, or another worker goes on."""
+        while self._idle:
+            with contextlib.suppress(OSError):
+                return await self._exchange(*self._idle.pop(), request)
+        with contextlib.suppress(OSError):
+            return await self._exchange(*await asyncio.open_unix_connection(str(self._path)), request)
+        return await self._exchange(*await asyncio.open_unix_connection(str(self._path)), request)
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+        try:
+            writer.write(request)
+            answer = await reader.readline()
+        except BaseException:
+            writer.close()
+            raise
+        if not answer.endswith(b"\n"):
+            writer.close()
+            raise ConnectionError("policyd-spf closed the connection")
+        self._idle.append((reader, writer))
+        return answer
+
+
+def _spf_result(data: dict[str, str]) -> SpfResult:
+    # What is no domain authenticates nothing; "" aligns with nothing.
+    domain = names.domain(data["domain"]) or ""
+    return SpfResult(data["identity"], domain, data["result"], data["reason"])  # type: ignore[arg-type]
+
+
+class Dns:
+    """The look-ups that DMARC needs. They raise spf.TempError when DNS gives no answer."""
+
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+
+    async def texts(self, name: str) -> list[bytes]:
+        try:
+            return await self._lookups.texts(name, DNS_SECONDS)
+        except pyspf.PermError:
+            return []  # as many records as nobody has
+
+    async def exists(self, name: str) -> bool:
+        return await self._lookups.exists(name, DNS_SECONDS)
+
+
+class Outside:
+    """Judges mail from outside."""
+
+    max_body = MAX_BODY
+
+    def __init__(self, site: Site, internal_id: str, results: SpfResults, dns: Dns) -> None:
+        self._site = site
+        self._internal_id = internal_id
+        self._results = results
+        self._dns = dns
+        self._verifications = asyncio.Semaphore(VERIFICATIONS)
+        self._counts: Counter[str] = Counter()
+
+    def needs_body(self, message: Message) -> bool:
+        """Where a signature would align, but OpenDKIM has no pass for it."""
+        try:
+            author = author_domain(message.fields)
+        except AmbiguousError:
+            return False
+        return bool(_candidates(self._signatures(message), self._used(message, author)))
+
+    async def judge(self, message: Message) -> Verdict:
+        """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
+        try:
+            async with asyncio.timeout(MAX_SECONDS):
+                return await self._judge(message)
+        except Exception as error:  # noqa: BLE001
+            log(f"{message.queue_id}: error={error!a:.200} action=defer")
+            return TROUBLE
+
+    async def _judge(self, message: Message) -> Verdict:
+        if message.header_octets > MAX_HEADER_OCTETS:
+            return TOO_LONG
+        try:
+            author = author_domain(message.fields)
+        except AmbiguousError as error:
+            self._record(message, None, Outcome("reject", reason=str(error)))
+            return Verdict(reply=f"550 5.7.1 {error}")
+        spf = await self._results.of(message)
+        facts = await self._facts(message, author, spf)
+        outcome = decide(facts, self._site)
+        self._record(message, facts, outcome)
+        if outcome.action == "discard":
+            return Verdict(discard=True)
+        if outcome.reply is not None:
+            return Verdict(reply=outcome.reply)
+        return Verdict(self._edits(message, facts, outcome))
+
+    async def _facts(self, message: Message, author: str, spf: Spf) -> Facts:
+        sender = _sender_domain(message)
+        facts = Facts(message.client, sender, author, spf, tuple(self._signatures(message)))
+        tree = Tree(self._dns)
+        try:
+            facts = replace(facts, published=await tree.published(author))
+        except RecordError:
+            facts = replace(facts, dmarc="permerror")
+        except pyspf.TempError:
+            facts = replace(facts, dmarc="temperror", doubt=f"the DMARC record of {author}")
+        facts = await _aligned(facts, tree)
+        looked_at = _candidates(facts.signatures, self._used(message, author))
+        if looked_at:
+            facts = await _aligned(await self._second_look(message, facts, looked_at), tree)
+        if facts.published is None:
+            return facts
+        if facts.spf_aligned or facts.dkim_aligned:
+            return replace(facts, dmarc="pass")
+        identifier = spf.identifier
+        if identifier and identifier.result == "temperror" and could_align(author, identifier.domain):
+            facts = replace(facts, doubt=facts.doubt or f"SPF of {identifier.domain}")
+        return replace(facts, dmarc="temperror" if facts.doubt else "fail")
+
+    def _used(self, message: Message, author: str) -> list[str]:
+        """The domains that a message uses, and for which a signature may make a difference."""
+        sender = _sender_domain(message)
+        local = sender and any(names.within(sender, one) for one in self._site.local_domains)
+        return [author, sender] if sender and local and sender != author else [author]
+
+    async def _second_look(self, message: Message, facts: Facts, wanted: Sequence[Signature]) -> Facts:
+        """Verify the signatures that would align, and of which OpenDKIM says nothing good."""
+        found = list(facts.signatures)
+        for one in wanted:
+            try:
+                keys = await self._dns.texts(signatures.key_name(one))
+            except pyspf.TempError:
+                facts = replace(facts, doubt=f"the DKIM key {signatures.key_name(one)}")
+                continue
+            if len(keys) != 1:
+                found[one.at] = one if one.result != "temperror" else replace(one, result="permerror", reason="no key")
+            elif message.body_too_long:
+                facts = replace(facts, doubt="a DKIM signature of so long a message")
+            else:
+                async with self._verifications:
+                    found[one.at] = await asyncio.to_thread(
+                        signatures.verify, one, message.fields, bytes(message.body or b""), keys[0]
+                    )
+        return replace(facts, signatures=tuple(found))
+
+    def _signatures(self, message: Message) -> list[Signature]:
+        internal = authres.occurrences(message.fields, self._internal_id)
+        return signatures.verified(signatures.of(message.fields), [results for _, results in internal])
+
+    def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Delete | Insert, ...]:
+        field = Insert(authres.NAME, authres.value(self._site.hostname, _results(facts, outcome)))
+        edits: list[Delete | Insert] = [*_removals(message, self._site.hostname, self._internal_id), field]
+        if outcome.action == "quarantine":
+            edits.append(Insert(QUARANTINE, f" DMARC policy of {facts.author}".encode("ascii")))
+        return tuple(edits)
+
+    def _record(self, message: Message, facts: Facts | None, outcome: Outcome) -> None:
+        result = facts.dmarc if facts else "ambiguous"
+        self._counts[result] += 1
+        entry = {
+            "time": int(time.time()),
+            "queue_id": message.queue_id,
+            "action": outcome.action,
+            "reason": outcome.reason,
+            "result": result,
+            "count": self._counts[result],
+            "source_ip": message.client,
+            "envelope_from": _text(message.sender),
+            "from": _text(_first(message.fields, b"from")),
+            "message_id": _text(_first(message.fields, b"message-id")),
+        }
+        if facts:
+            entry |= _report(facts, outcome)
+        sys.stdout.write(json.dumps(entry) + "\n")
+        sys.stdout.flush()
+
+
+class Inside:
+    """Looks at our own mail before it is signed."""
+
+    max_body = 0
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def needs_body(self, message: Message) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+    async def judge(self, message: Message) -> Verdict:
+        """Refuse what has no author that all readers agree on; remove results that claim to be ours; complete."""
+        if message.header_octets > MAX_HEADER_OCTETS:
+            return TOO_LONG
+        try:
+            author_domain(message.fields)
+        except AmbiguousError as error:
+            log(f"{message.queue_id}: action=reject reason={str(error)!a}")
+            return Verdict(reply=f"550 5.6.0 not signed: {error}")
+        present = {field.name.strip().lower() for field in message.fields}
+        # RFC 6409 section 8: a submission server may add what large receivers refuse to be without.
+        added = {
+            b"Date": format_datetime(datetime.now(UTC)),
+            b"Message-ID": f"<{message.queue_id or secrets.token_hex(8)}.{time.time_ns()}@{self._site.hostname}>",
+        }
+        missing = [
+            Insert(name, b" " + value.encode("ascii")) for name, value in added.items() if name.lower() not in present
+        ]
+        return Verdict((*_removals(message, self._site.hostname), *missing))
+
+
+def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signature]:
+    """Signatures that would align with a domain for which no pass is known."""
+    wanted: dict[int, Signature] = {}
+    for domain in used:
+        useful = [one for one in found if one.domain and could_align(domain, one.domain)]
+        if not any(one.result == "pass" for one in useful):
+            wanted |= {one.at: one for one in useful}
+    return list(wanted.values())[:_MAX_LOOKS]
+
+
+# Enough for every honest message; each costs a look-up and a verification.
+_MAX_LOOKS = 5
+
+
+async def _aligned(facts: Facts, tree: Tree) -> Facts:
+    record = facts.published.record if facts.published else None
+    try:
+        passed = facts.spf.passed
+        spf_aligned = bool(passed) and await tree.aligned(facts.author, passed or "", record.aspf if record else "r")
+        dkim_aligned = False
+        for one in facts.signatures:
+            if one.result == "pass" and one.domain and not dkim_aligned:
+                dkim_aligned = await tree.aligned(facts.author, one.domain, record.adkim if record else "r")
+    except pyspf.TempError:
+        return replace(facts, doubt=f"the organisational domain of {facts.author}")
+    return replace(facts, spf_aligned=spf_aligned, dkim_aligned=dkim_aligned)
+
+
+def _removals(message: Message, *identities: str) -> list[Delete]:
+    found = {at for identity in identities for at, _ in authres.occurrences(message.fields, identity)}
+    marks = sum(field.name.strip().lower() == QUARANTINE.lower() for field in message.fields)
+    return [*(Delete(authres.NAME, at) for at in found), *(Delete(QUARANTINE, at + 1) for at in range(marks))]
+
+
+def _results(facts: Facts, outcome: Outcome) -> list[str]:
+    """The results that Authentication-Results holds."""
+    spf, published = facts.spf.identifier, facts.published
+    if spf is None:
+        found = [authres.result("spf", "none", {}, comment=f"not judged, {facts.spf.exempt}")]
+    else:
+        scope = "smtp.mailfrom" if spf.identity == "mailfrom" else "smtp.helo"
+        found = [authres.result("spf", spf.result, {scope: spf.domain or None})]
+    for one in facts.signatures:
+        shown = {"header.d": one.domain, "header.s": one.selector, "header.a": one.algorithm, "header.b": one.start[:8]}
+        found.append(authres.result("dkim", one.result, shown if one.domain else {}, one.key, one.reason))
+    if not facts.signatures:
+        found.append(authres.result("dkim", "none", {}))
+    comment = f"p={published.policy} dis={outcome.disposition}" if published else ""
+    properties = {"header.from": facts.author, "policy.dmarc": published.applied if published else None}
+    return [*found, authres.result("dmarc", facts.dmarc, properties, comment)]
+
+
+def _report(facts: Facts, outcome: Outcome) -> dict[str, object]:
+    """What an aggregate report says of a message (RFC 9990 section 3.1)."""
+    spf, published = facts.spf.identifier, facts.published
+    return {
+        "header_from": facts.author,
+        "policy_published": published
+        and {
+            "domain": published.record.domain,
+            "p": published.record.p,
+            "sp": published.record.sp,
+            "np": published.record.np,
+            "adkim": published.record.adkim,
+            "aspf": published.record.aspf,
+            "testing": "y" if published.record.testing else "n",
+            "fo": published.record.fo,
+            "discovery_method": "treewalk",
+        },
+        "rua": published.record.rua if published else "",
+        "policy_evaluated": {
+            "disposition": outcome.disposition,
+            "dkim": "pass" if facts.dkim_aligned else "fail",
+            "spf": "pass" if facts.spf_aligned else "fail",
+            "override": outcome.override,
+        },
+        "auth_results": {
+            "spf": spf and {"domain": spf.domain, "scope": _SCOPES[spf.identity], "result": spf.result},
+            "dkim": [
+                {"domain": one.domain, "selector": one.selector, "result": one.result, "reason": one.reason}
+                for one in facts.signatures
+                if one.domain
+            ],
+        },
+    }
+
+
+_SCOPES = {"mailfrom": "mfrom", "helo": "helo"}
+
+
+def _sender_domain(message: Message) -> str | None:
+    address = message.sender.removeprefix(b"<").removesuffix(b">").decode("utf-8", "replace")
+    return names.domain(address.rpartition("@")[2].removesuffix(".")) if "@" in address else None
+
+
+def _first(fields: Sequence[Field], name: bytes) -> bytes:
+    return next((field.value for field in fields if field.name.strip().lower() == name), b"")
+
+
+def _text(octets: bytes) -> str:
+    """What a client sent, for a line of JSON."""
+    return " ".join(octets.decode("utf-8", "backslashreplace").split())[:320]
+
+
+def log(text: str) -> None:
+    """One event, one line."""
+    sys.stdout.write(f"dmarc: {text}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Serve until TERM."""
+    site = Site.from_json(json.loads(CONFIGURATION.read_text()))
+    internal_id = INTERNAL_ID.read_text().strip()
+    sockets = [supervisor.listen(DIRECTORY / name) for name in ("outside.sock", "inside.sock")]
+
+    async def run() -> None:
+        judges: tuple[Judge, ...] = (Outside(site, internal_id, SpfResults(SPF_RESULTS), Dns(Lookups())), Inside(site))
+        handlers = {sock: partial(serve, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
+        await Serving(log, _INPUT_OCTETS).run(handlers, GRACE_SECONDS)
+
+    log(f"listening in {DIRECTORY}")
+    sys.exit(supervisor.run(lambda: asyncio.run(run()), log))

@@ -1,0 +1,262 @@
+"""The milter protocol, version 6, from the milter's side (libmilter's mfdef.h; Postfix's MILTER_README).
+
+libmilter and its Python binding would take a thread for each connection and a process for each socket, and hand HELO on
+only if it is UTF-8. Here all connections share one event loop, and every octet comes through as it was sent.
+"""
+
+import asyncio
+import ipaddress
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailstack_auth.serving import ProtocolError, Work
+
+_VERSION = 6
+# What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS).
+_ACTIONS = 0x01 | 0x10
+# Steps that are left out (SMFIP_NORCPT, NOUNKNOWN, NODATA), that get no reply (SMFIP_NR_HDR, _CONN, _HELO, _MAIL,
+# _EOH), that may be cut short (SMFIP_SKIP); and field values come with their leading space (SMFIP_HDR_LEADSPC).
+_STEPS = 0x8 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x40000 | 0x400 | 0x100000
+
+# Postfix sends at most 64 kB of body at a time, and no longer field than header_size_limit, 100 kB.
+_MAX_PACKET = 1024 * 1024
+# All fields of a message; OpenDKIM's limit is one megabyte (opendkim.conf, MaximumHeaders).
+MAX_HEADER_OCTETS = 2 * 1024 * 1024
+# What a field weighs in memory beside its octets. Millions of empty ones would take more than the longest ones.
+_FIELD_OCTETS = 200
+
+_LENGTH = struct.Struct("!I")
+_NEGOTIATION = struct.Struct("!III")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A header field as it came; the value with its folds (CR LF or LF alone) and its leading space."""
+
+    name: bytes
+    value: bytes
+
+
+@dataclass
+class Message:
+    """What is known of a message. What a client sent may hold any octet but NUL."""
+
+    client: str
+    helo: bytes
+    # In angle brackets.
+    sender: bytes = b""
+    queue_id: str = ""
+    fields: list[Field] = field(default_factory=list)
+    header_octets: int = 0
+    # None: nobody asked for it.
+    body: bytearray | None = None
+    body_too_long: bool = False
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Remove a field: the one that was the at-th of this name, from 1, in any letter case."""
+
+    name: bytes
+    at: int
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Put a field on top of all others."""
+
+    name: bytes
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a message. A reply is an SMTP reply, one line; without one, and not discarded, it is accepted."""
+
+    edits: tuple[Delete | Insert, ...] = ()
+    reply: str | None = None
+    discard: bool = False
+
+
+class Judge(Protocol):
+    """Who decides about messages."""
+
+    # The longest body that is kept for judge(), in octets.
+    max_body: int
+
+    def needs_body(self, message: Message) -> bool:
+        """Whether judge() will want the body; asked when all fields are known."""
+
+    async def judge(self, message: Message) -> Verdict:
+        """Decide. It must not raise: a connection that ends is a temporary failure, but one without a reason."""
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, work: Work, judge: Judge) -> None:
+    """Serve a connection until its end. Raises ProtocolError and ConnectionError."""
+    session = _Session(work, judge)
+    async for command, data in _packets(reader):
+        if command == b"Q":
+            return
+        if command == b"E" and session.message is not None:
+            for packet in _answer(await session.verdict()):
+                writer.write(packet)
+            await writer.drain()
+            if work.end():
+                return
+        else:
+            writer.write(session.step(command, data))
+            await writer.drain()
+
+
+class _Session:
+    """What is known in the middle of a connection."""
+
+    def __init__(self, work: Work, judge: Judge) -> None:
+        self._work = work
+        self._judge = judge
+        self._client, self._helo = "", b""
+        self._queue_id = ""
+        # As Postfix understands the envelope sender, which is how it takes it from now on.
+        self._sender: bytes | None = None
+        self.message: Message | None = None
+        self._steps: Mapping[bytes, Callable[[bytes], bytes]] = {
+            b"O": _negotiated,
+            b"D": self._macros,
+            b"C": self._connect,
+            b"H": self._hello,
+            b"M": self._mail,
+            b"L": self._header,
+            b"B": self._body,
+            b"A": self._reset,
+            b"K": self._reset,
+            # Steps that the negotiation leaves out, or that say nothing.
+            **dict.fromkeys((b"N", b"R", b"T", b"U"), lambda _: b""),
+        }
+
+    def step(self, command: bytes, data: bytes) -> bytes:
+        """Take a command; the reply, if it gets one."""
+        if command not in self._steps:
+            raise ProtocolError(f"unexpected command {command!a}")
+        return self._steps[command](data)
+
+    async def verdict(self) -> Verdict:
+        """What becomes of the message, whose end has come."""
+        assert self.message is not None  # noqa: S101
+        message, self.message = self.message, None
+        message.queue_id, self._queue_id = self._queue_id, ""
+        return await self._judge.judge(message)
+
+    def _macros(self, data: bytes) -> bytes:
+        """SMFIC_MACRO: the step that they belong to, then names and values.
+
+        "i" is the queue id, "{mail_addr}" the envelope sender without comments, routes and odd quotes.
+        """
+        names = iter(data[1:].split(b"\0"))
+        for name, value in zip(names, names, strict=False):
+            if name == b"i":
+                self._queue_id = value.decode("latin-1")
+            elif name == b"{mail_addr}":
+                self._sender = b"<" + value + b">"
+        return b""
+
+    def _connect(self, data: bytes) -> bytes:
+        """SMFIC_CONNECT: the client's name, family, port and address."""
+        self._helo = b""
+        text = data.partition(b"\0")[2][3:].removesuffix(b"\0").decode("latin-1")
+        try:
+            self._client = str(ipaddress.ip_address(text.removeprefix("IPv6:")))
+        except ValueError:
+            self._client = ""
+        return b""
+
+    def _hello(self, data: bytes) -> bytes:
+        self._helo = data.removesuffix(b"\0")
+        return b""
+
+    def _mail(self, data: bytes) -> bytes:
+        sender = data.partition(b"\0")[0] if self._sender is None else self._sender
+        self._sender = None
+        self.message = Message(self._client, self._helo, sender)
+        self._work.begin()
+        return b""
+
+    def _header(self, data: bytes) -> bytes:
+        if self.message is not None:
+            name, _, value = data.partition(b"\0")
+            self.message.header_octets += len(data) + _FIELD_OCTETS
+            if self.message.header_octets <= MAX_HEADER_OCTETS:
+                self.message.fields.append(Field(name, value.removesuffix(b"\0")))
+        return b""
+
+    def _body(self, data: bytes) -> bytes:
+        """Keep a piece of the body, if it is needed."""
+        message = self.message
+        if message is None:
+            raise ProtocolError("a body without a message")
+        if message.body is None:
+            if not self._judge.needs_body(message):
+                return _SKIP
+            message.body = bytearray()
+        if len(message.body) + len(data) > self._judge.max_body:
+            message.body_too_long = True
+            message.body.clear()
+            return _SKIP
+        message.body += data
+        return _CONTINUE
+
+    def _reset(self, _: bytes) -> bytes:
+        """SMFIC_ABORT, SMFIC_QUIT_NC: no message, or another connection, which says anew who it is."""
+        self.message, self._queue_id = None, ""
+        self._work.end()
+        return b""
+
+
+async def _packets(reader: asyncio.StreamReader) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Commands and their data, until the end of the connection."""
+    while True:
+        try:
+            (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+            if not 0 < length <= _MAX_PACKET:
+                raise ProtocolError(f"a packet of {length} octets")
+            packet = await reader.readexactly(length)
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                raise ProtocolError("a packet is cut off") from None
+            return
+        yield packet[:1], packet[1:]
+
+
+def _packet(command: bytes, data: bytes = b"") -> bytes:
+    return _LENGTH.pack(len(data) + 1) + command + data
+
+
+_CONTINUE, _ACCEPT, _DISCARD, _SKIP = (_packet(one) for one in (b"c", b"a", b"d", b"s"))
+
+
+def _negotiated(data: bytes) -> bytes:
+    """Our version, actions and steps (SMFIC_OPTNEG), all of which Postfix offers since 2.6."""
+    if len(data) < _NEGOTIATION.size:
+        raise ProtocolError("a negotiation is too short")
+    version, actions, steps = _NEGOTIATION.unpack_from(data)
+    if version < _VERSION or actions & _ACTIONS != _ACTIONS or steps & _STEPS != _STEPS:
+        raise ProtocolError(f"the other side offers version {version}, actions {actions:#x}, steps {steps:#x}")
+    return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS))
+
+
+def _answer(verdict: Verdict) -> Iterator[bytes]:
+    """The packets of a verdict: edits, and what becomes of the message."""
+    # From the last one up, since occurrences are counted anew after each removal.
+    for edit in sorted(verdict.edits, key=lambda edit: edit.at if isinstance(edit, Delete) else 0, reverse=True):
+        match edit:
+            case Delete(name, at):
+                yield _packet(b"m", _LENGTH.pack(at) + name + b"\0\0")
+            case Insert(name, value):
+                yield _packet(b"i", _LENGTH.pack(0) + name + b"\0" + value + b"\0")
+    if verdict.reply is not None:
+        if not verdict.reply.isascii() or not verdict.reply.isprintable():
+            raise ValueError(f"not one printable line: {verdict.reply!r}")
+        yield _packet(b"y", verdict.reply.encode("ascii") + b"\0")
+    else:
+        yield _DISCARD if verdict.discard else _ACCEPT

@@ -1,0 +1,26 @@
+"""Domain names as they are compared and written."""
+
+import re
+
+import idna
+
+# Letters, digits, hyphens, and underscores, which DNS names other than hosts' have (RFC 8553).
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_MAX_DOMAIN = 253
+
+
+def domain(text: str) -> str | None:
+    """A domain in lower case and as A-labels (RFC 5891); None for what is no name that mail could come from."""
+    if not text.isascii():
+        try:
+            text = idna.encode(text, uts46=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError):
+            return None
+    name = text.lower()
+    return name if len(name) <= _MAX_DOMAIN and _DOMAIN.fullmatch(name) else None
+
+
+def within(name: str, parent: str) -> bool:
+    """Whether a name is a domain or lies below it."""
+    return name == parent or name.endswith(f".{parent}")

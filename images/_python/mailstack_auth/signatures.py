@@ -1,0 +1,184 @@
+"""The DKIM signatures of a message: what OpenDKIM found, and a second look where it found nothing usable.
+
+OpenDKIM 2.11.0~beta2 accepts a message and writes no result when a key cannot be looked up, and when a signature that
+is not one stands beside a good one. What a sender wrote into a signature (i=, quoted-printable) stands undecorated in
+its results. So a pass counts only where all results are there and each one belongs to a signature.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import dkim
+import dkim.canonicalization
+import dkim.util
+
+from mailstack_auth import names
+from mailstack_auth.milter import Field
+
+# RFC 8301 section 3.2: shorter RSA keys are no pass. rsa-sha1 is none either (section 3.1).
+MIN_KEY_BITS = 1024
+_ALGORITHMS = {b"rsa-sha256", b"ed25519-sha256"}
+# So many octets of b= at least tell signatures apart (RFC 6008 section 4).
+_SHOWN = 8
+
+# What is verified here: dkimpy's time grows with the square of the field's length, and with the names in h= times the
+# message's fields. Honest ones have less than 2 kB and a few thousand.
+_MAX_FIELD = 8192
+_MAX_COMPARISONS = 1_000_000
+
+# How i= is written where OpenDKIM's results can show nothing but it.
+_PLAIN = re.compile(rb"[A-Za-z0-9.!#$%&'*+/?^_`{|}~@-]*")
+# One result as OpenDKIM writes it (dkimf_ar_all_sigs), and what it says of RFC 6541 beside that, which nobody uses.
+_RESULT = re.compile(
+    rb"\s*dkim=(?P<result>[a-z]+)(?:\s+reason=\"[^\"]*\")?(?:\s+\((?P<key>[0-9]+-bit key(?:; [a-z]+)?)?[^()]*\))?"
+    rb"\s+header\.d=(?P<d>[^\s;]+)\s+header\.i=[^\s;]+\s+header\.a=[^\s;]+\s+header\.s=(?P<s>[^\s;]+)"
+    rb"\s+header\.b=\"?(?P<b>[A-Za-z0-9+/=]+)\"?\s*(?:;|$)"
+)
+_ATPS = re.compile(rb"\s*dkim-atps=neutral\s*(?:;|$)")
+_WHITESPACE = re.compile(rb"\s+")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One DKIM-Signature field and what is known of it. Without a domain it is malformed."""
+
+    # Which of the DKIM-Signature fields it is, from the top.
+    at: int
+    domain: str | None
+    selector: str = ""
+    algorithm: str = ""
+    start: str = ""
+    # It covers only a part of the body (l=), or may.
+    partial: bool = False
+    # Its i= is no more than an address in OpenDKIM's results.
+    plain: bool = True
+    # RFC 8601 section 2.7.1.
+    result: str = "temperror"
+    reason: str = ""
+    # Its length, and whether DNSSEC vouches for it.
+    key: str = ""
+
+
+def of(fields: Sequence[Field]) -> list[Signature]:
+    """The signatures of a message, from the top, none of them verified."""
+    values = [field.value for field in fields if field.name.lower() == b"dkim-signature"]
+    return [_parsed(at, value) for at, value in enumerate(values)]
+
+
+def _parsed(at: int, value: bytes) -> Signature:
+    try:
+        tags = dkim.util.parse_tag_value(value)
+        domain, selector = (names.domain(tags[tag].decode("ascii")) for tag in (b"d", b"s"))
+        algorithm, start = tags[b"a"], _WHITESPACE.sub(b"", tags[b"b"])
+    except (dkim.util.InvalidTagValueList, KeyError, UnicodeDecodeError):
+        domain = selector = None
+    if domain is None or selector is None or algorithm not in _ALGORITHMS or not start.isascii():
+        return Signature(at, None, result="permerror", reason="malformed signature")
+    return Signature(
+        at,
+        domain,
+        selector,
+        algorithm.decode("ascii"),
+        start.decode("ascii"),
+        partial=b"l" in tags,
+        plain=_PLAIN.fullmatch(tags.get(b"i", b"")) is not None,
+    )
+
+
+def verified(signatures: Sequence[Signature], results: Sequence[bytes]) -> list[Signature]:
+    """The signatures with what OpenDKIM's Authentication-Results fields (values behind the authserv-id) say of them."""
+    if not all(one.plain for one in signatures):
+        return list(signatures)
+    found: dict[int, tuple[str, str]] = {}
+    for match in _each(results):
+        if match is None:
+            return list(signatures)
+        fits = [one.at for one in signatures if one.at not in found and _belongs(match, one)]
+        if len(fits) != 1:
+            return list(signatures)
+        found[fits[0]] = match["result"].decode("ascii"), (match["key"] or b"").decode("ascii")
+    if len(found) != len(signatures):
+        return list(signatures)
+    return [
+        one
+        if one.domain is None or (one.partial and found[one.at][0] == "pass")
+        else replace(one, result=found[one.at][0], key=found[one.at][1])
+        for one in signatures
+    ]
+
+
+def _each(results: Sequence[bytes]) -> Iterator[re.Match[bytes] | None]:
+    """The results one by one; None for what does not look like one, and nothing behind it."""
+    for value in results:
+        at = 0
+        while at < len(value):
+            match = _ATPS.match(value, at)
+            if match is None:
+                match = _RESULT.match(value, at)
+                yield match
+                if match is None:
+                    return
+            at = match.end()
+
+
+def _belongs(match: re.Match[bytes], signature: Signature) -> bool:
+    domain, selector, start = (match[tag].decode("latin-1") for tag in ("d", "s", "b"))
+    named = signature.domain == domain.lower() and signature.selector == selector.lower()
+    return named and len(start) >= _SHOWN and signature.start.startswith(start)
+
+
+def key_name(signature: Signature) -> str:
+    """Where the public key is (RFC 6376 section 3.6.2.1)."""
+    return f"{signature.selector}._domainkey.{signature.domain}"
+
+
+def verify(signature: Signature, fields: Sequence[Field], body: bytes, key: bytes) -> Signature:
+    """Verify a signature with the key record given. A signature that leaves a part of the body open is no pass."""
+    value = [field.value for field in fields if field.name.lower() == b"dkim-signature"][signature.at]
+    if len(value) > _MAX_FIELD or value.count(b":") * len(fields) > _MAX_COMPARISONS:
+        return replace(signature, result="permerror", reason="too long")
+    head = b"".join(one.name + b":" + _crlf(one.value) + b"\r\n" for one in fields)
+    try:
+        verifier = dkim.DKIM(head + b"\r\n", minkey=MIN_KEY_BITS)
+        verifier.body, canonical = _body(value, body)
+        passes = verifier.verify(idx=signature.at, dnsfunc=lambda name, timeout=5: key)  # noqa: ARG005
+        result, reason = _verdict(verifier, canonical, passes=passes)
+    except Exception as error:  # noqa: BLE001
+        # Besides DKIMException whatever its parsing of a stranger's octets ends in.
+        result, reason = "permerror", type(error).__name__
+        if isinstance(error, dkim.ValidationError) and str(error).startswith("body hash mismatch"):
+            result, reason = "fail", "the body was altered"
+    if result not in {"pass", "policy"} and signature.result != "temperror":
+        return signature  # OpenDKIM knew why
+    return replace(signature, result=result, reason=reason)
+
+
+def _verdict(verifier: dkim.DKIM, canonical: bytes, *, passes: bool) -> tuple[str, str]:
+    """The result and the reason."""
+    if not verifier.keysize:
+        return "permerror", "the key is unusable or revoked"
+    if b"from" not in verifier.include_headers:
+        # RFC 6376 section 6.1.1, which dkimpy leaves to others.
+        return "permerror", "From is not signed"
+    if passes and int(verifier.signature_fields.get(b"l", len(canonical))) < len(canonical):
+        return "policy", "l= leaves a part of the body unsigned"
+    return ("pass" if passes else "fail"), ""
+
+
+def _body(value: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """The body for dkimpy, and as it is signed.
+
+    Given with the header, dkimpy would make an object of every line; and its relaxed canonicalisation takes a time that
+    grows with the square of a run of space. Runs of one are the same to it.
+    """
+    tags = dkim.util.parse_tag_value(value)
+    policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(tags.get(b"c"))
+    body = _crlf(body)
+    if policy.body_algorithm is dkim.canonicalization.Relaxed:
+        body = re.sub(rb"[ \t]+", b" ", body)
+    return body, policy.canonicalize_body(body)
+
+
+def _crlf(value: bytes) -> bytes:
+    return re.sub(rb"\r?\n", b"\r\n", value)

@@ -1,0 +1,412 @@
+"""mailstack_auth.signatures: which of OpenDKIM's results are believed, and a second look with dkimpy (RFC 6376, 8301)."""
+
+import base64
+import functools
+import re
+import time
+from dataclasses import replace
+
+import dkim
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from dkim.canonicalization import Relaxed
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mailstack_auth.milter import Field
+from mailstack_auth.signatures import Signature, key_name, of, verified, verify
+
+HEAD = b"From: Jo <jo@a.example>\r\nTo: b@b.example\r\nSubject: one\r\n two\r\n"
+BODY = b"Hello  there \t\r\n\r\nBye\r\n\r\n\r\n"
+# The primes of a key of 512 bits, which cryptography makes no more.
+SHORT = (
+    112044975463447431974753746415438577796346623830477510345096292523070368531863,
+    106168160885493361833090639656106478681597814942229234844125391695922209192439,
+)
+
+
+@functools.cache
+def key(kind):
+    """A private key as dkimpy takes it, and its record."""
+    if kind == "ed25519":
+        private = ed25519.Ed25519PrivateKey.generate()
+        public = private.public_key().public_bytes_raw()
+        return base64.b64encode(private.private_bytes_raw()), b"v=DKIM1; k=ed25519; p=" + base64.b64encode(public)
+    if kind == 512:
+        (p, q), e = SHORT, 65537
+        d = pow(e, -1, (p - 1) * (q - 1))
+        numbers = (p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(e, p * q))
+        private = rsa.RSAPrivateNumbers(*numbers).private_key()
+    else:
+        private = rsa.generate_private_key(65537, kind)
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return pem, b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+
+
+def fields(head):
+    """A head's fields as Postfix hands them on."""
+    found = re.findall(rb"([^:\r\n]+):((?:[^\r\n]|\r\n[ \t])*)\r\n", head)
+    return [Field(name, value.replace(b"\r\n", b"\n")) for name, value in found]
+
+
+def sign(kind=1024, *, head=HEAD, body=BODY, algorithm=b"rsa-sha256", c=b"relaxed/relaxed", **options):
+    """The field of a signature that dkimpy makes."""
+    made = dkim.sign(
+        head + b"\r\n" + body,
+        b"S1",
+        b"A.example",
+        key(kind)[0],
+        signature_algorithm=algorithm,
+        canonicalize=tuple(c.split(b"/")),
+        **options,
+    )
+    return fields(made)[0]
+
+
+def by_hand(*, body=BODY, digest=hashes.SHA256, **tags):
+    """The field of a signature with any tags, right in all else; those that are None are left out."""
+    standard = {"v": "1", "a": "rsa-sha256", "c": "relaxed/relaxed", "d": "a.example", "s": "s1", "h": "from:subject"}
+    canonical = Relaxed.canonicalize_body(body)[: int(tags.get("l", len(body)))]
+    made = standard | {"bh": base64.b64encode(hash_of(digest, canonical)).decode()} | tags
+    value = "".join(f" {name}={text};" for name, text in made.items() if text is not None).encode() + b" b="
+    head = Relaxed.canonicalize_headers(dkim.rfc822_parse(HEAD)[0])
+    signed = dkim.select_headers(head, [one.strip().lower() for one in str(made["h"]).encode().split(b":")])
+    octets = b"".join(b"%s:%s" % one for one in signed) + b"dkim-signature:" + value.strip()
+    private = serialization.load_pem_private_key(key(1024)[0], None)
+    return Field(b"DKIM-Signature", value + base64.b64encode(private.sign(octets, padding.PKCS1v15(), digest())))
+
+
+def hash_of(digest, octets):
+    found = hashes.Hash(digest())
+    found.update(octets)
+    return found.finalize()
+
+
+def look(field, *, kind=1024, head=HEAD, body=BODY, record=None):
+    """The second look at one signature on top of a message."""
+    everything = [field, *fields(head)]
+    (signature,) = of(everything)
+    found = verify(signature, everything, body, key(kind)[1] if record is None else record)
+    return found.result, found.reason
+
+
+CANONICALISATIONS = [b"relaxed/relaxed", b"relaxed/simple", b"simple/relaxed", b"simple/simple"]
+
+
+@pytest.mark.parametrize("c", CANONICALISATIONS)
+@pytest.mark.parametrize(
+    "body", [BODY, b"", b"\r\n", b"no end of line", b" \t\r\n \r\n", b"\xff\x01.\r\n..\r\n", b"\r\n\r\nx"]
+)
+def test_pass(c, body):
+    """A signature that is right passes, whatever its canonicalisation and the body."""
+    assert look(sign(body=body, c=c), body=body) == ("pass", "")
+
+
+def test_pass_of_other_keys():
+    """Ed25519 (RFC 8463), and RSA of other lengths."""
+    assert look(sign("ed25519", algorithm=b"ed25519-sha256"), kind="ed25519") == ("pass", "")
+    assert look(sign(2048), kind=2048) == ("pass", "")
+
+
+def test_what_each_canonicalisation_allows():
+    """Space and folds changed on the way: relaxed forgives them, simple does not."""
+    head, body = HEAD.replace(b"Subject: one\r\n two", b"subject:  one two "), BODY.replace(b"  there \t", b" there")
+    assert look(sign(), head=head, body=body) == ("pass", "")
+    assert look(sign(c=b"relaxed/simple"), head=head, body=BODY) == ("pass", "")
+    assert look(sign(c=b"relaxed/simple"), head=HEAD, body=body) == ("fail", "the body was altered")
+    assert look(sign(c=b"simple/relaxed"), head=HEAD, body=body) == ("pass", "")
+    assert look(sign(c=b"simple/relaxed"), head=head, body=BODY) == ("fail", "")
+    assert look(sign(), body=BODY.replace(b"\r\n", b"\n")) == ("pass", "")
+
+
+# What the message has become, by which key and record it is verified; the result.
+ALTERED = {
+    "another body": ({"body": BODY + b"PS\r\n"}, "fail"),
+    "a shorter body": ({"body": BODY[:-12]}, "fail"),
+    "no body": ({"body": b""}, "fail"),
+    "another From": ({"head": HEAD.replace(b"Jo ", b"Jane ")}, "fail"),
+    "another Subject": ({"head": HEAD.replace(b"two", b"three")}, "fail"),
+    "a second From": ({"head": b"From: x@bank.example\r\n" + HEAD}, "fail"),
+    "a second From below": ({"head": HEAD + b"From: x@bank.example\r\n"}, "fail"),
+    "another key": ({"kind": 2048}, "fail"),
+    "another key, and another body": ({"kind": 2048, "body": b""}, "fail"),
+    "a record that is none": ({"record": b"nonsense"}, "permerror"),
+    "a record without a key": ({"record": b"v=DKIM1; k=rsa"}, "permerror"),
+    "a key that is no key": ({"record": b"v=DKIM1; p=AAAA"}, "permerror"),
+    "a key that is no base64": ({"record": b"v=DKIM1; p=\xff!"}, "permerror"),
+    "a key of no kind": ({"record": b"v=DKIM1; k=dsa; p=AAAA"}, "permerror"),
+    "a key of another version": ({"record": key(1024)[1].replace(b"DKIM1", b"DKIM2")}, "permerror"),
+    "an empty record": ({"record": b""}, "permerror"),
+    "a revoked key": ({"record": b"v=DKIM1; p="}, "permerror"),
+    "absurdly many fields": ({"head": HEAD + b"X-Y: z\r\n" * 500_000}, "permerror"),
+}
+
+
+@pytest.mark.parametrize(("become", "result"), ALTERED.values(), ids=ALTERED.keys())
+def test_altered_messages_and_odd_keys(become, result):
+    """What was altered fails; what cannot be verified is a permanent error (RFC 8601 section 2.7.1)."""
+    assert look(sign(), **become)[0] == result
+
+
+def test_short_keys_are_no_pass():
+    """RFC 8301 section 3.2."""
+    assert look(sign(512), kind=512) == ("permerror", "KeyFormatError")
+
+
+TAGS = {
+    "as it should be": ({}, "pass"),
+    "spaced": ({"h": "from : subject", "d": " a.example ", "s": " s1"}, "pass"),
+    "odd case": ({"h": "FROM:Subject", "d": "A.Example", "s": "S1"}, "pass"),
+    "oversigned": ({"h": "from:from:subject:subject:x:x"}, "pass"),
+    "i= below d=": ({"i": "jo@b.a.example"}, "pass"),
+    "i= with an encoding": ({"i": "j=6Fe@a.example"}, "pass"),
+    "unknown tags": ({"x1": "y", "zz": ""}, "pass"),
+    "x= in days to come": ({"t": "1500000000", "x": "99999999999"}, "pass"),
+    "x= is over": ({"t": "1500000000", "x": "1500086400"}, "permerror"),
+    "t= in days to come": ({"t": "99999999999"}, "permerror"),
+    "x= is no number": ({"x": "never"}, "permerror"),
+    "From is not signed": ({"h": "subject"}, "permerror"),
+    "From is not signed, but a field with a name like it": ({"h": "x-from:fromm:subject"}, "permerror"),
+    "no version": ({"v": None}, "permerror"),
+    "another version": ({"v": "2"}, "permerror"),
+    "another query method": ({"q": "http"}, "permerror"),
+    "i= of another domain": ({"i": "jo@bank.example"}, "permerror"),
+    "i= of a longer name": ({"i": "jo@xa.example"}, "permerror"),
+    "another canonicalisation": ({"c": "odd/odd"}, "permerror"),
+    "no body hash": ({"bh": None}, "permerror"),
+    "l= of all": ({"l": len(Relaxed.canonicalize_body(BODY))}, "pass"),
+    "l= of more": ({"l": 10**6}, "pass"),
+    "l= of a part": ({"l": 5}, "policy"),
+    "l= of nothing": ({"l": 0}, "policy"),
+    "l= below nothing": ({"l": -1}, "permerror"),
+    "absurdly long": ({"x1": "y" * 9000}, "permerror"),
+}
+
+
+@pytest.mark.parametrize(("tags", "result"), TAGS.values(), ids=TAGS.keys())
+def test_tags(tags, result):
+    """What the holder of a key may say in a signature, and what is none (RFC 6376 section 3.5)."""
+    assert look(by_hand(**tags))[0] == result
+
+
+def test_appended_text_is_no_pass():
+    """What stands behind l= octets could be anybody's (RFC 6376 section 8.2)."""
+    field = sign(length=True)
+    assert look(field) == ("pass", "")
+    assert look(field, body=BODY.rstrip() + b"\r\nPS\r\n") == ("policy", "l= leaves a part of the body unsigned")
+
+
+MALFORMED = {
+    "rsa-sha1": by_hand(a="rsa-sha1", digest=hashes.SHA1).value,
+    "unknown algorithm": by_hand(a="rsa-md5").value,
+    "no domain": by_hand(d=None).value,
+    "no selector": by_hand(s=None).value,
+    "no algorithm": by_hand(a=None).value,
+    "no signature": b" a=rsa-sha256; d=a.example; s=s1",
+    "empty domain": by_hand(d="").value,
+    "empty selector": by_hand(s="").value,
+    "parenthesis in d=": by_hand(d="bank.example(.a.example").value,
+    "apostrophe in d=": by_hand(d="bank.example'a.example").value,
+    "quotes in d=": by_hand(d='bank.example" x="a.example').value,
+    "space in d=": by_hand(d="bank.example a.example").value,
+    "NUL in s=": by_hand(s="s._domainkey.a.example.\x00.any").value,
+    "slash in s=": by_hand(s="s/1").value,
+    "octets in d=": b" a=rsa-sha256; d=\xff.example; s=s1; b=AAAA",
+    "octets in b=": b" a=rsa-sha256; d=a.example; s=s1; b=\xff",
+    "two domains": b" a=rsa-sha256; d=a.example; d=bank.example; s=s1; b=AAAA",
+    "no tags": b" nonsense",
+    "nothing": b"",
+    "garbage": b" ;;;=;\x01",
+}
+
+
+@pytest.mark.parametrize("value", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed(value):
+    """It has no domain that anything could align with, and nothing of it is shown; rsa-sha1 is no more (RFC 8301)."""
+    expected = [Signature(0, None, result="permerror", reason="malformed signature")]
+    assert of([Field(b"DKIM-Signature", value)]) == expected
+
+
+def test_signatures_of_a_message():
+    """They are counted from the top, in any letter case; what a result needs of each is known, and none is verified."""
+    message = [
+        Field(b"Received", b" x"),
+        Field(
+            b"dkim-signature", b" v=1; a=rsa-sha256; d=A.example;\n\ts=S1; l=5; i=@a.example; b=abcd\n efgh\n ijkl=="
+        ),
+        Field(b"X-DKIM-Signature", b" a=rsa-sha256; d=x.example; s=s; b=AAAA"),
+        Field(b"DKIM-Signature", b" nonsense"),
+        Field(b"DKIM-Signature", b" a=ed25519-sha256; d=b.example; s=_s.2; b=AAAA; i=x=3By@b.example"),
+    ]
+    found = of(message)
+    assert found == [
+        Signature(0, "a.example", "s1", "rsa-sha256", "abcdefghijkl==", partial=True),
+        Signature(1, None, result="permerror", reason="malformed signature"),
+        Signature(2, "b.example", "_s.2", "ed25519-sha256", "AAAA", plain=False),
+    ]
+    assert [one.result for one in found] == ["temperror", "permerror", "temperror"]
+    assert key_name(found[2]) == "_s.2._domainkey.b.example"
+
+
+def test_the_right_one_of_several_is_verified():
+    """A good signature passes above, between and below others, whatever they are."""
+    good, bad = sign(), Field(b"DKIM-Signature", MALFORMED["garbage"])
+    wrong = sign(body=b"another\r\n")
+    for message in ([good, bad, wrong], [bad, wrong, good], [wrong, good, bad]):
+        found = of([*message, *fields(HEAD)])
+        at = message.index(good)
+        assert verify(found[at], [*message, *fields(HEAD)], BODY, key(1024)[1]).result == "pass"
+        at = message.index(wrong)
+        assert verify(found[at], [*message, *fields(HEAD)], BODY, key(1024)[1]).result == "fail"
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=100))
+@example(b" v=1; a=rsa-sha256; d=a.example; s=s1; h=from; b=A; bh=A", b"\r\n", b"v=DKIM1; p=AAAA")
+@example(b" v=1; a=rsa-sha256; d=a.example; s=s1; h=from; b=AAAA; bh=AAAA; l=" + b"9" * 76, b"", key(1024)[1])
+@example(b" v=1; a=rsa-sha256; d=a.example; s=s1; h=from; b=AAAA; bh=AAAA; c=/", b"", key(1024)[1])
+def test_strangers_octets_are_no_pass_and_no_end(value, body, record):
+    """Whatever stands in a signature, a body and a key record: a result, and no pass."""
+    everything = [Field(b"DKIM-Signature", value), *fields(HEAD)]
+    (signature,) = of(everything)
+    assert verify(signature, everything, body, record).result in {"fail", "permerror"}
+
+
+BIG = 200_000
+HEAVY = {
+    "space in the body": ({}, b" " * BIG + b"x"),
+    "lines in the body": ({}, b"\r\n" * BIG + b"x"),
+    "empty lines in the end": ({}, b"\r\n" * BIG),
+    "space before line ends": ({}, b" \t\r\n" * BIG),
+    "space in the signature": ({"x1": " " * BIG + "y"}, b""),
+    "folds in the signature": ({"x1": "\r\n " * BIG + "y"}, b""),
+    "names in the signature": ({"h": "from" + "".join(f":{at}" for at in range(BIG // 10))}, b""),
+}
+
+
+@pytest.mark.parametrize(("tags", "body"), HEAVY.values(), ids=HEAVY.keys())
+@pytest.mark.parametrize("c", ["relaxed/relaxed", "simple/simple"])
+def test_time_is_linear(c, tags, body):
+    """A message that is made to be slow is none: dkimpy holds all of Python while it looks for space."""
+    everything = [by_hand(c=c, **tags), *fields(HEAD), *[Field(b"X-Y", b" z")] * 1000]
+    start = time.process_time()
+    assert verify(of(everything)[0], everything, body, key(1024)[1]).result in {"fail", "permerror"}
+    assert time.process_time() - start < 1
+
+
+ONE, TWO = "AAAABBBBCCCCDDDD", "EEEEFFFF/+GG=="
+SIGNATURES = [
+    Signature(0, "a.example", "s1", "rsa-sha256", ONE),
+    Signature(1, "b.example", "s2", "ed25519-sha256", TWO),
+]
+PASS = (
+    "dkim=pass (2048-bit key) header.d=a.example header.i=@a.example header.a=rsa-sha256 header.s=s1 header.b=AAAABBBB"
+)
+FAIL = (
+    'dkim=fail reason="signature verification failed" (256-bit key) header.d=b.example header.i=@b.example'
+    ' header.a=ed25519-sha256 header.s=s2 header.b="EEEEFFFF/"'
+)
+MORE = "dkim=pass header.d=bank.example header.i=@bank.example header.a=rsa-sha256 header.s=s header.b=XXXXYYYY"
+UNKNOWN, BOTH = ("temperror", "temperror"), ("pass", "fail")
+# OpenDKIM's fields, behind the id; the results that are taken from them.
+OPENDKIM = {
+    "both in one field": ([f" {PASS};\r\n\t{FAIL}"], BOTH),
+    "a field for each": ([f" {PASS}", f" {FAIL}"], BOTH),
+    "the other order": ([f" {FAIL};\r\n\t{PASS}"], BOTH),
+    "folded": ([f" {PASS};\n\t{FAIL}".replace(" header.i", "\r\n\t header.i")], BOTH),
+    "odd case": ([f" {PASS};{FAIL}".replace("a.example", "A.Example").replace("s=s2", "s=S2")], BOTH),
+    "no key size": ([f" {PASS};{FAIL}".replace(" (2048-bit key)", "")], BOTH),
+    "more of b=": ([f" {PASS}CCCC; {FAIL}"], BOTH),
+    "other results": (
+        [f" {PASS};{FAIL}".replace("pass", "neutral").replace("=fail", "=permerror")],
+        ("neutral", "permerror"),
+    ),
+    "none": ([], UNKNOWN),
+    "an empty one": ([""], UNKNOWN),
+    "no result": ([" none"], UNKNOWN),
+    "no signature": ([" dkim=none"], UNKNOWN),
+    "one is missing": ([f" {PASS}"], UNKNOWN),
+    "another one is missing": ([f" {FAIL}"], UNKNOWN),
+    "one twice": ([f" {PASS}; {PASS}"], UNKNOWN),
+    "one twice, and the other": ([f" {PASS}; {PASS}; {FAIL}"], UNKNOWN),
+    "twice with other results": ([f" {PASS}; {PASS.replace('pass', 'fail')}"], UNKNOWN),
+    "one of no signature": ([f" {PASS}; {FAIL}; {MORE}"], UNKNOWN),
+    "one of no signature instead": ([f" {PASS}; {MORE}"], UNKNOWN),
+    "another domain": ([f" {PASS.replace('d=a', 'd=c')}; {FAIL}"], UNKNOWN),
+    "another selector": ([f" {PASS.replace('s=s1', 's=s')}; {FAIL}"], UNKNOWN),
+    "another signature": ([f" {PASS.replace('b=AAAA', 'b=AAAB')}; {FAIL}"], UNKNOWN),
+    "too little of b=": ([f" {PASS.replace('AAAABBBB', 'AAAABBB')}; {FAIL}"], UNKNOWN),
+    "no b=": ([f" {PASS.partition(' header.b')[0]}; {FAIL}"], UNKNOWN),
+    "a final semicolon": ([f" {PASS}; {FAIL};"], BOTH),
+    "another method": ([f" {PASS}; {FAIL}; spf=pass"], UNKNOWN),
+    "another property": ([f" {PASS} header.x=y; {FAIL}"], UNKNOWN),
+    "another order of properties": (
+        [f" dkim=pass header.i=@a.example header.d=a.example header.s=s1 header.b={ONE}; {FAIL}"],
+        UNKNOWN,
+    ),
+    "a semicolon in i=": ([f" {PASS.replace('i=@', 'i=x;@')}; {FAIL}"], UNKNOWN),
+    "a result in i=": ([f" {FAIL.replace('i=@', f'i=x header.a=y header.s=s2 header.b={TWO}; {PASS};@')}"], UNKNOWN),
+    "space in i=": ([f" {PASS.replace('i=@', 'i=x y@')}; {FAIL}"], UNKNOWN),
+    "NUL": ([f" {PASS}\x00; {FAIL}"], UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("results", "taken"), OPENDKIM.values(), ids=OPENDKIM.keys())
+def test_opendkims_results(results, taken):
+    """They count where there is one for each signature and no other; else nothing is known of any."""
+    found = verified(SIGNATURES, [one.encode("latin-1") for one in results])
+    assert tuple(one.result for one in found) == taken
+    assert [replace(one, result="temperror", key="") for one in found] == SIGNATURES
+
+
+def test_a_malformed_signature_leaves_nothing_known():
+    """OpenDKIM stops at one that is none; whatever it writes then is looked at again."""
+    broken = Signature(1, None, result="permerror", reason="malformed signature")
+    for results in ([PASS], [PASS, FAIL], [PASS, "dkim=permerror"]):
+        assert verified([SIGNATURES[0], broken], [one.encode() for one in results]) == [SIGNATURES[0], broken]
+
+
+def test_a_pass_of_a_part_is_looked_at_again():
+    """OpenDKIM passes l=, whatever follows; its other results for such a signature stand."""
+    partial = [replace(SIGNATURES[0], partial=True), replace(SIGNATURES[1], partial=True)]
+    found = verified(partial, [f"{PASS};{FAIL}".encode()])
+    assert [one.result for one in found] == ["temperror", "fail"]
+
+
+def test_an_odd_identity_leaves_nothing_known():
+    """i= is shown decoded, so it could hold a whole result for a signature that OpenDKIM says nothing of."""
+    evil = replace(SIGNATURES[1], plain=False)
+    shown = FAIL.replace("i=@b.example", f"i=x header.a=y header.s=s2 header.b={TWO[:8]}; {PASS}")
+    written = shown.partition(" header.a=ed25519")[0]
+    assert [one.result for one in verified(SIGNATURES, [written.encode()])] == ["pass", "fail"]
+    assert verified([SIGNATURES[0], evil], [written.encode()]) == [SIGNATURES[0], evil]
+
+
+def test_signatures_that_look_alike_are_looked_at_again():
+    """Two with one domain, selector and beginning: a result could be either's."""
+    alike = [SIGNATURES[0], replace(SIGNATURES[0], at=1, start="AAAABBBBXXXX")]
+    assert verified(alike, [f"{PASS}; {PASS}".encode()]) == alike
+    told = [f"{PASS}CC; {PASS.replace('pass', 'fail')}XX".encode()]
+    assert [one.result for one in verified(alike, told)] == ["pass", "fail"]
+
+
+def test_no_signatures():
+    """Then there is nothing to know."""
+    assert verified([], [b" dkim=none"]) == verified([], []) == of([]) == []
+
+
+@given(st.lists(st.binary(max_size=100), max_size=3))
+@example([b"dkim=pass " * 20000])
+@example([b"dkim=pass" + b" " * 60000])
+@example([b"dkim=pass header.d=" + b"a" * 60000])
+@example([b" " * 60000])
+@example([b"dkim=" + b"a" * 60000])
+@example([b"(" * 60000])
+def test_strangers_octets_are_no_results(results):
+    """Whatever stands in a field under the internal id, it is read in a moment, and makes no pass."""
+    assert verified(SIGNATURES, results) == SIGNATURES
