@@ -66,7 +66,7 @@ def _author(value: bytes) -> str:
     # Not a phrase: some programs look for an address in it, and decode before they look.
     if b"=?" in text and re.search(rb"[@\[\]]", text):
         raise AmbiguousError("the name in From is not plain and holds an encoded word (RFC 2047 section 5)")
-    # Names such as user@example.com, unquoted before <user@example.com>, are common, and some programs take them.
+    # A whole address as an unquoted name before the same address is common, and some programs take that one.
     # So is an address in a comment, before or behind. A quoted local part with an "@" is not.
     after_at = _AFTER_AT.findall(_closed_up(text))
     # Some programs take a string before a square bracket for an address; others end a string at its fold.
