@@ -5,8 +5,6 @@ A supervisor holds the sockets; one worker serves all connections in one event l
 
 import asyncio
 import json
-import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
 from mailstack_auth.remember import Latest, Remembered, digest
-from mailstack_auth.serving import ProtocolError
+from mailstack_auth.serving import Handler, Serving, Work
 
 POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
 # Whoever may connect to this one learns how other people's mail was judged: its directory is not Postfix's.
@@ -52,74 +50,6 @@ class Server:
         self._headers = headers
         for one in headers:
             self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
-        # Every connection's task, and whether a request is in hand.
-        self._connections: dict[asyncio.Task[None], bool] = {}
-        self._stopping = False
-
-    async def run(self, postfix: socket.socket, results: socket.socket, grace: float = GRACE_SECONDS) -> None:
-        """Serve until TERM; then answer the requests in hand, within the grace period in seconds."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in supervisor.STOP:
-            loop.add_signal_handler(number, stop.set)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.WATCHED)
-        await self.listen(postfix, results)
-        await stop.wait()
-        await self.stop(grace)
-        # The loop takes its handlers with it, and a second TERM would be the end in the middle of this one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
-
-    async def listen(self, postfix: socket.socket, results: socket.socket) -> None:
-        """Accept connections. start_server, since start_unix_server removes the path in the end (from Python 3.13)."""
-        self._servers = [
-            await asyncio.start_server(
-                self._connection(answer), sock=sock, limit=protocol.MAX_REQUEST, backlog=supervisor.BACKLOG
-            )
-            for answer, sock in ((self.action, postfix), (self.results, results))
-        ]
-
-    async def stop(self, grace: float) -> None:
-        """Accept no more, let go of idle connections, and wait for the others."""
-        self._stopping = True
-        for server in self._servers:
-            server.close()
-        for task, busy in self._connections.items():
-            if not busy:
-                task.cancel()
-        if self._connections:
-            _, late = await asyncio.wait(list(self._connections), timeout=grace)
-            for task in late:
-                task.cancel()
-
-    def _connection(
-        self, answer: Callable[[dict[str, str], Send], Awaitable[None]]
-    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101
-            self._connections[task] = False
-
-            def send(octets: bytes) -> bool:
-                writer.write(octets)
-                return not writer.is_closing()
-
-            try:
-                async for request in protocol.requests(reader):
-                    self._connections[task] = True
-                    await answer(request, send)
-                    await writer.drain()
-                    self._connections[task] = False
-                    if self._stopping:
-                        break
-            except ProtocolError as error:
-                log(f"closing a connection: {error}")
-            except ConnectionError:
-                pass  # the peer ended in the middle of a request
-            finally:
-                del self._connections[task]
-                writer.close()
-
-        return serve
 
     async def action(self, request: dict[str, str], send: Send) -> None:
         """Reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
@@ -177,6 +107,24 @@ class Server:
             raise
 
 
+def handler(answer: Callable[[dict[str, str], Send], Awaitable[None]]) -> Handler:
+    """Serves a connection of the policy protocol."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, work: Work) -> None:
+        def send(octets: bytes) -> bool:
+            writer.write(octets)
+            return not writer.is_closing()
+
+        async for request in protocol.requests(reader):
+            work.begin()
+            await answer(request, send)
+            await writer.drain()
+            if work.end():
+                return
+
+    return serve
+
+
 def decision(message: Message, judgement: Judgement, action: str) -> str:
     """A decision as a line of the log. What a client sent comes in through ascii()."""
     start = f"{message.queue_id or 'NOQUEUE'}: client={message.client}"
@@ -226,8 +174,10 @@ def main() -> None:
 
     headers = Latest(MAX_MESSAGES)
 
-    def work() -> None:
-        asyncio.run(Server(policy, Evaluator(Lookups()), headers).run(postfix, results))
+    async def serve() -> None:
+        server = Server(policy, Evaluator(Lookups()), headers)
+        handlers = {postfix: handler(server.action), results: handler(server.results)}
+        await Serving(log, protocol.MAX_REQUEST).run(handlers, GRACE_SECONDS)
 
     log(f"listening on {POSTFIX_SOCKET} and {RESULTS_SOCKET}")
-    sys.exit(supervisor.run(work, log))
+    sys.exit(supervisor.run(lambda: asyncio.run(serve()), log))
