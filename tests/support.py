@@ -2,11 +2,13 @@
 
 import contextlib
 import itertools
+import json
 import re
 import smtplib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import authres
 import dkim
@@ -123,6 +125,12 @@ def received_spf(content: bytes) -> str:
     """The one Received-SPF field."""
     (value,) = parse(content).get_all("Received-SPF", [])
     return _unfold(value)
+
+
+def verdicts(site: Site) -> list[dict[str, Any]]:
+    """What a site's dmarc service said of messages, one by one."""
+    lines = (line.partition("| ")[2] for line in site.log("dmarc"))
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def _unfold(value: str) -> str:

@@ -167,6 +167,7 @@ def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     for name, networks in (
         ("trusted_networks", chosen.trusted_networks),
         ("spf_skip_networks", chosen.spf_skip_networks),
+        ("dmarc_skip_networks", chosen.dmarc_skip_networks),
     ):
         effect = "everybody could relay" if name == "trusted_networks" else "nobody there would be judged"
         shown = f"the engine shows clients under an address of its own there, the gateway, so {effect}"

@@ -12,7 +12,7 @@ from mailstack import environment as variables
 from mailstack.engine import base, checker, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, SettingsError, os_reason
-from mailstack.keys import dkim
+from mailstack.keys import authserv_id, dkim
 from mailstack.settings import PREFIX, Settings
 from mailstack.stack import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
 
@@ -30,7 +30,7 @@ class Deployment:
 def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, tuple[str, ...]]:
     """The Stack of a directory, with warnings; keys that were never made are made.
 
-    Raises SettingsError before anything is written, DkimKeyError for a key that cannot be used.
+    Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
     """
     return _stack_of(directory, variables.read_settings(directory, environment))
 
@@ -58,7 +58,9 @@ def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]
         warnings.extend(found)
         return key
 
-    stack = stack_from(chosen, key_of)
+    digest, found = authserv_id.ensure(directory)
+    stack = stack_from(chosen, key_of, digest)
+    warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
 
 
@@ -68,6 +70,7 @@ def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     warnings = checks.warnings(chosen) + _unused_keys(directory, chosen)
     for domain in key_domains(chosen):
         warnings += dkim.look(directory, domain, chosen.dkim_selector)
+    warnings += authserv_id.look(directory)
     return tuple(dict.fromkeys(warnings))
 
 
@@ -88,7 +91,8 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
 def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
     chosen, added = _read(directory, environment)
-    if not all(dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen)):
+    made = [dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen)]
+    if not all([*made, authserv_id.is_made(directory)]):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = _stack_of(directory, chosen)
     client = images.connect()

@@ -51,6 +51,12 @@ class DkimKeyError(MailstackError):
     exit_code = 3
 
 
+class SecretError(MailstackError):
+    """Another secret of the site cannot be used."""
+
+    exit_code = 3
+
+
 class NotWellError(MailstackError):
     """A service does not run, is unhealthy, or runs what an earlier build wrote."""
 

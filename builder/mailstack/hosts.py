@@ -158,7 +158,7 @@ def milter(token: str) -> str:
             )
         if not _MILTER_PATH.fullmatch(rest):
             raise ValueError("has no path in a directory of its own; write it such as unix:rspamd/milter.sock")
-        if rest.partition("/")[0] in {"opendkim", "policyd-spf"}:
+        if rest.partition("/")[0] in {"opendkim", "policyd-spf", "dmarc"}:
             raise ValueError(
                 "is in a directory of our own services; choose another one, such as unix:rspamd/milter.sock"
             )

@@ -8,7 +8,7 @@ import click
 
 from mailstack import console, environment
 from mailstack.errors import Fault, MailstackError, SettingsError, os_reason
-from mailstack.keys.dkim import _write_new
+from mailstack.keys.files import write_new
 from mailstack.reference import SET, env_file
 from mailstack.settings import example, variable
 
@@ -34,7 +34,7 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
         raise SettingsError(faults)
     try:
         # For its owner alone: what it holds may be nobody else's business.
-        _write_new(path, env_file(answers, _HEAD).encode(), 0o600)
+        write_new(path, env_file(answers, _HEAD).encode(), 0o600)
     except OSError as error:
         raise MailstackError(f"{path}: cannot be written: {os_reason(error)}") from None
     return path

@@ -24,7 +24,7 @@ TARGETS = {
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)\s*=")
 _SERVICE = re.compile(r"(\S+\s+\S+)\s")
 # From opendkim.conf(5): what a container is made for, and what the options On-... take.
-_FIXED = ("socket", "umask", "userid", "changerootdirectory", "background")
+_FIXED = ("socket", "umask", "userid", "changerootdirectory", "background", "authservid", "authservidwithjobid")
 _ACTIONS = ("accept", "discard", "quarantine", "reject", "tempfail")
 
 
@@ -70,11 +70,11 @@ def _files(root: Path, refuse: Callable[[str | Path, str], None]) -> list[Path]:
 
 
 def _not_to_be_set(text: str) -> Iterator[str]:
-    """What opendkim takes and nobody means: a socket where Postfix does not look, an action that it then ignores."""
+    """What opendkim takes and nobody means: a place where nobody looks for it, an action that it then ignores."""
     for line in text.splitlines():
         option, *value = line.partition("#")[0].split() or [""]
         if option.lower() in _FIXED:
-            yield f"sets {option}, by which Postfix finds opendkim; remove the line"
+            yield f"sets {option}, by which Postfix finds opendkim, or dmarc its results; remove the line"
         elif option.lower().startswith("on-") and " ".join(value).lower() not in _ACTIONS:
             yield f"has {' '.join([option, *value])!r}; write {option} with one of {', '.join(_ACTIONS)}"
 

@@ -17,7 +17,7 @@ COMPOSE = "compose.yaml"
 # images/<service>/site/<path in the container>.j2
 _SITE_SUFFIX = ".j2"
 # Directories of images/_python that an image's Dockerfile copies.
-_PYTHON = {"policyd-spf": ("mailstack_auth",)}
+_PYTHON = dict.fromkeys(("policyd-spf", "dmarc"), ("mailstack_auth",))
 _EXECUTABLE = 0o755
 _INSTALL = "install-packages"
 

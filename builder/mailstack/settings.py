@@ -34,6 +34,7 @@ _Port = Annotated[int, BeforeValidator(fields.whole_number(0, hosts.MAX_PORT, "a
 HOST_ROLES = ("postmaster", "abuse", "root")
 
 SpfAction = Literal["tag", "reject-early"]
+SpfFailAction = Literal["reject", "tag", "reject-early"]
 
 
 def variable(name: str) -> str:
@@ -147,15 +148,20 @@ class Settings(BaseSettings):
         description="The whole SPF record of the domains, in place of the generated one.",
         examples=["v=spf1 mx include:_spf.example.net -all"],
     )
-    spf_fail: SpfAction = Field(
-        default="tag",
-        description="Mail whose SPF result is fail: 'tag' (delivered with Received-SPF) or 'reject-early' (refused "
-        "at RCPT, before DKIM is known; forwarded mail suffers).",
-        examples=["reject-early"],
+    spf_fail: SpfFailAction = Field(
+        default="reject",
+        description="Mail whose SPF result is fail: 'reject' (refused after DATA, unless DKIM shows that the author's "
+        "domain sent it), 'tag' (delivered with the result), or 'reject-early' (refused at RCPT, before DKIM is known; "
+        "forwarded mail suffers).",
+        examples=["tag"],
     )
-    spf_softfail: SpfAction = Field(default="tag", description="The same for softfail.", examples=["reject-early"])
+    spf_softfail: SpfAction = Field(
+        default="tag", description="The same for softfail: 'tag' or 'reject-early'.", examples=["reject-early"]
+    )
     spf_permerror: SpfAction = Field(
-        default="tag", description="The same for permerror, a broken record.", examples=["reject-early"]
+        default="tag",
+        description="The same for permerror, a broken record: 'tag' or 'reject-early'.",
+        examples=["reject-early"],
     )
     spf_temperror: Literal["defer", "tag"] = Field(
         default="defer",
@@ -188,10 +194,39 @@ class Settings(BaseSettings):
         examples=["dmarc@example.com"],
     )
 
-    local_sender: Literal["discard", "reject", "off"] = Field(
+    dmarc_action: Literal["follow", "mark"] = Field(
+        default="follow",
+        description="Mail from outside that fails DMARC: 'follow' (what the author's domain publishes: reject, or "
+        "quarantine, which delivers with an X-Mailstack-Quarantine field) or 'mark' (delivered with the result).",
+        examples=["mark"],
+    )
+    dmarc_skip_networks: Annotated[
+        tuple[Annotated[hosts.Network, BeforeValidator(hosts.narrow_network("would leave nobody to be judged"))], ...],
+        *_Tokens,
+        AfterValidator(_unique),
+    ] = Field(
+        default=(),
+        description="Trusted forwarders and mailing lists: what they hand on is delivered although it fails DMARC. "
+        "This grants nothing else.",
+        examples=["192.0.2.54"],
+    )
+    dmarc_skip_domains: Annotated[tuple[DomainName, ...], *_Tokens, AfterValidator(_unique)] = Field(
+        default=(),
+        description="The same by domain, where SPF or DKIM shows that the mail comes from it.",
+        examples=["lists.example.net"],
+    )
+
+    local_sender: Literal["aligned", "envelope", "off"] = Field(
+        default="aligned",
+        description="Which mail from outside uses our domains without leave: 'aligned' (in the envelope sender or in "
+        "From, and no SPF or DKIM pass shows that it may), 'envelope' (in the envelope sender, whatever the results) "
+        "or 'off' (none).",
+        examples=["envelope"],
+    )
+    local_sender_action: Literal["discard", "reject"] = Field(
         default="discard",
-        description="Mail from outside whose envelope sender is one of our domains: 'discard' (accepted and dropped, "
-        "since a bounce would go to the person whose name was used), 'reject', or 'off'.",
+        description="What becomes of it: 'discard' (accepted and dropped, since a bounce would go to the person whose "
+        "name was used) or 'reject'.",
         examples=["reject"],
     )
     milter_default_action: Literal["tempfail", "accept"] = Field(
@@ -206,7 +241,7 @@ class Settings(BaseSettings):
     ] = Field(
         default=(),
         description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT. "
-        "Mail from outside reaches them after OpenDKIM has verified it, mail from inside before it is signed.",
+        "Mail from outside reaches them after DMARC has judged it, mail from inside before it is signed.",
         examples=["unix:rspamd/milter.sock"],
     )
     relay_host: Annotated[hosts.HostPort | None, BeforeValidator(hosts.server)] = Field(

@@ -13,13 +13,15 @@ from mailstack.hosts import Address, HostPort, Network, NextHop
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings import LOOPBACK, Settings, implied_aliases
 
-SERVICES = ("postfix", "opendkim", "policyd-spf", "resolver")
+SERVICES = ("postfix", "opendkim", "policyd-spf", "dmarc", "resolver")
 
 # The key files' directory in the opendkim container, a tmpfs.
 KEY_DIRECTORY = "/run/opendkim/keys"
 
-# The milter socket as Postfix sees it from its chroot.
+# The milter sockets as Postfix sees them from its chroot. Without dmarc nothing is judged, whatever the default action.
 OPENDKIM = "unix:opendkim/opendkim.sock"
+DMARC_OUTSIDE = "{ unix:dmarc/outside.sock, default_action=tempfail }"
+DMARC_INSIDE = "{ unix:dmarc/inside.sock, default_action=tempfail }"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Ids:
     opendkim: int = 903
     policyd_spf: int = 904
     resolver: int = 905
+    dmarc: int = 907
     world: int = 906  # what stands in for the Internet when stacks are tried out
     vmail: int = 5000  # the mailboxes' owner, as Dovecot's documentation has it
 
@@ -80,6 +83,19 @@ class SpfActions:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """What the dmarc milter does about mail from outside."""
+
+    dmarc: Literal["follow", "mark"]
+    # "reject" is its own part; the other values are policyd-spf's.
+    spf_fail: str
+    # None: local domains are not its business.
+    local_sender: Literal["discard", "reject"] | None
+    skip_networks: tuple[Network, ...]
+    skip_domains: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Packages:
     """What images are built from: a base image, and where Debian's packages come from (None: what the base names)."""
 
@@ -109,7 +125,11 @@ class Stack:
     spf_skip_domains: tuple[str, ...]
     dmarc_policy: str
     dmarc_report_addresses: tuple[str, ...]
-    local_sender: Literal["discard", "reject", "off"]
+    judging: Judging
+    # What becomes of mail with an envelope sender of ours, by Postfix's own table; None: not by that.
+    local_envelope: Literal["discard", "reject"] | None
+    # SHA-256 of the secret under which OpenDKIM tells dmarc what it finds.
+    authserv_id_digest: str
     milter_default_action: Literal["tempfail", "accept"]
     extra_milters: tuple[str, ...]
     relay_host: HostPort | None
@@ -130,17 +150,25 @@ class Stack:
         return _with_host(self.domains, self.hostname)
 
     @property
+    def domains_judged_late(self) -> tuple[str, ...]:
+        """Domains whose SPF fail is no reason to refuse at RCPT: what DKIM says decides about our own."""
+        return self.signing_domains if self.judging.local_sender else ()
+
+    @property
     def milters_outside(self) -> tuple[str, ...]:
-        """The milters for mail from outside, in their order: OpenDKIM verifies what came, unchanged."""
-        return (OPENDKIM, *self.extra_milters)
+        """The milters for mail from outside, in their order: OpenDKIM verifies what came, unchanged.
+
+        dmarc comes next, since nobody else may see the authserv-id that it removes.
+        """
+        return (OPENDKIM, DMARC_OUTSIDE, *self.extra_milters)
 
     @property
     def milters_inside(self) -> tuple[str, ...]:
-        """The milters for our own mail: OpenDKIM signs what leaves."""
-        return (*self.extra_milters, OPENDKIM)
+        """The milters for our own mail: dmarc refuses what should not be signed, OpenDKIM signs what leaves."""
+        return (*self.extra_milters, DMARC_INSIDE, OPENDKIM)
 
 
-def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
+def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str) -> Stack:
     """Decide everything; key_of gives (and makes, if need be) the key of a domain."""
     signers = _with_host(settings.domains, settings.hostname)
     shared = settings.dkim_keys == "shared"
@@ -166,13 +194,24 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey]) -> Stack:
         spf_qualifier=settings.spf_qualifier,
         spf_record=settings.spf_record,
         spf_actions=SpfActions(
-            settings.spf_fail, settings.spf_softfail, settings.spf_permerror, settings.spf_temperror
+            "tag" if settings.spf_fail == "reject" else settings.spf_fail,
+            settings.spf_softfail,
+            settings.spf_permerror,
+            settings.spf_temperror,
         ),
         spf_skip_networks=settings.spf_skip_networks,
         spf_skip_domains=settings.spf_skip_domains,
         dmarc_policy=settings.dmarc_policy,
         dmarc_report_addresses=settings.dmarc_report_addresses,
-        local_sender=settings.local_sender,
+        judging=Judging(
+            settings.dmarc_action,
+            settings.spf_fail,
+            settings.local_sender_action if settings.local_sender == "aligned" else None,
+            settings.dmarc_skip_networks,
+            settings.dmarc_skip_domains,
+        ),
+        local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
+        authserv_id_digest=authserv_id_digest,
         milter_default_action=settings.milter_default_action,
         extra_milters=settings.extra_milters,
         relay_host=settings.relay_host,
@@ -205,7 +244,7 @@ def _with_host(domains: tuple[str, ...], hostname: str) -> tuple[str, ...]:
 
 
 def _subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
-    """Edge, lookup, inner: a quarter each, so that neither opendkim nor policyd-spf shares one with postfix."""
+    """Edge, lookup, inner: a quarter each, so that no milter or policy service shares one with postfix."""
     parts = list(whole.subnets(prefixlen_diff=2))[:3]
     return tuple(Subnet(part, part[1], part[2], list(part.subnets())[1]) for part in parts)
 

@@ -41,7 +41,11 @@ SITES = {
         "spf_skip_domains": "relay.example.org,forwarder.example",
         "dmarc_policy": "reject",
         "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
-        "local_sender": "reject",
+        "dmarc_action": "mark",
+        "dmarc_skip_networks": "203.0.113.54,2001:db8:3::/48",
+        "dmarc_skip_domains": "lists.example.org",
+        "local_sender": "envelope",
+        "local_sender_action": "reject",
         "milter_default_action": "accept",
         "extra_milters": "unix:rspamd/milter.sock,inet:192.0.2.11:7357",
         "relay_host": "smtp.provider.example:587",
@@ -98,9 +102,9 @@ def test_files_can_be_read_in_the_containers(name: str):
     assert {file.mode for file in site(stack(**SITES[name])).values()} == {0o644}
 
 
-def digests(bits: int = 2048, **changes: str) -> dict[str, str]:
+def digests(bits: int = 2048, authserv_id: str = "a secret", **changes: str) -> dict[str, str]:
     """Service → the digest in its label, by which compose sees whether it has to be recreated."""
-    compose = yaml.safe_load(site(stack(bits, **changes))["compose.yaml"].content)
+    compose = yaml.safe_load(site(stack(bits, authserv_id, **changes))["compose.yaml"].content)
     return {name: service["labels"]["mailstack.configuration"] for name, service in compose["services"].items()}
 
 
@@ -109,7 +113,11 @@ def digests(bits: int = 2048, **changes: str) -> dict[str, str]:
     [
         ({"message_size": "25MiB"}, {"postfix"}),
         ({"trusted_networks": "192.0.2.0/28"}, {"postfix", "opendkim", "policyd-spf"}),
-        ({"spf_fail": "reject-early"}, {"policyd-spf"}),
+        ({"spf_fail": "reject-early"}, {"policyd-spf", "dmarc"}),
+        ({"spf_softfail": "reject-early"}, {"policyd-spf"}),
+        ({"dmarc_action": "mark"}, {"dmarc"}),
+        ({"local_sender": "envelope"}, {"postfix", "policyd-spf", "dmarc"}),
+        ({"authserv_id": "another secret"}, {"opendkim", "dmarc"}),
         ({"resolver_forwarders": "192.0.2.53"}, {"resolver"}),
         ({"dmarc_policy": "reject", "public_addresses": "192.0.2.25"}, set()),
         ({"bits": 4096}, {"opendkim"}),

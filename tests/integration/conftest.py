@@ -4,8 +4,9 @@
 | --- | --- |
 | alpha | two domains, one key, an alias that leads elsewhere, DMARC reports elsewhere |
 | bravo | publishes -all |
-| charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, sub-domains unsigned, host name is a mail domain |
-| delta | in an unsigned zone, two domains, rejects local senders, SPF temperror is only tagged |
+| charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, sub-domains unsigned, host name is a mail domain,
+goes on without OpenDKIM |
+| delta | in an unsigned zone, two domains, rejects local envelope senders, SPF fail and temperror are only tagged |
 | echo | local senders may come from outside, mail goes on to a mailbox server by LMTP |
 | foxtrot | for tests that break it |
 """
@@ -147,6 +148,7 @@ def charlie(world: Internet) -> Site:
         SPF_PERMERROR="reject-early",
         SPF_SKIP_NETWORKS=str(BACKUP_MX),
         SPF_SKIP_DOMAINS="forwarder.example",
+        MILTER_DEFAULT_ACTION="accept",
     )
 
 
@@ -157,7 +159,9 @@ def delta(world: Internet) -> Site:
         "mail.delta.unsigned.example",
         "delta.unsigned.example,disco.unsigned.example",
         MAILBOXES="user@delta.unsigned.example",
-        LOCAL_SENDER="reject",
+        LOCAL_SENDER="envelope",
+        LOCAL_SENDER_ACTION="reject",
+        SPF_FAIL="tag",
         SPF_TEMPERROR="tag",
     )
 

@@ -52,7 +52,7 @@ def key_of(selector: str, bits: int = 2048) -> Callable[[str], DkimKey]:
     return key
 
 
-def stack(bits: int = 2048, **changes: str) -> Stack:
+def stack(bits: int = 2048, authserv_id: str = "a secret", **changes: str) -> Stack:
     """MINIMAL with changes, decided, with keys of a length."""
     chosen = settings(**changes)
-    return stack_from(chosen, key_of(chosen.dkim_selector, bits))
+    return stack_from(chosen, key_of(chosen.dkim_selector, bits), hashlib.sha256(authserv_id.encode()).hexdigest())

@@ -118,7 +118,11 @@ def test_a_link_to_a_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("Socket inet:8891@localhost", "sets Socket, by which Postfix finds opendkim; remove the line"),
+        (
+            "Socket inet:8891@localhost",
+            "sets Socket, by which Postfix finds opendkim, or dmarc its results; remove the line",
+        ),
+        ("AuthservID mail.example.com", "sets AuthservID"),
         ("umask\t000", "sets umask"),
         ("On-Default foo", "has 'On-Default foo'; write On-Default with one of accept, discard"),
         ("On-KeyNotFound", "has 'On-KeyNotFound'"),

@@ -25,6 +25,7 @@ DATA = {
     "trusted_networks": ["127.0.0.0/8", "192.0.2.64/26"],
     "skip_networks": ["192.0.2.53/32", "2001:db8:53::/48"],
     "skip_domains": ["relay.example", "silent.example"],
+    "judged_late": ["ours.example"],
 }
 POLICY = Policy.from_json(DATA)
 ZONE = {
@@ -192,3 +193,24 @@ def test_policy_is_the_sites():
     assert [str(one) for one in policy.trusted_networks] == ["127.0.0.0/8", "::1/128", "192.0.2.64/26"]
     assert [str(one) for one in policy.skip_networks] == ["192.0.2.53/32", "2001:db8::/32"]
     assert policy.skip_domains == ("relay.example", "forwarder.example")
+    assert policy.judged_late == ("example.com", "mail.example.com")
+
+
+def test_reject_is_the_milters_business():
+    """SPF_FAIL=reject is decided after DKIM is known; at RCPT the message is only given its result."""
+    for changes in ({"spf_fail": "reject"}, {"spf_fail": "tag"}):
+        written = site(stack(**changes))[f"{SITE}/policyd-spf/etc/policyd-spf/policy.json"].content
+        assert Policy.from_json(json.loads(written)).actions["fail"] == "tag"
+    for mode in ("envelope", "off"):
+        written = site(stack(local_sender=mode))[f"{SITE}/policyd-spf/etc/policyd-spf/policy.json"].content
+        assert Policy.from_json(json.loads(written)).judged_late == ()
+
+
+@pytest.mark.parametrize("domain", ["ours.example", "sub.OURS.example"])
+@pytest.mark.parametrize("result", ["fail", "temperror"])
+def test_own_domains_are_judged_late(domain, result):
+    """A fail of a domain of ours is no refusal at RCPT, where a pass by DKIM is not known; no answer still waits."""
+    policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early", "temperror": "defer"}})
+    judgement = Judgement(Evaluation(None, Result("mailfrom", domain, result, "")))
+    action = policy.action(judgement, Message.of({"client_address": "192.0.2.1", "sender": f"a@{domain}"}))
+    assert action.split()[0] == ("PREPEND" if result == "fail" else "DEFER_IF_PERMIT")

@@ -56,6 +56,7 @@ POLICY = {
     "trusted_networks": ["127.0.0.0/8"],
     "skip_networks": ["192.0.2.53/32"],
     "skip_domains": [],
+    "judged_late": [],
 }
 
 

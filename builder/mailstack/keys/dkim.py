@@ -5,7 +5,6 @@ private key (to be restored from a backup) from one that was never made, and a r
 """
 
 import base64
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack.errors import DkimKeyError, os_reason
 from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
+from mailstack.keys.files import loose_modes, secret_directory, write_new
 
 DIRECTORY = Path("secrets/dkim")
 _PUBLIC = re.compile(rb"-----BEGIN ([A-Z ]*PUBLIC KEY)-----.*?-----END \1-----\s*", re.DOTALL)
@@ -58,7 +58,7 @@ def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[Dkim
             _make(directory / path, bits)
         key, warnings = _checked(directory, domain, selector)
         if not (directory / published).exists():
-            _write_new(directory / published, f"{key.record}\n".encode(), 0o644)
+            write_new(directory / published, f"{key.record}\n".encode(), 0o644)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
     return key, warnings
@@ -97,7 +97,7 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
             f"{where}: the private key is missing. Restore it from a backup; "
             f"or remove {published} to have a new one made, and publish its record"
         )
-    warnings = _loose_modes(directory, path)
+    warnings = loose_modes(directory, path, path.parent, path.parent.parent)
     private = _load(directory / path, where)
     record = _record(private)
     if (directory / published).exists() and (directory / published).read_text(errors="replace").strip() != record:
@@ -111,26 +111,11 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
 
 
 def _make(path: Path, bits: int) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for directory in (path.parent, path.parent.parent):
-        directory.chmod(0o700)
+    secret_directory(path.parent.parent)
+    secret_directory(path.parent)
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_new(path, pem, 0o600)
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Create a file whole or not at all; one that is there stays as it is."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
+    write_new(path, pem, 0o600)
 
 
 def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
@@ -160,11 +145,3 @@ def _record(key: rsa.RSAPrivateKey) -> str:
     """The key record's value (RFC 6376 section 3.6.1)."""
     public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public).decode()}"
-
-
-def _loose_modes(directory: Path, path: Path) -> list[str]:
-    return [
-        f"{directory / one}: readable by others than its owner; run: chmod go= {one}"
-        for one in (path, path.parent, path.parent.parent)
-        if (directory / one).stat().st_mode & 0o077
-    ]

@@ -19,7 +19,7 @@ EDGE = ipaddress.IPv4Network("198.51.100.0/24")
 NAMESERVER = EDGE[2]
 FIRST_SITE = 10
 # The sites' inner networks, 32 addresses each.
-INNER = ipaddress.IPv4Network("172.30.254.0/24")
+INNER = ipaddress.IPv4Network("172.30.240.0/22")
 
 _PLACE = """\
 # Made by mailstack: this stack's edge is the world's, without a way to the Internet.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import spf as pyspf
 
-from mailstack_auth import received_spf
+from mailstack_auth import names, received_spf
 from mailstack_auth.evaluation import Evaluation, Evaluator, Result
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -80,6 +80,8 @@ class Policy:
     trusted_networks: tuple[Network, ...] = ()
     skip_networks: tuple[Network, ...] = ()
     skip_domains: tuple[str, ...] = ()
+    # Domains that are never refused at RCPT.
+    judged_late: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Policy":
@@ -89,6 +91,7 @@ class Policy:
             trusted_networks=tuple(ipaddress.ip_network(one) for one in data["trusted_networks"]),
             skip_networks=tuple(ipaddress.ip_network(one) for one in data["skip_networks"]),
             skip_domains=tuple(data["skip_domains"]),
+            judged_late=tuple(data["judged_late"]),
         )
 
     def exemption(self, message: Message) -> Exemption | None:
@@ -127,7 +130,10 @@ class Policy:
                 return f"PREPEND X-SPF-Skipped: {self.hostname} trusts {message.client} to hand on mail"
             return "DUNNO"
         judged = judgement.evaluation.judged
-        if self.actions.get(judged.result, "tag") == "tag":
+        late = judged.result != "temperror" and any(
+            names.within(judged.domain.lower(), one) for one in self.judged_late
+        )
+        if late or self.actions.get(judged.result, "tag") == "tag":
             header = received_spf.field(judged, message.client, message.helo, message.sender, self.hostname)
             return f"PREPEND {header}"
         return refusal(judged, message.client, doubtful=judgement.doubtful)

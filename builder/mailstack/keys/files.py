@@ -1,0 +1,33 @@
+"""Secret files: created whole, for their owner alone."""
+
+import os
+from pathlib import Path
+
+
+def secret_directory(path: Path) -> None:
+    """Make a directory, closed to others."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Create a file whole or not at all; one that is there stays as it is."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def loose_modes(directory: Path, *paths: Path) -> list[str]:
+    """A sentence for each path below directory that others than its owner can read."""
+    return [
+        f"{directory / one}: readable by others than its owner; run: chmod go= {one}"
+        for one in paths
+        if (directory / one).stat().st_mode & 0o077
+    ]
