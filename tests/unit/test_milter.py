@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
+from functools import partial
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailstack_auth import milter
-from mailstack_auth.milter import Delete, Field, Insert, Verdict, serve
-from mailstack_auth.serving import ProtocolError, Work
+from mailstack_auth.milter import Delete, Field, Insert, Verdict
+from mailstack_auth.serving import Connection, Serving
 
 # What Postfix 3.10 offers: all actions and all steps that libmilter's version 6 knows (milter8.c).
 OFFER = struct.pack("!III", 6, 0x1FF, 0x1FFFFF)
@@ -23,21 +25,21 @@ CONTINUE, ACCEPT, DISCARD, SKIP = b"c", b"a", b"d", b"s"
 class Judge:
     """Takes down the messages and gives the verdicts that it was given."""
 
-    def __init__(self, *verdicts, body=True, max_body=1000, work=None):
+    def __init__(self, *verdicts, body=True, max_body=1000):
         self.max_body = max_body
         self.messages = []
         self.asked = 0
         self._verdicts = list(verdicts)
         self._body = body
-        self._work = work
+        self.connection = None
 
     def needs_body(self, message):
         self.asked += 1
         return self._body
 
     async def judge(self, message):
-        if self._work:
-            assert self._work.in_hand
+        if self.connection:
+            assert self.connection.in_hand
         self.messages.append(message)
         return self._verdicts.pop(0) if self._verdicts else Verdict()
 
@@ -57,27 +59,31 @@ def replies(octets):
     return found
 
 
+# The peer's fault, not an error of ours.
+PEER = "closing a connection: (?!.*Error)"
+
+
 async def talk(octets, judge, *, end=True):
     """What comes back on a connection for these octets, and how it ended: with an error or without."""
-    ours, theirs = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=ours)
-    postfix, to_milter = await asyncio.open_connection(sock=theirs)
-
-    async def milter_side():
-        try:
-            await serve(reader, writer, Work(), judge)
-        finally:
-            writer.close()
-
-    serving = asyncio.create_task(milter_side())
+    lines = []
+    _, postfix, to_milter = await connected(judge, lines)
     to_milter.write(octets)
     if end:
         to_milter.write_eof()
     with contextlib.suppress(ConnectionError):
         found = await postfix.read()
     to_milter.close()
-    (error,) = await asyncio.gather(serving, return_exceptions=True)
-    return found, error
+    return found, "".join(lines) or None
+
+
+async def connected(judge, lines):
+    """A connection to a milter as the service holds it, and Postfix's two ends."""
+    ours, theirs = socket.socketpair()
+    serving, loop = Serving(lines.append, 128 * 1024), asyncio.get_running_loop()
+    _, connection = await loop.connect_accepted_socket(
+        lambda: Connection(serving, partial(milter.Session, judge=judge)), ours
+    )
+    return connection, *await asyncio.open_connection(sock=theirs)
 
 
 def said(octets, judge=None, **options):
@@ -90,7 +96,7 @@ def said(octets, judge=None, **options):
 def refused(octets, judge=None):
     """The replies to what no Postfix says; then the milter ends the connection, though the other side does not."""
     found, error = asyncio.run(asyncio.wait_for(talk(octets, judge or Judge(), end=False), 10))
-    assert isinstance(error, ProtocolError), error
+    assert re.match(PEER, error), error
     return replies(found)
 
 
@@ -361,7 +367,7 @@ def test_edits_leave_what_they_should(fields):
 def test_a_reply_that_is_no_line_is_none(reply):
     """It is a fault here, and does not reach the client."""
     found, error = asyncio.run(talk(START + MESSAGE, Judge(Verdict(reply=reply))))
-    assert isinstance(error, ValueError)
+    assert "ValueError" in error
     assert replies(found) == [NEGOTIATED, CONTINUE]
 
 
@@ -369,22 +375,17 @@ def test_a_stop_lets_the_message_in_hand_end():
     """Told to stop in the middle of a message, it answers that one and ends; a next one is not begun."""
 
     async def run():
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        postfix, to_milter = await asyncio.open_connection(sock=theirs)
-        work = Work()
-        judge = Judge(work=work)
-        serving = asyncio.create_task(serve(reader, writer, work, judge))
-        assert not work.in_hand
+        judge = Judge()
+        connection, postfix, to_milter = await connected(judge, [])
+        judge.connection = connection
+        assert not connection.in_hand
         to_milter.write(START + MAIL + FROM)
-        while not work.in_hand:  # noqa: ASYNC110
+        while not connection.in_hand:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        work.stopping = True
+        connection.stop()
         to_milter.write(END + MESSAGE)
-        await serving
-        assert not work.in_hand
-        writer.close()
         found = await postfix.read()
+        assert not connection.in_hand
         to_milter.close()
         return replies(found), len(judge.messages)
 
@@ -418,7 +419,7 @@ def test_a_connection_that_ends_in_the_middle(at):
     """A message that does not come to its end is not judged."""
     judge = Judge()
     found, error = asyncio.run(talk(START + MESSAGE[:at], judge))
-    assert error is None or isinstance(error, ProtocolError)
+    assert error is None or re.match(PEER, error), error
     assert set(replies(found)) <= {NEGOTIATED, CONTINUE}
     assert judge.messages == []
 
@@ -444,7 +445,7 @@ def test_no_packets_hang_it(packets):
     """Whatever comes, the conversation ends with its connection: well, or because it is none. It waits for nothing."""
     octets = b"".join(packets)
     found, error = asyncio.run(asyncio.wait_for(talk(NEGOTIATION + octets, Judge()), 10))
-    assert error is None or isinstance(error, ProtocolError)
+    assert error is None or re.match(PEER, error), error
     assert {one[:1] for one in replies(found)} <= {b"O", CONTINUE, ACCEPT, SKIP}
 
 

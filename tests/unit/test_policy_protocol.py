@@ -1,7 +1,5 @@
 """mailstack_auth.protocol: Postfix's policy delegation protocol on bytes."""
 
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,14 +9,11 @@ from mailstack_auth import protocol
 
 def read(octets):
     """The requests in what arrives on a connection."""
-
-    async def collect():
-        stream = asyncio.StreamReader(limit=protocol.MAX_REQUEST)
-        stream.feed_data(octets)
-        stream.feed_eof()
-        return [one async for one in protocol.requests(stream)]
-
-    return asyncio.run(collect())
+    waiting = bytearray(octets)
+    found = list(protocol.requests(waiting))
+    if waiting:
+        raise protocol.ProtocolError("cut off")
+    return found
 
 
 LONGEST = protocol.MAX_REQUEST - len("a=")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from mailstack_auth.milter import Field
 
@@ -21,8 +22,7 @@ def occurrences(fields: Sequence[Field], identity: str) -> list[tuple[int, bytes
     The id may stand behind comments, in quotes and with quoted pairs (section 2.2), and before a version. Who reads
     loosely finds it in still other places before the first semicolon, so a field with it anywhere there is one.
     """
-    spelled = _LEFT_OUT.join(re.escape(bytes([octet])) for octet in identity.lower().encode("ascii"))
-    ours = re.compile(rb"(?<![a-z0-9.-])" + spelled + rb"(?![a-z0-9-]|\.[a-z0-9])")
+    ours = _spellings(identity)
     found = [field.value for field in fields if field.name.strip().lower() == NAME.lower()]
     return [
         (at, value.partition(b";")[2])
@@ -30,6 +30,13 @@ def occurrences(fields: Sequence[Field], identity: str) -> list[tuple[int, bytes
         # A comment may hold a semicolon, and what looks like one may be none to others.
         if any(ours.search(one.partition(b";")[0].lower()) for one in (value, _uncommented(value)))
     ]
+
+
+@cache
+def _spellings(identity: str) -> re.Pattern[bytes]:
+    """An authserv-id in lower case, however it is spelled. A site has two."""
+    spelled = _LEFT_OUT.join(re.escape(bytes([octet])) for octet in identity.lower().encode("ascii"))
+    return re.compile(rb"(?<![a-z0-9.-])" + spelled + rb"(?![a-z0-9-]|\.[a-z0-9])")
 
 
 def _uncommented(value: bytes) -> bytes:

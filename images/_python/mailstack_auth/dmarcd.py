@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
@@ -25,7 +25,7 @@ from mailstack_auth.author import AmbiguousError, author_domain
 from mailstack_auth.dmarc import RecordError, Tree, could_align
 from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lookup import Lookups
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Field, Insert, Judge, Message, Verdict, serve
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Field, Insert, Judge, Message, Session, Verdict
 from mailstack_auth.serving import Serving
 from mailstack_auth.signatures import Signature
 from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
@@ -126,6 +126,15 @@ class Dns:
         return await self._lookups.exists(name, DNS_SECONDS)
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What a message says of itself, and OpenDKIM of its signatures; without an author, why there is none."""
+
+    author: str | None
+    signatures: tuple[Signature, ...]
+    ambiguous: str = ""
+
+
 class Outside:
     """Judges mail from outside."""
 
@@ -141,11 +150,8 @@ class Outside:
 
     def needs_body(self, message: Message) -> bool:
         """Where a signature would align, but OpenDKIM has no pass for it."""
-        try:
-            author = author_domain(message.fields)
-        except AmbiguousError:
-            return False
-        return bool(_candidates(self._signatures(message), self._used(message, author)))
+        reading = self._read(message)
+        return reading.author is not None and bool(_candidates(reading.signatures, self._used(message, reading.author)))
 
     async def judge(self, message: Message) -> Verdict:
         """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
@@ -159,13 +165,12 @@ class Outside:
     async def _judge(self, message: Message) -> Verdict:
         if message.header_octets > MAX_HEADER_OCTETS:
             return TOO_LONG
-        try:
-            author = author_domain(message.fields)
-        except AmbiguousError as error:
-            self._record(message, None, Outcome("reject", reason=str(error)))
-            return Verdict(reply=f"550 5.7.1 {error}")
+        reading = self._read(message)
+        if reading.author is None:
+            self._record(message, None, Outcome("reject", reason=reading.ambiguous))
+            return Verdict(reply=f"550 5.7.1 {reading.ambiguous}")
         spf = await self._results.of(message)
-        facts = await self._facts(message, author, spf)
+        facts = await self._facts(message, reading.author, reading.signatures, spf)
         outcome = decide(facts, self._site)
         self._record(message, facts, outcome)
         if outcome.action == "discard":
@@ -174,9 +179,8 @@ class Outside:
             return Verdict(reply=outcome.reply)
         return Verdict(self._edits(message, facts, outcome))
 
-    async def _facts(self, message: Message, author: str, spf: Spf) -> Facts:
-        sender = _sender_domain(message)
-        facts = Facts(message.client, sender, author, spf, tuple(self._signatures(message)))
+    async def _facts(self, message: Message, author: str, found: tuple[Signature, ...], spf: Spf) -> Facts:
+        facts = Facts(message.client, _sender_domain(message), author, spf, found)
         tree = Tree(self._dns)
         try:
             facts = replace(facts, published=await tree.published(author))
@@ -223,9 +227,16 @@ class Outside:
                     )
         return replace(facts, signatures=tuple(found))
 
-    def _signatures(self, message: Message) -> list[Signature]:
-        internal = authres.occurrences(message.fields, self._internal_id)
-        return signatures.verified(signatures.of(message.fields), [results for _, results in internal])
+    def _read(self, message: Message) -> "_Reading":
+        """Once for each message, when its fields are all there."""
+        if not isinstance(message.reading, _Reading):
+            internal = authres.occurrences(message.fields, self._internal_id)
+            found = signatures.verified(signatures.of(message.fields), [results for _, results in internal])
+            try:
+                message.reading = _Reading(author_domain(message.fields), tuple(found))
+            except AmbiguousError as error:
+                message.reading = _Reading(None, tuple(found), str(error))
+        return message.reading
 
     def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Delete | Insert, ...]:
         field = Insert(authres.NAME, authres.value(self._site.hostname, _results(facts, outcome)))
@@ -406,8 +417,8 @@ def main() -> None:
 
     async def run() -> None:
         judges: tuple[Judge, ...] = (Outside(site, internal_id, SpfResults(SPF_RESULTS), Dns(Lookups())), Inside(site))
-        handlers = {sock: partial(serve, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
-        await Serving(log, _INPUT_OCTETS).run(handlers, GRACE_SECONDS)
+        sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
+        await Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)
 
     log(f"listening in {DIRECTORY}")
     sys.exit(supervisor.run(lambda: asyncio.run(run()), log))

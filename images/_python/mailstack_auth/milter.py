@@ -4,14 +4,13 @@ libmilter and its Python binding would take a thread for each connection and a p
 only if it is UTF-8. Here all connections share one event loop, and every octet comes through as it was sent.
 """
 
-import asyncio
 import ipaddress
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from mailstack_auth.serving import ProtocolError, Work
+from mailstack_auth.serving import Connection, ProtocolError
 
 _VERSION = 6
 # What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS).
@@ -31,8 +30,7 @@ _LENGTH = struct.Struct("!I")
 _NEGOTIATION = struct.Struct("!III")
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A header field as it came; the value with its folds (CR LF or LF alone) and its leading space."""
 
     name: bytes
@@ -53,6 +51,8 @@ class Message:
     # None: nobody asked for it.
     body: bytearray | None = None
     body_too_long: bool = False
+    # What the judge has read out of the fields, its own business.
+    reading: object = None
 
 
 @dataclass(frozen=True)
@@ -93,28 +93,11 @@ class Judge(Protocol):
         """Decide. It must not raise: a connection that ends is a temporary failure, but one without a reason."""
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, work: Work, judge: Judge) -> None:
-    """Serve a connection until its end. Raises ProtocolError and ConnectionError."""
-    session = _Session(work, judge)
-    async for command, data in _packets(reader):
-        if command == b"Q":
-            return
-        if command == b"E" and session.message is not None:
-            for packet in _answer(await session.verdict()):
-                writer.write(packet)
-            await writer.drain()
-            if work.end():
-                return
-        else:
-            writer.write(session.step(command, data))
-            await writer.drain()
+class Session:
+    """The milter's side of a connection."""
 
-
-class _Session:
-    """What is known in the middle of a connection."""
-
-    def __init__(self, work: Work, judge: Judge) -> None:
-        self._work = work
+    def __init__(self, connection: Connection, judge: Judge) -> None:
+        self._connection = connection
         self._judge = judge
         self._client, self._helo = "", b""
         self._queue_id = ""
@@ -135,13 +118,26 @@ class _Session:
             **dict.fromkeys((b"N", b"R", b"T", b"U"), lambda _: b""),
         }
 
-    def step(self, command: bytes, data: bytes) -> bytes:
+    async def take(self, waiting: bytearray) -> None:
+        """Answer the packets that have come."""
+        for command, data in _packets(waiting):
+            if command == b"Q":
+                self._connection.close()
+                return
+            if command == b"E" and self.message is not None:
+                self._connection.send(b"".join(_answer(await self._verdict())))
+                if self._connection.end():
+                    return
+            elif answer := self._step(command, data):
+                self._connection.send(answer)
+
+    def _step(self, command: bytes, data: bytes) -> bytes:
         """Take a command; the reply, if it gets one."""
         if command not in self._steps:
             raise ProtocolError(f"unexpected command {command!a}")
         return self._steps[command](data)
 
-    async def verdict(self) -> Verdict:
+    async def _verdict(self) -> Verdict:
         """What becomes of the message, whose end has come."""
         assert self.message is not None  # noqa: S101
         message, self.message = self.message, None
@@ -179,7 +175,7 @@ class _Session:
         sender = data.partition(b"\0")[0] if self._sender is None else self._sender
         self._sender = None
         self.message = Message(self._client, self._helo, sender)
-        self._work.begin()
+        self._connection.begin()
         return b""
 
     def _header(self, data: bytes) -> bytes:
@@ -209,23 +205,23 @@ class _Session:
     def _reset(self, _: bytes) -> bytes:
         """SMFIC_ABORT, SMFIC_QUIT_NC: no message, or another connection, which says anew who it is."""
         self.message, self._queue_id = None, ""
-        self._work.end()
+        self._connection.end()
         return b""
 
 
-async def _packets(reader: asyncio.StreamReader) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Commands and their data, until the end of the connection."""
-    while True:
-        try:
-            (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-            if not 0 < length <= _MAX_PACKET:
-                raise ProtocolError(f"a packet of {length} octets")
-            packet = await reader.readexactly(length)
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
-                raise ProtocolError("a packet is cut off") from None
-            return
-        yield packet[:1], packet[1:]
+def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
+    """Commands and their data, as far as they have come whole; these are taken away in the end."""
+    at = 0
+    while len(waiting) - at >= _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(waiting, at)
+        if not 0 < length <= _MAX_PACKET:
+            raise ProtocolError(f"a packet of {length} octets")
+        start, end = at + _LENGTH.size, at + _LENGTH.size + length
+        if end > len(waiting):
+            break
+        yield bytes(waiting[start : start + 1]), bytes(waiting[start + 1 : end])
+        at = end
+    del waiting[:at]
 
 
 def _packet(command: bytes, data: bytes = b"") -> bytes:

@@ -1,12 +1,13 @@
 """policyd-spf: serves the SPF policy to Postfix, and results to who writes them into headers, on two unix sockets.
 
-A supervisor holds the sockets; one worker serves all connections in one event loop, a coroutine for each.
+A supervisor holds the sockets; one worker serves all connections in one event loop.
 """
 
 import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from mailstack_auth import protocol, supervisor
@@ -14,7 +15,7 @@ from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
 from mailstack_auth.remember import Latest, Remembered, digest
-from mailstack_auth.serving import Handler, Serving, Work
+from mailstack_auth.serving import Connection, Serving
 
 POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
 # Whoever may connect to this one learns how other people's mail was judged: its directory is not Postfix's.
@@ -107,22 +108,20 @@ class Server:
             raise
 
 
-def handler(answer: Callable[[dict[str, str], Send], Awaitable[None]]) -> Handler:
-    """Serves a connection of the policy protocol."""
+class Session:
+    """The server's side of a connection."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, work: Work) -> None:
-        def send(octets: bytes) -> bool:
-            writer.write(octets)
-            return not writer.is_closing()
+    def __init__(self, answer: Callable[[dict[str, str], Send], Awaitable[None]], connection: Connection) -> None:
+        self._answer = answer
+        self._connection = connection
 
-        async for request in protocol.requests(reader):
-            work.begin()
-            await answer(request, send)
-            await writer.drain()
-            if work.end():
+    async def take(self, waiting: bytearray) -> None:
+        """Answer the requests that have come."""
+        for request in protocol.requests(waiting):
+            self._connection.begin()
+            await self._answer(request, self._connection.send)
+            if self._connection.end():
                 return
-
-    return serve
 
 
 def decision(message: Message, judgement: Judgement, action: str) -> str:
@@ -176,8 +175,8 @@ def main() -> None:
 
     async def serve() -> None:
         server = Server(policy, Evaluator(Lookups()), headers)
-        handlers = {postfix: handler(server.action), results: handler(server.results)}
-        await Serving(log, protocol.MAX_REQUEST).run(handlers, GRACE_SECONDS)
+        sessions = {postfix: partial(Session, server.action), results: partial(Session, server.results)}
+        await Serving(log, protocol.MAX_REQUEST).run(sessions, GRACE_SECONDS)
 
     log(f"listening on {POSTFIX_SOCKET} and {RESULTS_SOCKET}")
     sys.exit(supervisor.run(lambda: asyncio.run(serve()), log))

@@ -1,7 +1,6 @@
 """Postfix's policy delegation protocol (SMTPD_POLICY_README): one request, one reply, many on a connection."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 from mailstack_auth.serving import ProtocolError
 
@@ -12,26 +11,26 @@ MAX_ATTRIBUTES = 100
 _END = b"\n\n"
 
 
-async def requests(stream: asyncio.StreamReader) -> AsyncIterator[dict[str, str]]:
-    """The requests that arrive on a connection, until its end. The stream's limit is the longest request."""
+def requests(waiting: bytearray) -> Iterator[dict[str, str]]:
+    """The requests that have come whole; these are taken away in the end. Raises ProtocolError."""
+    at = 0
     while True:
-        try:
-            octets = await stream.readuntil(_END)
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
-                raise ProtocolError("a request is cut off") from None
-            return
-        except asyncio.LimitOverrunError:
-            raise ProtocolError("a request is too long") from None
-        yield parse(octets)
+        end = waiting.find(_END, at)
+        if (end if end >= 0 else len(waiting)) - at > MAX_REQUEST:
+            raise ProtocolError("a request is too long")
+        if end < 0:
+            break
+        yield parse(bytes(waiting[at:end]))
+        at = end + len(_END)
+    del waiting[:at]
 
 
 def parse(octets: bytes) -> dict[str, str]:
-    """The attributes of one request, its empty line included. Of two with one name the last one counts.
+    """The attributes of one request, without its empty line. Of two with one name the last one counts.
 
     Octets that are not UTF-8 come as surrogates (PEP 383), so that nothing is lost or altered.
     """
-    lines = octets.removesuffix(_END).decode("utf-8", "surrogateescape").split("\n")
+    lines = octets.decode("utf-8", "surrogateescape").split("\n")
     if len(lines) > MAX_ATTRIBUTES:
         raise ProtocolError("a request has too many attributes")
     pairs = [line.partition("=") for line in lines]

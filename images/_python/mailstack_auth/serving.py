@@ -1,36 +1,135 @@
-"""Connections to listening unix sockets, a coroutine for each, until TERM."""
+"""Connections to listening unix sockets, until TERM.
+
+What comes is worked on where it was read. asyncio's streams take a turn of the event loop to wake a reader up, and a
+coroutine, two buffers and a future for each connection; Postfix makes one for each SMTP session and milter.
+"""
 
 import asyncio
+import contextlib
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol, cast
 
 from mailstack_auth import supervisor
+
+# All connections are read into the same place, one after the other.
+_INPUT = memoryview(bytearray(64 * 1024))
 
 
 class ProtocolError(Exception):
     """The peer does not speak the protocol; the connection cannot be used any further."""
 
 
-class Work:
-    """Whether a connection has something in hand that should be finished before an end."""
+class Session(Protocol):
+    """The protocol's side of a connection."""
 
-    def __init__(self) -> None:
+    async def take(self, waiting: bytearray) -> None:
+        """Answer all that has come whole and take it away; what is there in part stays. More may come meanwhile.
+
+        Raises ProtocolError.
+        """
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection."""
+
+    def __init__(self, serving: "Serving", session: Callable[["Connection"], Session]) -> None:
+        self._serving = serving
+        self._session = session(self)
+        self._waiting = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = self._paused = self._ended = False
         self.in_hand = False
-        self.stopping = False
 
     def begin(self) -> None:
-        """Something was asked for."""
+        """Something was asked for, which should be finished before an end."""
         self.in_hand = True
 
     def end(self) -> bool:
-        """It is answered; whether the connection should end now."""
+        """It is answered; whether the connection has ended with it."""
         self.in_hand = False
-        return self.stopping
+        if self._stopping:
+            self.close()
+        return self._stopping
 
+    def send(self, octets: bytes) -> bool:
+        """Hand octets to the peer; False if it has gone."""
+        if not self._transport.is_closing():
+            self._transport.write(octets)
+        return not self._transport.is_closing()
 
-# Serves one connection until its end, or until end() says so.
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Work], Awaitable[None]]
+    def close(self) -> None:
+        """End the connection when everything is sent."""
+        self._transport.close()
+
+    def stop(self) -> None:
+        """Finish what is in hand, and end."""
+        self._stopping = True
+        if not self.in_hand:
+            self.close()
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._task:
+            self._task.cancel()
+        self._transport.abort()
+
+    async def _work(self) -> None:
+        try:
+            await self._session.take(self._waiting)
+            if self._ended:
+                self._finish()
+        except Exception as error:  # noqa: BLE001
+            # An error that is no ProtocolError is one of ours; neither may leave the peer without an end.
+            self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
+            self.close()
+        finally:
+            self._task = None
+            if self._paused:
+                self.resume_writing()
+
+    def _finish(self) -> None:
+        if self._waiting and not self._transport.is_closing():
+            self._serving.log("closing a connection: what came last is cut off")
+        self.close()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._serving.connections.add(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return _INPUT
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._waiting += _INPUT[:nbytes]
+        if self._task is None:
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._task = None if task.done() else task
+        elif len(self._waiting) > self._serving.limit:
+            self.pause_writing()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        if self._task is None:
+            self._finish()
+        return True
+
+    def pause_writing(self) -> None:
+        """A peer that does not read is not read from either."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._serving.gone(self)
 
 
 class Serving:
@@ -38,55 +137,46 @@ class Serving:
 
     def __init__(self, log: Callable[[str], None], limit: int) -> None:
         """The limit is how much of a connection's input may wait, in octets."""
-        self._log = log
-        self._limit = limit
-        self._connections: dict[asyncio.Task[None], Work] = {}
+        self.log = log
+        self.limit = limit
+        self.connections: set[Connection] = set()
+        self._all_gone = asyncio.Event()
 
-    async def run(self, handlers: Mapping[socket.socket, Handler], grace: float) -> None:
+    async def run(self, sessions: Mapping[socket.socket, Callable[[Connection], Session]], grace: float) -> None:
         """Serve until TERM; then finish the work in hand, within the grace period in seconds."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        if sys.version_info >= (3, 12):
+            # What needs no answer from elsewhere is done at once, without a turn of the loop for each step.
+            loop.set_task_factory(asyncio.eager_task_factory)
         for number in supervisor.STOP:
             loop.add_signal_handler(number, stop.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.WATCHED)
-        # start_server, since start_unix_server removes the path in the end (from Python 3.13).
+        # Not create_unix_server, which removes the path in the end (from Python 3.13).
         servers = [
-            await asyncio.start_server(
-                self._connection(handler), sock=sock, limit=self._limit, backlog=supervisor.BACKLOG
-            )
-            for sock, handler in handlers.items()
+            await loop.create_server(partial(Connection, self, session), sock=sock, backlog=supervisor.BACKLOG)
+            for sock, session in sessions.items()
         ]
         await stop.wait()
-        await self._stop(servers, grace)
+        for server in servers:
+            server.close()
+        await self._stop(grace)
         # The loop takes its handlers with it, and a second TERM would be the end in the middle of this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
 
-    async def _stop(self, servers: list[asyncio.Server], grace: float) -> None:
-        """Accept no more, let go of idle connections, and wait for the others."""
-        for server in servers:
-            server.close()
-        for task, work in self._connections.items():
-            work.stopping = True
-            if not work.in_hand:
-                task.cancel()
-        if self._connections:
-            _, late = await asyncio.wait(list(self._connections), timeout=grace)
-            for task in late:
-                task.cancel()
+    async def _stop(self, grace: float) -> None:
+        """Let go of idle connections, and wait for the others."""
+        for one in tuple(self.connections):
+            one.stop()
+        self._all_gone.clear()
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), grace)
+        for one in tuple(self.connections):
+            one.abort()
 
-    def _connection(self, handler: Handler) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101
-            self._connections[task] = work = Work()
-            try:
-                await handler(reader, writer, work)
-            except ProtocolError as error:
-                self._log(f"closing a connection: {error}")
-            except ConnectionError:
-                pass  # the peer ended in the middle of something
-            finally:
-                del self._connections[task]
-                writer.close()
-
-        return serve
+    def gone(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._all_gone.set()
