@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,14 +23,16 @@ def main() -> None:
 
 @main.command()
 @click.option("--quick", is_flag=True, help="Fewer points, messages and rounds: five minutes at most.")
+@click.option("--hold", type=int, help="Open sessions for the memory, in place of 100 (quick) or 300.")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, in place of tables.")
 @click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
-def run(*, quick: bool, as_json: bool, base_image: str) -> None:
+def run(*, quick: bool, hold: int | None, as_json: bool, base_image: str) -> None:
     """Measure all candidates and print what came out. What is started is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="mailstack-bench-") as directory:
         try:
             with Arena(Path(directory), base_image=base_image, names=NAMES) as arena:
-                figures = measure(arena, QUICK if quick else FULL)
+                plan = QUICK if quick else FULL
+                figures = measure(arena, replace(plan, hold=hold or plan.hold))
         except MailstackError as error:
             fail(str(error))
             sys.exit(error.exit_code)

@@ -8,7 +8,7 @@ from pathlib import Path
 import docker
 
 from bench.accounting import Account, Cgroup, Spawned
-from bench.images import RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
+from bench.images import PROCESS_LIMIT, RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
 from mailstack.render import SITE, image_name
 from mailstack.stack import SERVICES, Packages
@@ -69,8 +69,12 @@ class Place:
 
     def mailstack(self) -> Candidate:
         """A stack as a user would build it, in front of the next hop."""
+        hostname = "mail.recipient.example"
+        override = self._directory / hostname / "overrides/postfix/main.cf"
+        override.parent.mkdir(parents=True)
+        override.write_text(f"default_process_limit = {PROCESS_LIMIT}\n")
         settings = {
-            "HOSTNAME": "mail.recipient.example",
+            "HOSTNAME": hostname,
             "DOMAINS": RECIPIENT_DOMAIN,
             "MAILBOXES": RECIPIENT,
             "DELIVERY": f"smtp:{SINK}:25",

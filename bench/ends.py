@@ -15,6 +15,9 @@ _SEND = "/usr/local/lib/bench/send.py"
 _COUNTED = "/tmp/counted"  # noqa: S108
 _DUMPED = "/tmp/mail"  # noqa: S108
 _BACKLOG = "1024"
+# How many hosts send, unless there are more sessions than these may have: Postfix allows one address 50.
+_HOSTS = 4
+_SESSIONS = 40
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Sender:
 
 
 class Senders:
-    """Hosts that share sessions and messages between them: Postfix allows one client address 50 sessions."""
+    """Hosts that share sessions and messages between them."""
 
     def __init__(self, hosts: Sequence[Sender]) -> None:
         self._hosts = hosts
@@ -89,8 +92,8 @@ class Senders:
             host.answer()
 
     def _shares(self, sessions: int) -> list[tuple[Sender, int]]:
-        """The hosts that take part, each with its number of sessions."""
-        hosts = self._hosts[:sessions]
+        """The hosts that take part, each with its number of sessions; no more of them than needed."""
+        hosts = self._hosts[: min(sessions, max(_HOSTS, -(-sessions // _SESSIONS)))]
         return [(host, len(range(at, sessions, len(hosts)))) for at, host in enumerate(hosts)]
 
 

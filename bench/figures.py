@@ -76,12 +76,16 @@ class Run:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """A candidate's memory, never used and with many open sessions; then its SPF service's too, where there is one."""
+    """A candidate's memory, never used and with many open sessions.
+
+    Then its SPF service's too, and that of all judges beside OpenDKIM, where they can be told apart.
+    """
 
     candidate: str
     idle: Memory
     busy: Memory
     busy_spf: Memory | None
+    busy_judges: Memory | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Figures:
 
     runs: tuple[Run, ...]
     memory: tuple[MemoryUse, ...]
+    # How many sessions were open for it.
+    sessions: int
     # CPU milliseconds per second without mail: of each candidate, and of the whole machine beside them.
     idle_cpu: Mapping[str, float]
     others_cpu: float
@@ -140,6 +146,7 @@ class Figures:
         return cls(
             tuple(_run(one) for one in whole["runs"]),
             tuple(_memory_use(one) for one in whole["memory"]),
+            whole["sessions"],
             whole["idle_cpu"],
             whole["others_cpu"],
         )
@@ -155,7 +162,5 @@ def _run(one: dict[str, Any]) -> Run:
 
 
 def _memory_use(one: dict[str, Any]) -> MemoryUse:
-    spf = one["busy_spf"]
-    return MemoryUse(
-        one["candidate"], Memory(**one["idle"]), Memory(**one["busy"]), Memory(**spf) if spf is not None else None
-    )
+    amounts = (one[name] and Memory(**one[name]) for name in ("idle", "busy", "busy_spf", "busy_judges"))
+    return MemoryUse(one["candidate"], *amounts)

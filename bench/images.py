@@ -24,9 +24,12 @@ LOAD = "load"
 # Places on the world's edge; sites have the addresses from 10 on.
 RESOLVER = EDGE[100]
 SINK = EDGE[101]
-SENDERS = (EDGE[104], EDGE[105], EDGE[106], EDGE[107])
-SENDERS_NETWORK = ipaddress.IPv4Network(f"{SENDERS[0]}/30")
-REFERENCE_ADDRESSES = dict(zip(REFERENCES, (EDGE[at] for at in range(110, 120)), strict=False))
+SENDERS = tuple(EDGE[at] for at in range(104, 112))
+SENDERS_NETWORK = ipaddress.IPv4Network(f"{SENDERS[0]}/29")
+REFERENCE_ADDRESSES = dict(zip(REFERENCES, (EDGE[at] for at in range(112, 120)), strict=False))
+
+# Room for all sessions; the default is 100 (postconf(5), default_process_limit).
+PROCESS_LIMIT = 400
 
 RECIPIENT_DOMAIN = "recipient.example"
 
@@ -62,6 +65,7 @@ def _context(name: str, base_image: str, built: Mapping[str, str]) -> Tree:
         "base_image": base_image,
         "images": built,
         "sink": SINK,
+        "process_limit": PROCESS_LIMIT,
         "resolver": RESOLVER,
         "recipient_domain": RECIPIENT_DOMAIN,
     }

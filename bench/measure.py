@@ -4,14 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.accounting import Memory, busy
+from bench.accounting import Account, Memory, busy
 from bench.arena import Arena
-from bench.candidates import Candidate
+from bench.candidates import JUDGES, Candidate
 from bench.figures import Figures, Latency, MemoryUse, Point, Run
 from bench.load import SIGNED, UNSIGNED, ZIPF
 from mailstack.console import progress
 
-MEMORY_SESSIONS = 100
 _SPF = "spf service"
 # The first round has so many times fewer messages, and does not count.
 _WARM_UP = 5
@@ -26,6 +25,8 @@ class Plan:
 
     points: Mapping[Point, int]
     rounds: int
+    # Open sessions for the memory.
+    hold: int
     # How long all are left alone, to see what they use without mail: a multiple of the health checks' interval.
     idle_seconds: int
 
@@ -38,6 +39,7 @@ QUICK = Plan(
         Point(SIGNED.name, 1): 200,
     },
     rounds=3,
+    hold=100,
     idle_seconds=12,
 )
 FULL = Plan(
@@ -47,6 +49,7 @@ FULL = Plan(
         for sessions, messages in ((1, 300), (10, 1000), (100, 2000))
     },
     rounds=5,
+    hold=300,
     idle_seconds=60,
 )
 
@@ -55,7 +58,7 @@ def measure(arena: Arena, plan: Plan) -> Figures:
     """All runs of a plan, and each candidate's memory: first without mail ever, at the end with open sessions."""
     progress(f"{plan.idle_seconds} s without mail …")
     idle, everything = _idle(arena.candidates, plan.idle_seconds)
-    unused = {one.name: _memory(one) for one in arena.candidates}
+    unused = {one.name: _memory(one.parts) for one in arena.candidates}
     runs: list[Run] = []
     for number in range(plan.rounds + 1):
         progress(f"round {number} of {plan.rounds} …" if number else "warm-up …")
@@ -66,14 +69,15 @@ def measure(arena: Arena, plan: Plan) -> Figures:
                 _run(arena, one, point, number, messages=count, idle=idle[one.name])
                 for one in _rotated(arena.candidates, number)
             ]
-    progress(f"memory at {MEMORY_SESSIONS} sessions …")
+    progress(f"memory at {plan.hold} sessions …")
     memory = []
     for one in arena.candidates:
-        with arena.hold(one, MEMORY_SESSIONS):
-            memory.append(MemoryUse(one.name, unused[one.name], _memory(one), one.spf.memory() if one.spf else None))
+        with arena.hold(one, plan.hold):
+            busy_spf = one.spf.memory() if one.spf else None
+            memory.append(MemoryUse(one.name, unused[one.name], _memory(one.parts), busy_spf, _judges(one)))
     idle_cpu = {one.name: 1000 * sum(idle[one.name][part] for part in one.parts) for one in arena.candidates}
     others = 1000 * everything - sum(idle_cpu.values())
-    return Figures(tuple(run for run in runs if run.round), tuple(memory), idle_cpu, others)
+    return Figures(tuple(run for run in runs if run.round), tuple(memory), plan.hold, idle_cpu, others)
 
 
 def _run(
@@ -110,8 +114,13 @@ def _cpu(candidate: Candidate) -> dict[str, float]:
     return found | ({_SPF: candidate.spf.cpu()} if candidate.spf else {})
 
 
-def _memory(candidate: Candidate) -> Memory:
-    parts = [account.memory() for account in candidate.parts.values()]
+def _judges(candidate: Candidate) -> Memory | None:
+    judges = {name: account for name, account in candidate.parts.items() if name in JUDGES}
+    return _memory(judges) if judges else None
+
+
+def _memory(accounts: Mapping[str, Account]) -> Memory:
+    parts = [account.memory() for account in accounts.values()]
     return Memory(sum(one.anonymous for one in parts), sum(one.kernel for one in parts))
 
 

@@ -74,10 +74,13 @@ def budgets(figures: Figures) -> Iterator[Budget]:
         yield Budget(f"{point}: SPF check, of the tutorial's", spawned, _THIRD, None)
     ours_use, tutorial = figures.use(MAILSTACK), figures.use("tutorial")
     yield Budget("memory: idle", ours_use.idle.total / _MB, 80, 50, " MB")
-    yield Budget("memory: 100 sessions, of the tutorial's", ours_use.busy.total / tutorial.busy.total, _THIRD, None)
+    held = f"{figures.sessions} sessions"
+    yield Budget(f"memory: {held}, of the tutorial's", ours_use.busy.total / tutorial.busy.total, _THIRD, None)
+    if ours_use.busy_judges:
+        yield Budget(f"memory: SPF and DMARC services at {held}", ours_use.busy_judges.total / _MB, 60, None, " MB")
     if ours_use.busy_spf and tutorial.busy_spf:
         share = ours_use.busy_spf.total / tutorial.busy_spf.total
-        yield Budget("memory: SPF service at 100 sessions, of the tutorial's", share, 0.1, None)
+        yield Budget(f"memory: SPF service at {held}, of the tutorial's", share, 0.1, None)
 
 
 def _cpu_rows(figures: Figures) -> Iterator[list[str]]:
@@ -123,13 +126,13 @@ def _part_rows(figures: Figures) -> Iterator[list[str]]:
 
 
 def _memory_rows(figures: Figures) -> Iterator[list[str]]:
-    yield ["set-up", "idle", "100 sessions past RCPT", "of it SPF", "idle CPU"]
+    yield ["set-up", "idle", f"{figures.sessions} sessions past RCPT", "of it SPF", "SPF and DMARC", "idle CPU"]
     for one in figures.memory:
         yield [
             one.candidate,
             f"{one.idle.total / _MB:.0f}",
             f"{one.busy.total / _MB:.0f}",
-            f"{one.busy_spf.total / _MB:.0f}" if one.busy_spf else "",
+            *(f"{part.total / _MB:.0f}" if part else "" for part in (one.busy_spf, one.busy_judges)),
             f"{figures.idle_cpu[one.candidate]:.1f}",
         ]
 

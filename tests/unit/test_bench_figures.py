@@ -43,7 +43,11 @@ def figures(slowness: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Figures:
     """Rounds in which the whole machine was so much slower."""
     return Figures(
         tuple(run(name, number, slow) for number, slow in enumerate(slowness, 1) for name in NAMES),
-        tuple(MemoryUse(name, Memory(40 * MB, 5 * MB), Memory(300 * MB, 0), Memory(20 * MB, 0)) for name in NAMES),
+        tuple(
+            MemoryUse(name, Memory(40 * MB, 5 * MB), Memory(300 * MB, 0), Memory(20 * MB, 0), Memory(45 * MB, 0))
+            for name in NAMES
+        ),
+        100,
         dict.fromkeys(NAMES, 1.0),
         0.0,
     )
@@ -83,6 +87,7 @@ def test_budgets() -> None:
     assert verdicts["SPF check, of the tutorial's"] == (pytest.approx(1 / 3), "met")
     assert verdicts["memory: idle"] == (45, "met, and the aim")
     assert verdicts["memory: 100 sessions, of the tutorial's"] == (1, "NOT MET")
+    assert verdicts["memory: SPF and DMARC services at 100 sessions"] == (45, "met")
     assert verdicts["memory: SPF service at 100 sessions, of the tutorial's"] == (1, "NOT MET")
 
 
