@@ -16,8 +16,9 @@ _VERSION = 6
 # What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS).
 _ACTIONS = 0x01 | 0x10
 # Steps that are left out (SMFIP_NORCPT, NOUNKNOWN, NODATA), that get no reply (SMFIP_NR_HDR, _CONN, _HELO, _MAIL,
-# _EOH), that may be cut short (SMFIP_SKIP); and field values come with their leading space (SMFIP_HDR_LEADSPC).
-_STEPS = 0x8 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x40000 | 0x400 | 0x100000
+# _EOH, _BODY); and field values come with their leading space (SMFIP_HDR_LEADSPC). A body comes whole, whether it is
+# needed or not: to say so would be a question and an answer for each message.
+_STEPS = 0x8 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x40000 | 0x80000 | 0x100000
 
 # Postfix sends at most 64 kB of body at a time, and no longer field than header_size_limit, 100 kB.
 _MAX_PACKET = 1024 * 1024
@@ -104,6 +105,8 @@ class Session:
         # As Postfix understands the envelope sender, which is how it takes it from now on.
         self._sender: bytes | None = None
         self.message: Message | None = None
+        # None: nobody was asked yet.
+        self._keeps_body: bool | None = None
         self._steps: Mapping[bytes, Callable[[bytes], bytes]] = {
             b"O": _negotiated,
             b"D": self._macros,
@@ -173,7 +176,7 @@ class Session:
 
     def _mail(self, data: bytes) -> bytes:
         sender = data.partition(b"\0")[0] if self._sender is None else self._sender
-        self._sender = None
+        self._sender = self._keeps_body = None
         self.message = Message(self._client, self._helo, sender)
         self._connection.begin()
         return b""
@@ -191,16 +194,15 @@ class Session:
         message = self.message
         if message is None:
             raise ProtocolError("a body without a message")
-        if message.body is None:
-            if not self._judge.needs_body(message):
-                return _SKIP
-            message.body = bytearray()
-        if len(message.body) + len(data) > self._judge.max_body:
-            message.body_too_long = True
-            message.body.clear()
-            return _SKIP
-        message.body += data
-        return _CONTINUE
+        if self._keeps_body is None:
+            self._keeps_body = self._judge.needs_body(message)
+            message.body = bytearray() if self._keeps_body else None
+        if self._keeps_body and message.body is not None:
+            message.body += data
+            if len(message.body) > self._judge.max_body:
+                message.body_too_long, self._keeps_body = True, False
+                message.body.clear()
+        return b""
 
     def _reset(self, _: bytes) -> bytes:
         """SMFIC_ABORT, SMFIC_QUIT_NC: no message, or another connection, which says anew who it is."""
@@ -228,7 +230,7 @@ def _packet(command: bytes, data: bytes = b"") -> bytes:
     return _LENGTH.pack(len(data) + 1) + command + data
 
 
-_CONTINUE, _ACCEPT, _DISCARD, _SKIP = (_packet(one) for one in (b"c", b"a", b"d", b"s"))
+_ACCEPT, _DISCARD = _packet(b"a"), _packet(b"d")
 
 
 def _negotiated(data: bytes) -> bytes:
