@@ -238,6 +238,9 @@ class Known:
         }
         return [((name, kind), value) for value in values[kind]]
 
+    def seconds_left(self, name, kind):
+        return 0.0
+
 
 DEEP = ".".join(["a" * 63] * 3 + ["a" * 55])
 LONG = "!é" * 1000
@@ -352,3 +355,72 @@ def test_record_in_the_cache_is_not_asked_for():
     asked = asyncio.run(evaluate())
     assert len(asked) > 3
     assert server.asked == asked
+
+
+def evaluated(server, *messages, clock=time.monotonic):
+    """The results of messages (HELO and sender), one after the other, and how many each has asked DNS."""
+
+    async def run():
+        found = []
+        async with server.lookups(clock=clock) as lookups:
+            evaluator = evaluation.Evaluator(lookups, clock=clock)
+            for helo, sender in messages:
+                before = len(server.asked)
+                result = await evaluator.evaluate(CLIENT, helo, sender)
+                found.append((result.judged.result, len(server.asked) - before))
+        return found
+
+    return asyncio.run(run())
+
+
+def test_a_result_serves_again(monkeypatch):
+    """The same client and domain are evaluated once, whatever the local part; another client's result is its own."""
+    checks = []
+    check = evaluation._engine
+    monkeypatch.setattr(evaluation, "_engine", lambda *question: checks.append(question) or check(*question))
+    messages = [("[192.0.2.1]", sender) for sender in ("a@mx.example", "b@MX.example", "b@fail.example")]
+    results = [one for one, _ in evaluated(Server.of(ZONE), *messages)]
+    assert results == ["pass", "pass", "fail"]
+    assert [sender for _, _, _, sender in checks] == ["a@mx.example", "b@fail.example"]
+
+
+def test_a_record_with_macros_is_evaluated_each_time():
+    """It may say something else of another local part."""
+    local = [("x.example", f"{name}@local.example") for name in ("a+1-b.c=d", "nobody", "a+1-b.c=d")]
+    assert [one for one, _ in evaluated(Server.of(ZONE), *local)] == ["pass", "neutral", "pass"]
+
+
+def test_a_result_is_valid_as_long_as_its_answers():
+    """When the first of the answers that led to it expires, DNS is asked again."""
+    now = [0.0]
+    zone = {"a.example": [{"TXT": "v=spf1 -all"}]}
+    server = Server.of(zone, ttl=30)
+
+    async def run():
+        async with server.lookups(clock=lambda: now[0]) as lookups:
+            evaluator = evaluation.Evaluator(lookups, clock=lambda: now[0])
+            counts = []
+            for now[0] in (0.0, 29.0, 31.0):
+                before = len(server.asked)
+                await evaluator.evaluate(CLIENT, "[192.0.2.1]", "a@a.example")
+                counts.append(len(server.asked) - before)
+            return counts
+
+    assert asyncio.run(run()) == [1, 0, 1]
+
+
+def test_no_answer_is_not_remembered():
+    """A temperror is evaluated again, since DNS may answer the next time."""
+    server = Server.of(ZONE)
+
+    async def run():
+        async with server.lookups() as lookups:
+            evaluator = evaluation.Evaluator(lookups, 0.2)
+            for _ in range(2):
+                before = len(server.asked)
+                assert (
+                    await evaluator.evaluate(CLIENT, "[192.0.2.1]", "a@silent.example")
+                ).judged.result == "temperror"
+                assert len(server.asked) > before
+
+    asyncio.run(run())

@@ -6,6 +6,7 @@ Every look-up is one for the TXT records at _dmarc and a domain, or whether a na
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from mailstack_auth import names
@@ -62,8 +63,9 @@ class Record:
     rua: str
 
 
+@lru_cache(256)
 def parse(domain: str, text: str) -> Record:
-    """A policy record that was found for a domain. Raises RecordError."""
+    """A policy record that was found for a domain, of at most MAX_RECORD octets. Raises RecordError."""
     tags: dict[str, str] = {}
     for part in text.split(";"):
         match = _TAG.fullmatch(part.strip(" \t"))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import spf as pyspf
 
@@ -59,7 +60,7 @@ class SpfResults:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[_Asking] = []
 
     async def of(self, message: Message) -> Spf:
         """What SPF says of a message. Raises OSError when policyd-spf cannot be asked, or cannot say."""
@@ -85,23 +86,49 @@ class SpfResults:
         """Ask once more where a connection breaks: it was closed while idle, or another worker goes on."""
         while self._idle:
             with contextlib.suppress(OSError):
-                return await self._exchange(*self._idle.pop(), request)
+                return await self._exchange(self._idle.pop(), request)
         with contextlib.suppress(OSError):
-            return await self._exchange(*await asyncio.open_unix_connection(str(self._path)), request)
-        return await self._exchange(*await asyncio.open_unix_connection(str(self._path)), request)
+            return await self._exchange(await self._connected(), request)
+        return await self._exchange(await self._connected(), request)
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
-        try:
-            writer.write(request)
-            answer = await reader.readline()
-        except BaseException:
-            writer.close()
-            raise
-        if not answer.endswith(b"\n"):
-            writer.close()
-            raise ConnectionError("policyd-spf closed the connection")
-        self._idle.append((reader, writer))
+    async def _connected(self) -> "_Asking":
+        _, asking = await asyncio.get_running_loop().create_unix_connection(_Asking, str(self._path))
+        return asking
+
+    async def _exchange(self, asking: "_Asking", request: bytes) -> bytes:
+        answer = await asking.ask(request)
+        self._idle.append(asking)
         return answer
+
+
+class _Asking(asyncio.Protocol):
+    """A connection to policyd-spf: a question, and a line for an answer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._answer: asyncio.Future[bytes] | None = None
+        self._received = b""
+
+    async def ask(self, request: bytes) -> bytes:
+        """One at a time. Raises ConnectionError when there is no answer; the connection is of no use then."""
+        if self._transport.is_closing():
+            raise ConnectionError("policyd-spf closed the connection")
+        self._answer, self._received = asyncio.get_running_loop().create_future(), b""
+        try:
+            self._transport.write(request)
+            return await self._answer
+        except BaseException:
+            self._transport.close()
+            raise
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._received.endswith(b"\n") and self._answer and not self._answer.done():
+            self._answer.set_result(self._received)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionError("policyd-spf closed the connection"))
 
 
 def _spf_result(data: dict[str, str]) -> SpfResult:
@@ -180,14 +207,15 @@ class Outside:
         return Verdict(self._edits(message, facts, outcome))
 
     async def _facts(self, message: Message, author: str, found: tuple[Signature, ...], spf: Spf) -> Facts:
-        facts = Facts(message.client, _sender_domain(message), author, spf, found)
         tree = Tree(self._dns)
+        published, result, doubt = None, "none", None
         try:
-            facts = replace(facts, published=await tree.published(author))
+            published = await tree.published(author)
         except RecordError:
-            facts = replace(facts, dmarc="permerror")
+            result = "permerror"
         except pyspf.TempError:
-            facts = replace(facts, dmarc="temperror", doubt=f"the DMARC record of {author}")
+            result, doubt = "temperror", f"the DMARC record of {author}"
+        facts = Facts(message.client, _sender_domain(message), author, spf, found, published, result, doubt=doubt)
         facts = await _aligned(facts, tree)
         looked_at = _candidates(facts.signatures, self._used(message, author))
         if looked_at:
@@ -415,10 +443,10 @@ def main() -> None:
     internal_id = INTERNAL_ID.read_text().strip()
     sockets = [supervisor.listen(DIRECTORY / name) for name in ("outside.sock", "inside.sock")]
 
-    async def run() -> None:
+    def work() -> None:
         judges: tuple[Judge, ...] = (Outside(site, internal_id, SpfResults(SPF_RESULTS), Dns(Lookups())), Inside(site))
         sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
-        await Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)
+        Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)
 
     log(f"listening in {DIRECTORY}")
-    sys.exit(supervisor.run(lambda: asyncio.run(run()), log))
+    sys.exit(supervisor.run(work, log))

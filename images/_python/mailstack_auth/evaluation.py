@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import greenlet
 import idna
@@ -18,6 +19,7 @@ import spf as pyspf
 import spf_engine
 
 from mailstack_auth.lookup import Answer, Lookups
+from mailstack_auth.remember import Remembered
 
 # RFC 7208 section 4.6.4: at least 20 seconds for an evaluation, and two void look-ups. pyspf limits look-ups to ten.
 MAX_SECONDS = 20.0
@@ -27,6 +29,8 @@ MAX_VOID_LOOKUPS = 2
 HELO_SECONDS = 1.0
 # For the records of relays' domains, after that. The site chose them, mostly they are known; Postfix and "stop" wait.
 RELAY_SECONDS = 4.0
+# How many results are remembered: 2 MB.
+MAX_RESULTS = 2048
 # RFC 1035 section 2.3.4, without the final dot.
 MAX_NAME = 253
 
@@ -86,8 +90,16 @@ class OutOfTimeError(pyspf.TempError):  # type: ignore[misc]
 class Evaluator:
     """Evaluates messages; any number at once, in one event loop."""
 
-    def __init__(self, lookups: Lookups, seconds: float = MAX_SECONDS, relay_seconds: float = RELAY_SECONDS) -> None:
+    def __init__(
+        self,
+        lookups: Lookups,
+        seconds: float = MAX_SECONDS,
+        relay_seconds: float = RELAY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lookups = lookups
+        # By identity, client and domain, as long as all the answers that led to them are valid.
+        self._results: Remembered[tuple[Identity, str, str], Result] = Remembered(MAX_RESULTS, clock)
         self._seconds = seconds
         self._relay_seconds = min(relay_seconds, seconds)
 
@@ -116,9 +128,12 @@ class Evaluator:
         if "." not in domain or domain.startswith("[") or len(domain) > MAX_NAME:
             # An address literal, and what is not a multi-label name (RFC 7208 section 4.3).
             return Result(identity, domain, "none", "no domain name")
+        known = self._results.get((identity, client, domain.lower()))
+        if known is not None:
+            return known
         deadline = asyncio.get_running_loop().time() + seconds
         worker = _Worker(_engine)
-        worker.lookups = self._lookups
+        worker.lookups, worker.asked, worker.personal = self._lookups, [], False
         try:
             wish = worker.switch(identity, client, helo, sender)
             while not worker.dead:
@@ -138,7 +153,11 @@ class Evaluator:
             while not worker.dead:
                 with contextlib.suppress(Exception):
                     worker.throw()
-        return Result(identity, domain, result, reason)
+        found = Result(identity, domain, result, reason)
+        if result != "temperror" and worker.asked and not worker.personal:
+            lifetime = min(self._lookups.seconds_left(*question) for question in worker.asked)
+            self._results.put((identity, client, domain.lower()), found, lifetime)
+        return found
 
     async def _fulfil(self, wish: "_Wish") -> list[Answer]:
         if wish is None:
@@ -174,13 +193,22 @@ class _Worker(greenlet.greenlet):  # type: ignore[misc]
     """An evaluation in progress."""
 
     lookups: Lookups
+    # The names and types that it has asked for.
+    asked: list[tuple[str, str]]
+    # A record has a macro (RFC 7208 section 7): the result may be another one for another local part, or HELO.
+    personal: bool
 
 
 def _ask(name: str, kind: str, strict: object = True, timeout: float = MAX_SECONDS) -> list[Answer]:  # noqa: ARG001, FBT002
     """In place of spf.DNSLookup, whose signature this is: the event loop asks DNS and switches back."""
     worker = greenlet.getcurrent()
-    known = worker.lookups.known(name, kind)
-    return known if known is not None else worker.parent.switch((name, kind, timeout))  # type: ignore[no-any-return]
+    worker.asked.append((name, kind))
+    answers: list[Answer] | None = worker.lookups.known(name, kind)
+    if answers is None:
+        answers = worker.parent.switch((name, kind, timeout))
+    if kind == "TXT":
+        worker.personal |= any(b"%" in text for _, (text,) in cast("list[tuple[object, tuple[bytes]]]", answers))
+    return answers
 
 
 def _validated_names(query: Any) -> list[str]:  # noqa: ANN401

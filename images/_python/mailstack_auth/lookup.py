@@ -71,6 +71,10 @@ class Lookups:
         values = self._cache.get((name.lower(), kind))
         return None if values is None else [((name, kind), value) for value in values]
 
+    def seconds_left(self, name: str, kind: str) -> float:
+        """How long an answer is valid; nothing where it is not known."""
+        return self._cache.seconds_left((name.lower(), kind))
+
     async def look_up(self, name: str, kind: str, seconds: float) -> list[Answer]:
         """The records at a name in pyspf's form, CNAMEs followed; empty for NXDOMAIN, for NODATA and for no DNS name.
 

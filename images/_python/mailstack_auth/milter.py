@@ -113,7 +113,6 @@ class Session:
             b"C": self._connect,
             b"H": self._hello,
             b"M": self._mail,
-            b"L": self._header,
             b"B": self._body,
             b"A": self._reset,
             b"K": self._reset,
@@ -124,10 +123,12 @@ class Session:
     async def take(self, waiting: bytearray) -> None:
         """Answer the packets that have come."""
         for command, data in _packets(waiting):
-            if command == b"Q":
+            if command == b"L":
+                self._header(data)
+            elif command == b"Q":
                 self._connection.close()
                 return
-            if command == b"E" and self.message is not None:
+            elif command == b"E" and self.message is not None:
                 self._connection.send(b"".join(_answer(await self._verdict())))
                 if self._connection.end():
                     return
@@ -181,13 +182,13 @@ class Session:
         self._connection.begin()
         return b""
 
-    def _header(self, data: bytes) -> bytes:
-        if self.message is not None:
+    def _header(self, data: bytes) -> None:
+        message = self.message
+        if message is not None:
             name, _, value = data.partition(b"\0")
-            self.message.header_octets += len(data) + _FIELD_OCTETS
-            if self.message.header_octets <= MAX_HEADER_OCTETS:
-                self.message.fields.append(Field(name, value.removesuffix(b"\0")))
-        return b""
+            message.header_octets += len(data) + _FIELD_OCTETS
+            if message.header_octets <= MAX_HEADER_OCTETS:
+                message.fields.append(Field(name, value.removesuffix(b"\0")))
 
     def _body(self, data: bytes) -> bytes:
         """Keep a piece of the body, if it is needed."""
@@ -221,7 +222,8 @@ def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
         start, end = at + _LENGTH.size, at + _LENGTH.size + length
         if end > len(waiting):
             break
-        yield bytes(waiting[start : start + 1]), bytes(waiting[start + 1 : end])
+        packet = bytes(waiting[start:end])
+        yield packet[:1], packet[1:]
         at = end
     del waiting[:at]
 

@@ -1,6 +1,7 @@
 """Domain names as they are compared and written."""
 
 import re
+from functools import lru_cache
 
 import idna
 
@@ -12,6 +13,11 @@ _MAX_DOMAIN = 253
 
 def domain(text: str) -> str | None:
     """A domain in lower case and as A-labels (RFC 5891); None for what is no name that mail could come from."""
+    return _domain(text) if len(text) <= _MAX_DOMAIN else None
+
+
+@lru_cache(1024)
+def _domain(text: str) -> str | None:
     if not text.isascii():
         try:
             text = idna.encode(text, uts46=True).decode("ascii")

@@ -173,10 +173,10 @@ def main() -> None:
 
     headers = Latest(MAX_MESSAGES)
 
-    async def serve() -> None:
+    def work() -> None:
         server = Server(policy, Evaluator(Lookups()), headers)
         sessions = {postfix: partial(Session, server.action), results: partial(Session, server.results)}
-        await Serving(log, protocol.MAX_REQUEST).run(sessions, GRACE_SECONDS)
+        Serving(log, protocol.MAX_REQUEST).run(sessions, GRACE_SECONDS)
 
     log(f"listening on {POSTFIX_SOCKET} and {RESULTS_SOCKET}")
-    sys.exit(supervisor.run(lambda: asyncio.run(serve()), log))
+    sys.exit(supervisor.run(work, log))

@@ -41,6 +41,11 @@ class Remembered(Generic[_K, _V]):
         self._entries.move_to_end(key)
         return value
 
+    def seconds_left(self, key: _K) -> float:
+        """How long a key will be remembered, unless others crowd it out."""
+        entry = self._entries.get(key)
+        return entry[0] - self._clock() if entry else 0.0
+
     def put(self, key: _K, value: _V, seconds: float, weight: int = 1) -> None:
         """Remember for so long; what has no time, or is heavier than everything together may be, is not remembered."""
         self.forget(key)

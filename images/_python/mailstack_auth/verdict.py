@@ -106,10 +106,11 @@ def decide(facts: Facts, site: Site) -> Outcome:
 
 def _spared(facts: Facts, site: Site) -> bool:
     """Whether the message comes from a forwarder or mailing list that the site trusts."""
-    address = ipaddress.ip_address(facts.client)
-    return any(address in one for one in site.skip_networks) or any(
-        names.within(domain, one) for domain in facts.authenticated() for one in site.skip_domains
-    )
+    if site.skip_networks:
+        address = ipaddress.ip_address(facts.client)
+        if any(address in one for one in site.skip_networks):
+            return True
+    return any(names.within(domain, one) for one in site.skip_domains for domain in facts.authenticated())
 
 
 def _local(facts: Facts, site: Site, *, spared: bool) -> Outcome | None:
