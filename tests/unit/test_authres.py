@@ -1,6 +1,8 @@
 """mailstack_auth.authres: which Authentication-Results claim to be ours, and that ours say what was put in (RFC 8601)."""
 
 import re
+from email import message_from_bytes
+from email.policy import default
 
 import authres as reader
 import pytest
@@ -82,6 +84,35 @@ OTHERS = {
 def test_what_stays(start):
     """Results under another id stay, however much it looks like ours."""
     assert authres.occurrences([Field(b"Authentication-Results", start + RESULTS)], OURS) == []
+
+
+DISGUISED = {
+    "quoted-printable": b" =?us-ascii?q?=6Dail.example.com?=;",
+    "base64": b" =?us-ascii?b?bWFpbC5leGFtcGxlLmNvbQ==?=;",
+    "a part of it": b" mail.exa=?us-ascii?q?=6D?=ple.com;",
+    "two words": b" =?us-ascii?q?mail.exa?= =?us-ascii?q?mple.com?=;",
+    "the semicolon as well": b" =?us-ascii?q?mail=2Eexample=2Ecom=3B?=",
+    "behind a comment": b" (;) =?us-ascii?q?=6Dail.example.com?=;",
+    "folded": b"\r\n\t=?us-ascii?Q?=6Dail.example.com?=\r\n\t;",
+}
+
+
+@pytest.mark.parametrize("start", DISGUISED.values(), ids=DISGUISED.keys())
+def test_what_is_ours_once_decoded(start):
+    """Python's email decodes encoded words before it hands a field out; we take no part in what they hold."""
+    value = start + RESULTS
+    shown = message_from_bytes(b"Authentication-Results:" + value + b"\r\n\r\n", policy=default)
+    read = reader.AuthenticationResultsHeader.parse(f"Authentication-Results: {shown['Authentication-Results']}")
+    assert read.authserv_id == OURS
+    assert authres.disguised([Field(b"X", b""), Field(b"Authentication-Results", value)]) == [1]
+    assert authres.occurrences([Field(b"Authentication-Results", value)], "mailstack-0") == []
+
+
+def test_no_other_is_disguised():
+    """Encoded words in results are their writer's business, and so are those in other fields."""
+    values = [*OTHERS.values(), b' mx.other.example; x=y reason="=?us-ascii?q?=6Dail.example.com?="']
+    fields = [Field(b"Authentication-Results", one) for one in values] + [Field(b"Subject", b" =?us-ascii?q?=6D?=")]
+    assert authres.disguised(fields) == []
 
 
 @pytest.mark.parametrize("name", [b"X-Authentication-Results", b"ARC-Authentication-Results", b"Received-SPF"])

@@ -542,3 +542,17 @@ def test_published_is_a_record_and_its_policy():
     assert published("b.a.example", Zone({"a.example": "v=DMARC1; p=reject; sp=none; t=y"})) == Published(
         record, "none"
     )
+
+
+def test_what_gives_no_answer_is_asked_once():
+    """A name whose DNS is silent takes its time once for a message, however often its tree is walked."""
+    zone = Zone({"a.example": None, "example": "v=DMARC1; p=none"})
+
+    async def walk():
+        tree = Tree(zone)
+        for question in (tree.published("a.example"), tree.organisational("a.example")):
+            with pytest.raises(NoAnswerError):
+                await question
+
+    asyncio.run(walk())
+    assert zone.asked == ["_dmarc.a.example"]

@@ -26,7 +26,7 @@ class Judge:
     """Takes down the messages and gives the verdicts that it was given."""
 
     def __init__(self, *verdicts, body=True, max_body=1000):
-        self.max_body = max_body
+        self.max_body, self.max_bodies, self.kept = max_body, 3 * max_body, 0
         self.messages = []
         self.asked = 0
         self._verdicts = list(verdicts)
@@ -250,6 +250,40 @@ def test_the_longest_body(pieces, too_long):
     assert len(message.body) == (0 if too_long else 1000)
 
 
+def test_all_bodies_together():
+    """What one message more would keep is let go of; nothing stays counted, however a message ends."""
+
+    async def run():
+        judge, lines = Judge(max_body=1000), []
+        begun = START + MAIL + FROM + packet(b"B", b"x" * 1000)
+        ends = [END, packet(b"A"), packet(b"K"), MAIL, b"", packet(b"Q"), packet(b"X")]
+        for end in ends:
+            _, postfix, to_milter = await connected(judge, lines)
+            to_milter.write(begun)
+            while judge.kept < 1000:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            to_milter.write(end)
+            to_milter.write_eof()
+            await postfix.read()
+            to_milter.close()
+            while judge.kept:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        judge.messages.clear()
+        others = [await connected(judge, lines) for _ in range(4)]
+        for at, (_, _, to_milter) in enumerate(others):
+            to_milter.write(begun)
+            while len(judge.messages) + judge.kept // 1000 < min(at + 1, 3):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for _, postfix, to_milter in reversed(others):
+            to_milter.write(END)
+            to_milter.write_eof()
+            await postfix.read()
+            to_milter.close()
+        return judge.kept, sorted((one.body_too_long, len(one.body)) for one in judge.messages)
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == (0, [(False, 1000)] * 3 + [(True, 0)])
+
+
 @pytest.mark.parametrize("values", [[b"x" * 100_000] * 30, [b""] * 20_000], ids=["long fields", "many fields"])
 def test_the_longest_header(values):
     """Of more than the limit nothing is kept, but it is known that there was more; short fields weigh something too."""
@@ -457,3 +491,45 @@ def test_sender_is_the_one_that_postfix_takes(sent, meant):
     first = macros(b"M", **{"{mail_addr}": meant, "{mail_host}": b"x"}) + packet(b"M", sent + b"\0") + FROM + END
     assert said(START + first + packet(b"M", sent + b"\0") + FROM + END, judge)[-1] == ACCEPT
     assert [one.sender for one in judge.messages] == [b"<" + meant + b">", sent]
+
+
+def test_a_peer_that_does_not_read():
+    """Its answers do not pile up: it is not read from any more, until it has taken them; and none is lost."""
+    count = 100_000
+
+    async def conversation():
+        connection, postfix, to_milter = await connected(Judge(), [])
+        to_milter.write(NEGOTIATION * count)
+        to_milter.write_eof()
+        # Enough turns to read and to answer everything.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        waiting = connection._transport.get_write_buffer_size()
+        found = await postfix.read()
+        to_milter.close()
+        return waiting, found
+
+    waiting, found = asyncio.run(asyncio.wait_for(conversation(), 60))
+    assert waiting < 512 * 1024
+    assert len(found) == count * len(packet(NEGOTIATED[:1], NEGOTIATED[1:]))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_log_that_cannot_be_written():
+    """The connection ends all the same: Postfix would wait for an answer for minutes."""
+
+    def broken(_):
+        raise BrokenPipeError
+
+    async def run():
+        ours, theirs = socket.socketpair()
+        serving, loop = Serving(broken, 128 * 1024), asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        await loop.connect_accepted_socket(lambda: Connection(serving, partial(milter.Session, judge=Judge())), ours)
+        postfix, to_milter = await asyncio.open_connection(sock=theirs)
+        to_milter.write(packet(b"X"))
+        found = await postfix.read()
+        to_milter.close()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == b""

@@ -337,6 +337,27 @@ DMARC = {
         "none",
         None,
     ),
+    "temperror of a key, p=quarantine, t=y": (
+        message(published=published("p=quarantine; t=y"), dmarc="temperror", doubt="the DKIM key x"),
+        SITE,
+        ACCEPT,
+        "none",
+        None,
+    ),
+    "temperror, by a trusted network": (
+        message(client="198.51.100.7", dmarc="temperror", doubt="the DMARC record of a.example"),
+        SITE,
+        ACCEPT,
+        "none",
+        None,
+    ),
+    "temperror, by a trusted domain": (
+        message(spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", doubt="the DKIM key x"),
+        SITE,
+        ACCEPT,
+        "none",
+        None,
+    ),
     "temperror, only marked": (
         message(published=published("p=reject"), dmarc="temperror", doubt="the DKIM key x"),
         MARK,

@@ -23,13 +23,33 @@ def occurrences(fields: Sequence[Field], identity: str) -> list[tuple[int, bytes
     loosely finds it in still other places before the first semicolon, so a field with it anywhere there is one.
     """
     ours = _spellings(identity)
-    found = [field.value for field in fields if field.name.strip().lower() == NAME.lower()]
     return [
         (at, value.partition(b";")[2])
-        for at, value in enumerate(found, start=1)
-        # A comment may hold a semicolon, and what looks like one may be none to others.
-        if any(ours.search(one.partition(b";")[0].lower()) for one in (value, _uncommented(value)))
+        for at, value in enumerate(_values(fields), start=1)
+        if any(ours.search(one) for one in _starts(value))
     ]
+
+
+def disguised(fields: Sequence[Field]) -> list[int]:
+    """The fields whose authserv-id holds an encoded word (RFC 2047): which one of its name, from 1.
+
+    It has none to hold, but Python's email for one decodes all fields that it does not know before anybody looks at
+    them, so that any id may stand in it, and a semicolon.
+    """
+    return [at for at, value in enumerate(_values(fields), start=1) if any(b"=?" in one for one in _starts(value))]
+
+
+def _values(fields: Sequence[Field]) -> list[bytes]:
+    return [field.value for field in fields if field.name.strip().lower() == NAME.lower()]
+
+
+def _starts(value: bytes) -> tuple[bytes, bytes]:
+    """What stands before the results, in lower case.
+
+    Twice, since a comment may hold a semicolon, and what looks like a comment may be none to others.
+    """
+    raw, uncommented = (one.partition(b";")[0].lower() for one in (value, _uncommented(value)))
+    return raw, uncommented
 
 
 @cache

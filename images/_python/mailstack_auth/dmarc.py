@@ -114,6 +114,7 @@ class Tree:
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
         self._records: dict[str, Record | RecordError | None] = {}
+        self._unanswered: dict[str, Exception] = {}
 
     async def published(self, author: str) -> Published | None:
         """Policy discovery (section 4.10.1). Raises RecordError."""
@@ -155,8 +156,16 @@ class Tree:
         return found
 
     async def _record(self, domain: str) -> Record | RecordError | None:
+        if domain in self._unanswered:
+            raise self._unanswered[domain]
         if domain not in self._records:
-            texts = [one.decode("latin-1") for one in await self._lookups.texts(f"_dmarc.{domain}")]
+            try:
+                answer = await self._lookups.texts(f"_dmarc.{domain}")
+            except Exception as error:
+                # The same question again would take as long again.
+                self._unanswered[domain] = error
+                raise
+            texts = [one.decode("latin-1") for one in answer]
             found = [one for one in texts if len(one) <= MAX_RECORD and _VERSION.match(one)]
             # Of several records none counts.
             self._records[domain] = _parsed(domain, found[0]) if len(found) == 1 else None

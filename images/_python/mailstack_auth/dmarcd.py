@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import spf as pyspf
 
@@ -40,8 +40,10 @@ INTERNAL_ID = Path("/run/dmarc/authserv-id")
 # For everything that a verdict needs, in seconds; Postfix waits 300 (postconf(5), milter_content_timeout).
 MAX_SECONDS = 60.0
 DNS_SECONDS = 20.0
-# The longest body that is kept for a second look at a signature, and how many are looked at at a time.
+# The longest body that is kept for a second look at a signature, all of them together, and how many are looked at at a
+# time.
 MAX_BODY = 16 * 1024 * 1024
+MAX_BODIES = 64 * 1024 * 1024
 VERIFICATIONS = 2
 GRACE_SECONDS = 25.0
 # Postfix's biggest piece of a message, twice.
@@ -165,13 +167,14 @@ class _Reading:
 class Outside:
     """Judges mail from outside."""
 
-    max_body = MAX_BODY
+    max_body, max_bodies = MAX_BODY, MAX_BODIES
 
     def __init__(self, site: Site, internal_id: str, results: SpfResults, dns: Dns) -> None:
         self._site = site
         self._internal_id = internal_id
         self._results = results
         self._dns = dns
+        self.kept = 0
         self._verifications = asyncio.Semaphore(VERIFICATIONS)
         self._counts: Counter[str] = Counter()
 
@@ -242,12 +245,16 @@ class Outside:
             try:
                 keys = await self._dns.texts(signatures.key_name(one))
             except pyspf.TempError:
+                # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
+                found[one.at] = replace(one, result="temperror", reason="")
                 facts = replace(facts, doubt=f"the DKIM key {signatures.key_name(one)}")
                 continue
             if len(keys) != 1:
                 found[one.at] = one if one.result != "temperror" else replace(one, result="permerror", reason="no key")
             elif message.body_too_long:
-                facts = replace(facts, doubt="a DKIM signature of so long a message")
+                # What OpenDKIM knows of it stands; it would be the same each time.
+                if one.result == "temperror":
+                    facts = replace(facts, doubt="a DKIM signature of so long a message")
             else:
                 async with self._verifications:
                     found[one.at] = await asyncio.to_thread(
@@ -295,12 +302,13 @@ class Outside:
 
 
 class Inside:
-    """Looks at our own mail before it is signed."""
+    """Looks at our own mail before it is signed; and once more behind OpenDKIM, whose results nobody else may see."""
 
-    max_body = 0
+    max_body = max_bodies = kept = 0
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, internal_id: str) -> None:
         self._site = site
+        self._internal_id = internal_id
 
     def needs_body(self, message: Message) -> bool:  # noqa: ARG002
         """Never."""
@@ -324,7 +332,7 @@ class Inside:
         missing = [
             Insert(name, b" " + value.encode("ascii")) for name, value in added.items() if name.lower() not in present
         ]
-        return Verdict((*_removals(message, self._site.hostname), *missing))
+        return Verdict((*_removals(message, self._site.hostname, self._internal_id), *missing))
 
 
 def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signature]:
@@ -339,24 +347,35 @@ def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signatu
 
 # Enough for every honest message; each costs a look-up and a verification.
 _MAX_LOOKS = 5
+# Results that are written down. Of thousands, the next server would cut what comes behind them off (Postfix,
+# header_size_limit), and they would push all else out of the log.
+_MAX_RESULTS = 20
 
 
 async def _aligned(facts: Facts, tree: Tree) -> Facts:
+    """The facts with what aligns. Each identifier is looked at: one whose domain gives no answer hides no other."""
     record = facts.published.record if facts.published else None
-    try:
-        passed = facts.spf.passed
-        spf_aligned = bool(passed) and await tree.aligned(facts.author, passed or "", record.aspf if record else "r")
-        dkim_aligned = False
-        for one in facts.signatures:
-            if one.result == "pass" and one.domain and not dkim_aligned:
-                dkim_aligned = await tree.aligned(facts.author, one.domain, record.adkim if record else "r")
-    except pyspf.TempError:
-        return replace(facts, doubt=f"the organisational domain of {facts.author}")
+
+    async def one_of(identifiers: set[str], mode: Literal["r", "s"]) -> bool:
+        nonlocal facts
+        # The author's own domain first, which takes no look at DNS.
+        for one in sorted(identifiers, key=lambda one: one != facts.author):
+            try:
+                if await tree.aligned(facts.author, one, mode):
+                    return True
+            except pyspf.TempError:
+                facts = replace(facts, doubt=facts.doubt or f"the organisational domain of {facts.author}")
+        return False
+
+    spf_aligned = await one_of({facts.spf.passed} if facts.spf.passed else set(), record.aspf if record else "r")
+    passed = {one.domain for one in facts.signatures if one.result == "pass" and one.domain}
+    dkim_aligned = await one_of(passed, record.adkim if record else "r")
     return replace(facts, spf_aligned=spf_aligned, dkim_aligned=dkim_aligned)
 
 
 def _removals(message: Message, *identities: str) -> list[Delete]:
     found = {at for identity in identities for at, _ in authres.occurrences(message.fields, identity)}
+    found.update(authres.disguised(message.fields))
     marks = sum(field.name.strip().lower() == QUARANTINE.lower() for field in message.fields)
     return [*(Delete(authres.NAME, at) for at in found), *(Delete(QUARANTINE, at + 1) for at in range(marks))]
 
@@ -369,7 +388,7 @@ def _results(facts: Facts, outcome: Outcome) -> list[str]:
     else:
         scope = "smtp.mailfrom" if spf.identity == "mailfrom" else "smtp.helo"
         found = [authres.result("spf", spf.result, {scope: spf.domain or None})]
-    for one in facts.signatures:
+    for one in _reported(facts):
         shown = {"header.d": one.domain, "header.s": one.selector, "header.a": one.algorithm, "header.b": one.start[:8]}
         found.append(authres.result("dkim", one.result, shown if one.domain else {}, one.key, one.reason))
     if not facts.signatures:
@@ -407,7 +426,7 @@ def _report(facts: Facts, outcome: Outcome) -> dict[str, object]:
             "spf": spf and {"domain": spf.domain, "scope": _SCOPES[spf.identity], "result": spf.result},
             "dkim": [
                 {"domain": one.domain, "selector": one.selector, "result": one.result, "reason": one.reason}
-                for one in facts.signatures
+                for one in _reported(facts)
                 if one.domain
             ],
         },
@@ -415,6 +434,16 @@ def _report(facts: Facts, outcome: Outcome) -> dict[str, object]:
 
 
 _SCOPES = {"mailfrom": "mfrom", "helo": "helo"}
+
+
+def _reported(facts: Facts) -> list[Signature]:
+    """The signatures whose results are written down; of too many those that pass, and those that could align."""
+
+    def weight(one: Signature) -> tuple[bool, bool]:
+        return one.result != "pass", not (one.domain and could_align(facts.author, one.domain))
+
+    chosen = sorted(facts.signatures, key=weight)[:_MAX_RESULTS]
+    return sorted(chosen, key=lambda one: one.at)
 
 
 def _sender_domain(message: Message) -> str | None:
@@ -444,7 +473,10 @@ def main() -> None:
     sockets = [supervisor.listen(DIRECTORY / name) for name in ("outside.sock", "inside.sock")]
 
     def work() -> None:
-        judges: tuple[Judge, ...] = (Outside(site, internal_id, SpfResults(SPF_RESULTS), Dns(Lookups())), Inside(site))
+        judges: tuple[Judge, ...] = (
+            Outside(site, internal_id, SpfResults(SPF_RESULTS), Dns(Lookups())),
+            Inside(site, internal_id),
+        )
         sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
         Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)
 

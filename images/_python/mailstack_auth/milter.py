@@ -86,6 +86,9 @@ class Judge(Protocol):
 
     # The longest body that is kept for judge(), in octets.
     max_body: int
+    # Of all messages together; and how much is kept now, which the sessions count.
+    max_bodies: int
+    kept: int
 
     def needs_body(self, message: Message) -> bool:
         """Whether judge() will want the body; asked when all fields are known."""
@@ -146,7 +149,10 @@ class Session:
         assert self.message is not None  # noqa: S101
         message, self.message = self.message, None
         message.queue_id, self._queue_id = self._queue_id, ""
-        return await self._judge.judge(message)
+        try:
+            return await self._judge.judge(message)
+        finally:
+            self._judge.kept -= len(message.body or b"")
 
     def _macros(self, data: bytes) -> bytes:
         """SMFIC_MACRO: the step that they belong to, then names and values.
@@ -157,7 +163,7 @@ class Session:
         for name, value in zip(names, names, strict=False):
             if name == b"i":
                 self._queue_id = value.decode("latin-1")
-            elif name == b"{mail_addr}":
+            elif name == b"{mail_addr}" and data[:1] == b"M":
                 self._sender = b"<" + value + b">"
         return b""
 
@@ -177,6 +183,7 @@ class Session:
 
     def _mail(self, data: bytes) -> bytes:
         sender = data.partition(b"\0")[0] if self._sender is None else self._sender
+        self.gone()
         self._sender = self._keeps_body = None
         self.message = Message(self._client, self._helo, sender)
         self._connection.begin()
@@ -200,16 +207,25 @@ class Session:
             message.body = bytearray() if self._keeps_body else None
         if self._keeps_body and message.body is not None:
             message.body += data
-            if len(message.body) > self._judge.max_body:
+            self._judge.kept += len(data)
+            if len(message.body) > self._judge.max_body or self._judge.kept > self._judge.max_bodies:
                 message.body_too_long, self._keeps_body = True, False
+                self._judge.kept -= len(message.body)
                 message.body.clear()
         return b""
 
     def _reset(self, _: bytes) -> bytes:
         """SMFIC_ABORT, SMFIC_QUIT_NC: no message, or another connection, which says anew who it is."""
-        self.message, self._queue_id = None, ""
+        self.gone()
+        self._queue_id = ""
         self._connection.end()
         return b""
+
+    def gone(self) -> None:
+        """Nobody waits for what is there of a message."""
+        if self.message is not None:
+            self._judge.kept -= len(self.message.body or b"")
+            self.message = None
 
 
 def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:

@@ -123,6 +123,9 @@ class Session:
             if self._connection.end():
                 return
 
+    def gone(self) -> None:
+        """Nothing is kept."""
+
 
 def decision(message: Message, judgement: Judgement, action: str) -> str:
     """A decision as a line of the log. What a client sent comes in through ascii()."""

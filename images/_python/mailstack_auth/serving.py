@@ -35,6 +35,9 @@ class Session(Protocol):
         Raises ProtocolError.
         """
 
+    def gone(self) -> None:
+        """The connection has ended, or ends; it may be said more than once."""
+
 
 class Connection(asyncio.BufferedProtocol):
     """One connection."""
@@ -44,7 +47,9 @@ class Connection(asyncio.BufferedProtocol):
         self._session = session(self)
         self._waiting = bytearray()
         self._task: asyncio.Task[None] | None = None
-        self._stopping = self._paused = self._ended = False
+        self._stopping = self._ended = False
+        # Why nothing is read: too much input waits, or the peer does not take what was sent.
+        self._full = self._unread = False
         self.in_hand = False
 
     def begin(self) -> None:
@@ -87,17 +92,31 @@ class Connection(asyncio.BufferedProtocol):
                 self._finish()
         except Exception as error:  # noqa: BLE001
             # An error that is no ProtocolError is one of ours; neither may leave the peer without an end.
-            self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
+            # Nor may a log that cannot be written.
             self.close()
+            self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
         finally:
             self._task = None
-            if self._paused:
-                self.resume_writing()
+            if self._transport.is_closing():
+                self._session.gone()
+            if self._full:
+                self._full = False
+                self._read()
 
     def _finish(self) -> None:
-        if self._waiting and not self._transport.is_closing():
-            self._serving.log("closing a connection: what came last is cut off")
+        cut_off = self._waiting and not self._transport.is_closing()
         self.close()
+        if cut_off:
+            self._serving.log("closing a connection: what came last is cut off")
+
+    def _read(self) -> None:
+        """Read on, or not."""
+        if self._transport.is_closing() or self._ended:
+            return
+        if self._full or self._unread:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     # What asyncio calls.
 
@@ -114,7 +133,8 @@ class Connection(asyncio.BufferedProtocol):
             task = asyncio.get_running_loop().create_task(self._work())
             self._task = None if task.done() else task
         elif len(self._waiting) > self._serving.limit:
-            self.pause_writing()
+            self._full = True
+            self._read()
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -124,14 +144,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """A peer that does not read is not read from either."""
-        self._paused = True
-        self._transport.pause_reading()
+        self._unread = True
+        self._read()
 
     def resume_writing(self) -> None:
-        self._paused = False
-        self._transport.resume_reading()
+        self._unread = False
+        self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._session.gone()
         self._serving.gone(self)
 
 

@@ -142,8 +142,11 @@ def verify(signature: Signature, fields: Sequence[Field], body: bytes, key: byte
     try:
         verifier = dkim.DKIM(head + b"\r\n", minkey=MIN_KEY_BITS)
         verifier.body, canonical = _body(value, body)
-        passes = verifier.verify(idx=signature.at, dnsfunc=lambda name, timeout=5: key)  # noqa: ARG005
+        applicable = _applicable(key, value)
+        passes = verifier.verify(idx=signature.at, dnsfunc=lambda name, timeout=5: applicable)  # noqa: ARG005
         result, reason = _verdict(verifier, canonical, passes=passes)
+    except _InapplicableError as error:
+        result, reason = "permerror", str(error)
     except Exception as error:  # noqa: BLE001
         # Besides DKIMException whatever its parsing of a stranger's octets ends in.
         result, reason = "permerror", type(error).__name__
@@ -152,6 +155,30 @@ def verify(signature: Signature, fields: Sequence[Field], body: bytes, key: byte
     if result not in {"pass", "policy"} and signature.result != "temperror":
         return signature  # OpenDKIM knew why
     return replace(signature, result=result, reason=reason)
+
+
+class _InapplicableError(Exception):
+    """The key record says that the key is not for such a signature."""
+
+
+def _applicable(key: bytes, value: bytes) -> bytes:
+    """The key record without its limits (RFC 6376 section 3.6.1), which the signature keeps.
+
+    dkimpy knows nothing of h= and t=s, and takes s= for one word.
+    """
+    record, tags = (dkim.util.parse_tag_value(one) for one in (key, value))
+    limits = {tag: [one.strip() for one in record[tag].split(b":")] for tag in (b"h", b"s", b"t") if tag in record}
+    if b"sha256" not in limits.get(b"h", [b"sha256"]):
+        raise _InapplicableError("the key is for other hash algorithms")
+    if not {b"email", b"*"} & set(limits.get(b"s", [b"*"])):
+        raise _InapplicableError("the key is not for mail")
+    if b"s" in limits.get(b"t", []) and _domain(tags.get(b"i", tags[b"d"])) != _domain(tags[b"d"]):
+        raise _InapplicableError("the key is not for sub-domains in i=")
+    return b"; ".join(name + b"=" + text for name, text in record.items() if name not in {b"h", b"s", b"t"})
+
+
+def _domain(identity: bytes) -> bytes:
+    return identity.rpartition(b"@")[2].lower()
 
 
 def _verdict(verifier: dkim.DKIM, canonical: bytes, *, passes: bool) -> tuple[str, str]:
@@ -167,18 +194,44 @@ def _verdict(verifier: dkim.DKIM, canonical: bytes, *, passes: bool) -> tuple[st
 
 
 def _body(value: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """The body for dkimpy, and as it is signed.
-
-    Given with the header, dkimpy would make an object of every line; and its relaxed canonicalisation takes a time that
-    grows with the square of a run of space. Runs of one are the same to it.
-    """
+    """The body for dkimpy, and as it is signed. Given with the header, dkimpy would make an object of every line."""
     tags = dkim.util.parse_tag_value(value)
     policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(tags.get(b"c"))
     body = _crlf(body)
-    if policy.body_algorithm is dkim.canonicalization.Relaxed:
-        body = re.sub(rb"[ \t]+", b" ", body)
     return body, policy.canonicalize_body(body)
 
 
 def _crlf(value: bytes) -> bytes:
-    return re.sub(rb"\r?\n", b"\r\n", value)
+    # Postfix writes a body so.
+    return value if value.count(b"\n") == value.count(b"\r\n") else re.sub(rb"\r?\n", b"\r\n", value)
+
+
+# dkimpy's canonicalisation takes seconds for a body of many spaces, or a time that grows with the square of a run of
+# them; most of it in calls of "re" that let no other thread work.
+
+
+def _compressed(content: bytes) -> bytes:
+    """In place of dkim.canonicalization.compress_whitespace."""
+    content = content.replace(b"\t", b" ")
+    while b"  " in content:
+        content = content.replace(b"  ", b" ")
+    return content
+
+
+def _without_trailing_space(content: bytes) -> bytes:
+    """In place of dkim.canonicalization.strip_trailing_whitespace, behind which compress_whitespace comes."""
+    return _compressed(content).replace(b" \r\n", b"\r\n")
+
+
+def _without_trailing_lines(content: bytes) -> bytes:
+    """In place of dkim.canonicalization.strip_trailing_lines: one end of line at the end, where LF stands behind CR."""
+    if not content.endswith(b"\r\n"):
+        return content + b"\r\n"
+    start = len(content.rstrip(b"\r\n"))
+    lone = content.rfind(b"\r\r", start)
+    return content[: start if lone < 0 else lone + 1] + b"\r\n"
+
+
+dkim.canonicalization.compress_whitespace = _compressed
+dkim.canonicalization.strip_trailing_whitespace = _without_trailing_space
+dkim.canonicalization.strip_trailing_lines = _without_trailing_lines

@@ -98,7 +98,9 @@ def decide(facts: Facts, site: Site) -> Outcome:
     """Local domains first, then DMARC, then SPF."""
     spared = _spared(facts, site)
     disposition, override = _disposition(facts, site, spared=spared)
-    outcome = _local(facts, site, spared=spared) or _by_dmarc(facts, site, disposition) or _by_spf(facts, site)
+    outcome = (
+        _local(facts, site, spared=spared) or _by_dmarc(facts, site, disposition, spared=spared) or _by_spf(facts, site)
+    )
     if outcome is None:
         outcome = Outcome("quarantine" if disposition == "quarantine" else "accept")
     return Outcome(outcome.action, outcome.reply, outcome.reason, disposition, override)
@@ -156,12 +158,12 @@ def _disposition(facts: Facts, site: Site, *, spared: bool) -> tuple[Policy, str
     return policy, "policy_test_mode" if policy != facts.published.policy else None
 
 
-def _by_dmarc(facts: Facts, site: Site, disposition: Policy) -> Outcome | None:
+def _by_dmarc(facts: Facts, site: Site, disposition: Policy, *, spared: bool) -> Outcome | None:
     if disposition == "reject":
         reason = f"DMARC: {facts.author} asks to reject mail that neither SPF nor DKIM shows to be its own"
         return Outcome("reject", f"550 5.7.26 {reason}", reason)
-    # "p=none" may change nothing (RFC 9989 section 5.4).
-    harmless = site.dmarc == "mark" or (facts.published is not None and facts.published.policy == "none")
+    # "p=none" may change nothing (RFC 9989 section 5.4), and a fail would be spared here.
+    harmless = spared or site.dmarc == "mark" or (facts.published is not None and facts.published.applied == "none")
     if facts.dmarc == "temperror" and not harmless:
         return _defer(facts.doubt or "DMARC")
     return None
