@@ -232,4 +232,11 @@ def warnings(chosen: Settings) -> list[str]:
         found.append(f"{PREFIX}SPF_RECORD: 'all' without a sign is '+all': every host may send; write ~all or -all")
     if chosen.milter_default_action == "accept":
         found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
+    if chosen.dmarc_action == "follow":
+        found += [
+            f"{PREFIX}SPF_SKIP_NETWORKS: nobody looks at the SPF of what {one} hands on, so DMARC would refuse mail "
+            f"that SPF alone shows to be genuine; list it in {PREFIX}DMARC_SKIP_NETWORKS as well"
+            for one in chosen.spf_skip_networks
+            if not any(one.version == other.version and one.subnet_of(other) for other in chosen.dmarc_skip_networks)  # type: ignore[arg-type]
+        ]
     return found

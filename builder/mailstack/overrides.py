@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mailstack.errors import Fault, SettingsError
+from mailstack.settings import PREFIX
 from mailstack.tree import File, Tree
 
 DIRECTORY = "overrides"
@@ -26,6 +27,9 @@ _SERVICE = re.compile(r"(\S+\s+\S+)\s")
 # From opendkim.conf(5): what a container is made for, and what the options On-... take.
 _FIXED = ("socket", "umask", "userid", "changerootdirectory", "background", "authservid", "authservidwithjobid")
 _ACTIONS = ("accept", "discard", "quarantine", "reject", "tempfail")
+# postconf(5): which milters see a message. Without dmarc among them, behind OpenDKIM, mail comes in unjudged, with what
+# OpenDKIM found under the secret authserv-id.
+_MILTERS = ("smtpd_milters", "non_smtpd_milters", "smtpd_milter_maps")
 
 
 def read(directory: Path) -> dict[str, str]:
@@ -53,6 +57,12 @@ def read(directory: Path) -> dict[str, str]:
             refuse(path, f"cannot be read: {error.strerror}")
     for remedy in _not_to_be_set(found.get("opendkim/opendkim.conf", "")):
         refuse(root / "opendkim/opendkim.conf", remedy)
+    for entry in found.get("postfix/main.cf", "").splitlines():
+        if (parameter := _parameter(entry)) in _MILTERS:
+            refuse(
+                root / "postfix/main.cf",
+                f"sets {parameter}, so that mail would pass by dmarc; name your own milters in {PREFIX}EXTRA_MILTERS",
+            )
     if faults:
         raise SettingsError(faults)
     return found

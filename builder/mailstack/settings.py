@@ -231,8 +231,8 @@ class Settings(BaseSettings):
     )
     milter_default_action: Literal["tempfail", "accept"] = Field(
         default="tempfail",
-        description="What happens while OpenDKIM is down: 'tempfail' (mail waits) or 'accept' (mail leaves unsigned "
-        "and comes in unchecked).",
+        description="What happens while OpenDKIM or an extra milter is down: 'tempfail' (mail waits) or 'accept' (mail "
+        "leaves unsigned, and comes in judged without it). While dmarc is down mail waits in any case.",
         examples=["accept"],
     )
 

@@ -164,8 +164,11 @@ class Stack:
 
     @property
     def milters_inside(self) -> tuple[str, ...]:
-        """The milters for our own mail: dmarc refuses what should not be signed, OpenDKIM signs what leaves."""
-        return (*self.extra_milters, DMARC_INSIDE, OPENDKIM)
+        """The milters for our own mail: dmarc refuses what should not be signed, OpenDKIM signs what leaves.
+
+        OpenDKIM verifies what it has no key to sign with, so dmarc comes once more, to remove what that wrote.
+        """
+        return (*self.extra_milters, DMARC_INSIDE, OPENDKIM, DMARC_INSIDE)
 
 
 def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str) -> Stack:

@@ -1,13 +1,20 @@
-"""What the documents name is there: tests, files; and what docs/faults.md says of the rendered files holds."""
+"""What the documents name is there: tests, files; and what they say of the rendered files and of dmarc's code holds."""
 
 import ast
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mailstack.render import SITE, site
+from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, signatures, wire
+from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.evaluation import Result
+from mailstack_auth.lookup import Lookups
+from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
 from unit.sites import stack
 
 CHECKOUT = Path(__file__).parents[2]
@@ -72,3 +79,154 @@ def test_what_is_written_lies_on_volumes():
             else:
                 assert mount["read_only"]
         assert all(secret.keys() == {"source", "target"} for secret in service.get("secrets", []))
+
+
+DMARC = (CHECKOUT / "docs/dmarc.md").read_text()
+AUTHOR = "author.example"
+MAIL_FROM = Result("mailfrom", f"bounces.{AUTHOR}", "pass", "sender SPF authorized")
+FOLLOW = Site("mail.example.com", ("example.com",))
+MARK = Site("mail.example.com", ("example.com",), dmarc="mark")
+
+
+def block(name: str) -> str:
+    """What stands in docs/dmarc.md between comments of this name."""
+    (found,) = re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", DMARC, flags=re.DOTALL)
+    return found
+
+
+def rows(name: str) -> list[list[str]]:
+    """The cells of a table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in block(name).splitlines()[2:]]
+
+
+def published(record: str) -> dmarc.Published:
+    found = dmarc.parse(AUTHOR, f"v=DMARC1; {record}")
+    return dmarc.Published(found, found.p)
+
+
+def facts(policy: dmarc.Published | None, result: str) -> Facts:
+    """Of a message whose SPF and DKIM say nothing."""
+    doubt = f"the DMARC record of {AUTHOR}" if result == "temperror" else None
+    silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
+    return Facts("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, doubt=doubt)
+
+
+@pytest.mark.parametrize("row", rows("decisions"), ids=lambda row: f"{row[0]}: {row[1]}")
+def test_decisions_of_dmarc(row: list[str]):
+    """The table says what is done; with "mark" it is nothing."""
+    said, result, reply, disposition = (cell.replace("`", "") for cell in row)
+    records = ["p=none", "p=quarantine", "p=reject"] if said == "any" else re.findall(r"^p=.*", said) or [None]
+    for record in records:
+        known = facts(record and published(record), result)
+        outcome = decide(known, FOLLOW)
+        assert (outcome.reply or "250").startswith(reply.partition(",")[0])
+        assert (outcome.action == "quarantine") == reply.endswith("with X-Mailstack-Quarantine")
+        assert disposition == outcome.disposition
+        assert decide(known, MARK).action == "accept"
+
+
+def test_replies_of_dmarc():
+    """The replies stand there word for word."""
+    refused, waiting = decide(facts(published("p=reject"), "fail"), FOLLOW), decide(facts(None, "temperror"), FOLLOW)
+    with pytest.raises(AmbiguousError) as ambiguous:
+        author_domain([milter.Field(b"From", b" a@author.example")] * 2)
+    forged = decide(replace(facts(None, "none"), author="example.com"), FOLLOW)
+    assert f"\n```\n{refused.reply}\n{waiting.reply}\n550 5.7.1 {ambiguous.value}\n```\n" in DMARC
+    assert f"`550 5.7.1 {forged.reason}`" in DMARC
+
+
+LOCAL = {
+    "MAIL FROM": {"sender": "example.com"},
+    "From alone": {"author": "example.com"},
+    "the name beside the address in From": {},
+    "To, and the sender is empty: somebody's bounce": {"sender": None},
+}
+OURS = signatures.Signature(0, "example.com", "default", result="pass")
+EVIDENCE = {
+    "nothing shows that it may": {},
+    "SPF or DKIM passes for it": {"signatures": (OURS,)},
+    "DNS gives no answer that could show it": {"doubt": "the DKIM key default._domainkey.example.com"},
+    "any": {},
+}
+
+
+@pytest.mark.parametrize("row", rows("local"), ids=lambda row: f"{row[0]}, {row[1]}")
+def test_local_domains_of_dmarc(row: list[str]):
+    """The table says what is done with mail that uses a domain of ours."""
+    where, evidence, aligned, _, off = row
+    known = replace(facts(None, "none"), **LOCAL[where], **EVIDENCE[evidence])
+    for local_sender in ("discard", "reject"):
+        outcome = decide(known, replace(FOLLOW, local_sender=local_sender))
+        said = {local_sender: "the action", "accept": "goes on"}.get(outcome.action, outcome.reply)
+        assert said.startswith(aligned)
+    assert off == "goes on"
+    assert decide(known, replace(FOLLOW, local_sender=None)).action == "accept"
+
+
+def sample() -> tuple[milter.Message, Facts, Outcome]:
+    """The message of the examples."""
+    good = signatures.Signature(
+        0, AUTHOR, "s2026", "rsa-sha256", "Tq2mPz0LxW9a", result="pass", key="2048-bit key; secure"
+    )
+    broken = signatures.Signature(
+        1, "list.example", "old", "rsa-sha256", "aX9kW3vYb1cD", result="fail", key="1024-bit key"
+    )
+    known = replace(
+        facts(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass"),
+        sender=MAIL_FROM.domain,
+        spf=Spf(MAIL_FROM, MAIL_FROM),
+        signatures=(good, broken),
+        spf_aligned=True,
+        dkim_aligned=True,
+    )
+    message = milter.Message(
+        "192.0.2.80", b"mail.author.example", f"<news@{MAIL_FROM.domain}>".encode(), "4bFkXq1Zz9z1"
+    )
+    message.fields = [
+        milter.Field(b"From", b" Author <someone@author.example>"),
+        milter.Field(b"Message-ID", b" <1@author.example>"),
+    ]
+    return message, known, decide(known, FOLLOW)
+
+
+def test_authentication_results_of_dmarc():
+    """The example is what is written."""
+    _, known, outcome = sample()
+    written = authres.value(FOLLOW.hostname, dmarcd._results(known, outcome)).decode()
+    assert block("field") == f"```\n{authres.NAME.decode()}:{written}\n```"
+
+
+def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
+    """The example is what is logged, apart from the time, and each of its keys is explained."""
+    message, known, outcome = sample()
+    outside = dmarcd.Outside(FOLLOW, "secret", dmarcd.SpfResults(Path("results.sock")), dmarcd.Dns(Lookups()))
+    outside._record(message, known, outcome)
+    logged = json.loads(capsys.readouterr().out)
+    shown = json.loads(block("verdict").removeprefix("```json\n").removesuffix("```"))
+    assert shown | {"time": logged["time"]} == logged
+    explained = re.findall(
+        r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|",
+        DMARC.partition("<!-- /verdict -->")[2].partition("\n## ")[0],
+        flags=re.MULTILINE,
+    )
+    assert [name for cell in explained for name in re.findall(r"`(\w+)`", cell)] == list(logged)
+
+
+def test_limits_of_dmarc():
+    """Every number is the code's."""
+    expected = {
+        "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
+        "a question to DNS": f"{dmarcd.DNS_SECONDS:.0f} seconds",
+        "names asked for a record": f"{dmarc.MAX_LABELS + 1}",
+        "a DMARC record": f"{dmarc.MAX_RECORD} octets",
+        "records at one name": f"{wire.MAX_RECORDS - 1}",
+        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
+        "signatures that are looked at again": f"{dmarcd._MAX_LOOKS} of a message, {dmarcd.VERIFICATIONS} at a time",
+        "such a signature": f"{signatures._MAX_FIELD} octets; names in `h=` times fields {signatures._MAX_COMPARISONS:,}",
+        "a body for that": f"{dmarcd.MAX_BODY >> 20} MiB, {dmarcd.MAX_BODIES >> 20} MiB of all together",
+        "signatures whose results are written down": f"{dmarcd._MAX_RESULTS} of a message",
+        "answers of DNS that are kept": f"{lookup.CACHE_OCTETS >> 20} MiB, for their TTL, {lookup.MAX_TTL // 86400} day at most",
+        "a text in the verdict line": f"{len(dmarcd._text(b'a' * 10_000))} characters",
+        "`docker compose stop`": f"{dmarcd.GRACE_SECONDS:.0f} seconds for messages in hand",
+    }
+    assert {what: limit for what, limit, _ in rows("limits")} == expected

@@ -134,3 +134,13 @@ def test_what_opendkim_takes_and_should_not(tmp_path: Path, line: str, words: st
     put(tmp_path, "opendkim/opendkim.conf", right)
     with pytest.raises(SettingsError, match=f"^overrides/opendkim/opendkim.conf: {re.escape(words)}"):
         put(tmp_path, "opendkim/opendkim.conf", f"{right}{line}\n")
+
+
+@pytest.mark.parametrize("name", ["smtpd_milters", "non_smtpd_milters", "smtpd_milter_maps"])
+def test_milters_of_postfix(tmp_path: Path, name: str) -> None:
+    """Nobody's milters take dmarc's place; a comment, and the milters of a service of one's own, are no such thing."""
+    put(tmp_path, "postfix/main.cf", f"# {name} = inet:192.0.2.1:11332\n{name}_x = y\n")
+    put(tmp_path, "postfix/master.cf", f"10026 inet n - y - - smtpd\n  -o {name}=\n")
+    words = f"overrides/postfix/main.cf: sets {name}, so that mail would pass by dmarc; name your own milters in"
+    with pytest.raises(SettingsError, match=f"^{re.escape(words)} MAILSTACK_EXTRA_MILTERS"):
+        put(tmp_path, "postfix/main.cf", f"{name} = inet:192.0.2.1:11332\n")

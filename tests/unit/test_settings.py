@@ -588,6 +588,11 @@ def test_settings_that_agree(changes):
         ({"trusted_networks": "203.0.0.0/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 203.0.0.0/8 is wider"]),
         ({"trusted_networks": "2a00::/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 2a00::/8 is wider"]),
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
+        (
+            {"spf_skip_networks": "192.0.2.53,192.0.2.54", "dmarc_skip_networks": "192.0.2.54,2001:db8::/32"},
+            ["MAILSTACK_SPF_SKIP_NETWORKS: nobody looks at the SPF of what 192.0.2.53/32 hands on"],
+        ),
+        ({"spf_skip_networks": "192.0.2.53", "dmarc_action": "mark"}, []),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
             ({"trusted_networks": one, "subnet": subnet}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
