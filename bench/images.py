@@ -1,7 +1,7 @@
 """The benchmark's own images: the references, and the hosts that send and receive."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import docker
@@ -49,10 +49,12 @@ def tag(name: str, context: Tree) -> str:
     return f"mailstack-bench/{name}:{context.digest()[:12]}"
 
 
-def build(client: docker.DockerClient, base_image: str) -> dict[str, str]:
-    """Build the images that the engine does not have; the tag of each."""
+def build(client: docker.DockerClient, base_image: str, names: Collection[str] = (*REFERENCES, LOAD)) -> dict[str, str]:
+    """Build the images of these names that the engine does not have, parents included in the names; the tag of each."""
     tags = {}
     for name, context in contexts(base_image).items():
+        if name not in names:
+            continue
         tags[name] = tag(name, context)
         if not images.exists(client, tags[name]):
             images.build(client, tags[name], context, Packages(base_image))
