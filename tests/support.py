@@ -1,11 +1,13 @@
 """What the suites share: messages, an SMTP client that comes from a host of the world, headers read by parsers."""
 
+import base64
 import contextlib
 import itertools
 import json
 import re
 import smtplib
 import socket
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,8 @@ import authres
 import dkim
 import spf
 
-from mailstack.world.containers import Machine
+from mailstack.keys import authserv_id
+from mailstack.world.containers import Machine, wait_for
 from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site, parse
 
@@ -115,10 +118,32 @@ def raw_results(content: bytes) -> list[str]:
     return [_unfold(value) for value in parse(content).get_all("Authentication-Results", [])]
 
 
-def dkim_results(content: bytes, site: Site) -> list[authres.AuthenticationResult]:
-    """What a site says about the signatures of a message; it must have said it in exactly one field."""
+def own_results(content: bytes, site: Site) -> list[authres.AuthenticationResult]:
+    """What a site says of a message, in exactly one field: SPF first, then each signature, DMARC last."""
     (header,) = results(content, site.stack.hostname)
-    return [one for one in header.results if one.method == "dkim"]
+    methods = [one.method for one in header.results]
+    assert methods == ["spf", *["dkim"] * (len(methods) - 2), "dmarc"]
+    return list(header.results)
+
+
+def dkim_results(content: bytes, site: Site) -> list[authres.AuthenticationResult]:
+    """What a site says about the signatures of a message."""
+    return own_results(content, site)[1:-1]
+
+
+def spf_result(content: bytes, site: Site) -> authres.AuthenticationResult:
+    """What a site says about SPF, in the field that holds the other results too."""
+    return own_results(content, site)[0]
+
+
+def properties(result: authres.AuthenticationResult) -> dict[str, str]:
+    """The properties of a result, as {"header.from": "…"}."""
+    return {f"{one.type}.{one.name}": one.value for one in result.properties}
+
+
+def dmarc_result(content: bytes, site: Site) -> authres.AuthenticationResult:
+    """What a site says about DMARC."""
+    return own_results(content, site)[-1]
 
 
 def received_spf(content: bytes) -> str:
@@ -133,6 +158,21 @@ def verdicts(site: Site) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+def verdict(site: Site, content: bytes) -> dict[str, Any]:
+    """The one verdict of a site about a message that was sent to it, known by its Message-ID."""
+    wanted = parse(content)["Message-ID"]
+    found: list[dict[str, Any]] = wait_for(
+        lambda: [one for one in verdicts(site) if one["message_id"] == wanted], f"no verdict about {wanted}"
+    )
+    (one,) = found
+    return one
+
+
+def internal_id(site: Site) -> bytes:
+    """The secret authserv-id of a site, which must be seen nowhere."""
+    return (site.directory / authserv_id.FILE).read_bytes().strip()
+
+
 def _unfold(value: str) -> str:
     return " ".join(str(value).split())
 
@@ -140,6 +180,23 @@ def _unfold(value: str) -> str:
 def as_sent(content: bytes) -> bytes:
     """A delivered message with the line ends that it had on the wire."""
     return re.sub(rb"\r?\n", b"\r\n", content)
+
+
+def rsa_key(bits: int = 2048) -> bytes:
+    """A new private key; of any length, so by openssl, since libraries refuse short ones."""
+    return subprocess.run(["openssl", "genrsa", "-traditional", str(bits)], check=True, capture_output=True).stdout
+
+
+def public_key(pem: bytes) -> str:
+    """The public half of a private key, as a key record has it."""
+    done = subprocess.run(["openssl", "rsa", "-pubout", "-outform", "DER"], input=pem, check=True, capture_output=True)
+    return base64.b64encode(done.stdout).decode()
+
+
+def key_record(public: str) -> str:
+    """A DKIM key record as a TXT value of a zone file."""
+    value = f"v=DKIM1; k=rsa; p={public}"
+    return " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255))
 
 
 def dkim_sign(content: bytes, domain: str, selector: str, key: bytes) -> bytes:

@@ -22,7 +22,7 @@ def show(client: docker.DockerClient, image: str, *command: str) -> str:
     return output.decode()
 
 
-SOCKETS = {"opendkim": IDS.opendkim, "policyd-spf": IDS.policyd_spf}
+SOCKETS = {"opendkim": IDS.opendkim, "policyd-spf": IDS.policyd_spf, "dmarc": IDS.dmarc}
 
 
 @pytest.mark.parametrize("service", SOCKETS)
@@ -34,6 +34,14 @@ def test_socket_directories_agree(service: str, client: docker.DockerClient) -> 
         == show(client, "postfix", *command)
         == f"{SOCKETS[service]}:{IDS.sockets} 750\n"
     )
+
+
+def test_directory_of_spf_results(client: docker.DockerClient) -> None:
+    """policyd-spf and dmarc have the directory of their socket alike, and Postfix has none."""
+    command = ("stat", "-c", "%u:%g %a", "/run/policyd-spf")
+    expected = f"{IDS.policyd_spf}:{IDS.sockets} 750\n"
+    assert show(client, "policyd-spf", *command) == show(client, "dmarc", *command) == expected
+    assert show(client, "postfix", "sh", "-c", "test -e /run/policyd-spf || echo none") == "none\n"
 
 
 def test_postfix_is_in_the_group_of_the_sockets(client: docker.DockerClient) -> None:

@@ -24,6 +24,8 @@ import pytest
 from testcontainers.compose import DockerCompose
 
 from integration.mailbox_server import MailboxServer
+from mailstack.dns.formats import rdata
+from mailstack.dns.records import records
 from mailstack.engine import images
 from mailstack.settings import PREFIX
 from mailstack.world.containers import Machine
@@ -126,7 +128,7 @@ def bravo(world: Internet) -> Site:
         world,
         "mail.bravo.example",
         "bravo.example",
-        MAILBOXES="user@bravo.example",
+        MAILBOXES="user@bravo.example,corpora@bravo.example",
         ALIASES="sales@bravo.example=user@bravo.example",
         TRUSTED_NETWORKS=str(INSIDER),
         SPF_QUALIFIER="-",
@@ -193,6 +195,17 @@ def foxtrot(world: Internet) -> Site:
         MAILBOXES="user@foxtrot.example",
         TRUSTED_NETWORKS=str(INSIDER),
     )
+
+
+@pytest.fixture(scope="module")
+def alpha_rejects(world: Internet, alpha: Site) -> Iterator[Site]:
+    """Alpha, whose domains ask to reject what fails."""
+    (record,) = [one for one in records(alpha.stack) if one.type == "TXT" and one.name == "_dmarc.alpha.example"]
+    world.names.set(record.name, "TXT", '"v=DMARC1; p=reject; aspf=s"')
+    world.names.publish()
+    yield alpha
+    world.names.set(record.name, "TXT", rdata(record).to_text())
+    world.names.publish()
 
 
 @pytest.fixture(scope="session")

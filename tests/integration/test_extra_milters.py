@@ -1,4 +1,4 @@
-"""A milter of the site's own, which changes every message: after OpenDKIM for what comes in, before it for what leaves."""
+"""A milter of the site's own, which changes every message: after the verdict for what comes in, before OpenDKIM signs."""
 
 from collections.abc import Iterator
 
@@ -14,6 +14,7 @@ from support import (
     dkim_results,
     independent_dkim,
     message,
+    own_results,
     send,
     signed_part,
     subject,
@@ -91,7 +92,10 @@ def test_what_comes_in_is_verified_and_then_changed(
     assert CHANGED in arrived
     assert [one.result for one in dkim_results(arrived, hotel)] == ["pass"]
     assert not independent_dkim(signed_part(arrived), world.names)
+    assert [one.result for one in own_results(arrived, hotel)] == ["pass", "pass", "pass"]
     assert {"authentication-results", "received-spf", "dkim-signature"} <= saw(arrived)
+    # Not OpenDKIM's, under the id that nobody else may know.
+    assert parse(arrived).get_all("X-Saw-Results") == ["mail.hotel.example"]
 
 
 def test_milter_that_is_down(hotel: Site, milter: Machine, outsider: Machine, insider: Machine) -> None:

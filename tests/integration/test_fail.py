@@ -1,6 +1,5 @@
 """What is not right is seen: SPF and DKIM failures of every kind, asserted on the reply and in the headers."""
 
-import base64
 import subprocess
 from dataclasses import dataclass
 
@@ -8,6 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from integration.mailbox_server import MailboxServer
+from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
@@ -18,13 +19,22 @@ from support import (
     delivered,
     dkim_results,
     dkim_sign,
+    dmarc_result,
     independent_dkim,
     independent_spf,
+    internal_id,
+    key_record,
     message,
+    own_results,
+    properties,
+    public_key,
     received_spf,
     results,
+    rsa_key,
     send,
+    spf_result,
     subject,
+    verdict,
 )
 
 
@@ -49,18 +59,54 @@ SPF = [
 
 
 @pytest.mark.parametrize("case", SPF, ids=lambda case: case.domain)
-def test_spf_is_recorded(case: SpfCase, world: Internet, outsider: Machine, bravo: Site) -> None:
-    """By default every result is delivered with its name in Received-SPF, and pyspf agrees."""
-    about, sender = subject(case.result), f"someone@{case.domain}"
-    reply = send(
-        outsider, address_of(bravo), sender, "user@bravo.example", message(sender, "user@bravo.example", about)
-    )
-    assert reply.code == 250
-    value = received_spf(delivered(bravo, "user@bravo.example", about))
-    word, _, rest = value.partition(" ")
+def test_spf_is_recorded(case: SpfCase, world: Internet, outsider: Machine, delta: Site) -> None:
+    """With spf_fail=tag every result is delivered with its name, in both fields, and pyspf agrees."""
+    about, sender, mailbox = subject(case.result), f"someone@{case.domain}", "user@delta.unsigned.example"
+    assert send(outsider, address_of(delta), sender, mailbox, message(sender, mailbox, about)).code == 250
+    arrived = delivered(delta, mailbox, about)
+    word, _, rest = received_spf(arrived).partition(" ")
     assert word.lower() == case.result
     assert f"client-ip={outsider.address}; helo=outsider.example;" in rest
+    found = spf_result(arrived, delta)
+    assert found.result == case.result
+    assert properties(found) == {"smtp.mailfrom": case.domain}
     assert independent_spf(str(outsider.address), sender, "outsider.example", world.names) == case.result
+
+
+@pytest.mark.parametrize("case", SPF, ids=lambda case: case.domain)
+def test_spf_fail_is_refused_after_data(case: SpfCase, outsider: Machine, bravo: Site) -> None:
+    """By default fail is refused, at the end of data, with client and domain in the reply; the rest is delivered."""
+    about, sender, mailbox = subject(case.result), f"someone@{case.domain}", "user@bravo.example"
+    content = message(sender, mailbox, about)
+    with Client(outsider, address_of(bravo)) as client:
+        client.ehlo()
+        assert client.mail(sender)[0] == 250
+        assert client.rcpt(mailbox)[0] == 250
+        code, text = client.data(content)
+    found = verdict(bravo, content)
+    if case.result != "fail":
+        assert (code, found["action"]) == (250, "accept")
+        assert spf_result(delivered(bravo, mailbox, about), bravo).result == case.result
+        return
+    assert (code, text.split()[0], found["action"]) == (550, b"5.7.23", "reject")
+    assert str(outsider.address) in text.decode()
+    assert case.domain in text.decode()
+    assert count(bravo, mailbox, about) == 0
+
+
+def test_an_aligned_signature_outweighs_spf(world: Internet, outsider: Machine, bravo: Site) -> None:
+    """What fails SPF only because it was forwarded is delivered by its author's signature, and by nobody else's."""
+    key = rsa_key()
+    for domain in ("fail.example", "signer.example"):
+        world.names.set(f"forwarded._domainkey.{domain}", "TXT", key_record(public_key(key)))
+    world.names.publish()
+    sender, mailbox = "someone@fail.example", "user@bravo.example"
+    for signer, code in (("fail.example", 250), ("signer.example", 550)):
+        about = subject("forwarded")
+        content = dkim_sign(message(sender, mailbox, about), signer, "forwarded", key)
+        assert send(outsider, address_of(bravo), sender, mailbox, content).code == code
+        assert verdict(bravo, content)["auth_results"]["dkim"][0]["result"] == "pass"
+    assert count(bravo, mailbox, about) == 0
 
 
 @pytest.mark.parametrize("case", SPF, ids=lambda case: case.domain)
@@ -77,17 +123,20 @@ def test_reject_early(case: SpfCase, outsider: Machine, charlie: Site) -> None:
         assert case.domain in reply.text
 
 
-@pytest.mark.parametrize("host", ["", "outsider.example"])
-def test_null_sender_is_judged_by_helo(host: str, world: Internet, outsider: Machine, bravo: Site) -> None:
+@pytest.mark.parametrize(("helo", "expected"), [("fail.example", "fail"), ("outsider.example", "none")])
+def test_null_sender_is_judged_by_helo(
+    helo: str, expected: str, world: Internet, outsider: Machine, delta: Site
+) -> None:
     """A bounce has no sender: SPF looks at HELO, a name that publishes nothing among them."""
-    helo = host or "fail.example"
-    about = subject("null sender")
-    content = message("MAILER-DAEMON@listed.example", "user@bravo.example", about)
-    assert send(outsider, address_of(bravo), "", "user@bravo.example", content, helo=helo).code == 250
-    value = received_spf(delivered(bravo, "user@bravo.example", about))
-    expected = independent_spf(str(outsider.address), "", helo, world.names)
-    assert value.lower().startswith(f"{expected} (helo) identity=helo;")
-    assert expected == {"fail.example": "fail", "outsider.example": "none"}[helo]
+    about, mailbox = subject("null sender"), "user@delta.unsigned.example"
+    content = message("MAILER-DAEMON@listed.example", mailbox, about)
+    assert send(outsider, address_of(delta), "", mailbox, content, helo=helo).code == 250
+    arrived = delivered(delta, mailbox, about)
+    assert independent_spf(str(outsider.address), "", helo, world.names) == expected
+    assert received_spf(arrived).lower().startswith(f"{expected} (helo) identity=helo;")
+    found = spf_result(arrived, delta)
+    assert found.result == expected
+    assert properties(found) == {"smtp.helo": helo}
 
 
 @pytest.mark.parametrize(
@@ -207,27 +256,12 @@ def test_unsigned(outsider: Machine, bravo: Site) -> None:
     assert [one.result for one in dkim_results(delivered(bravo, "user@bravo.example", about), bravo)] == ["none"]
 
 
-def _pem(bits: int) -> bytes:
-    """A new private key; of any length, so by openssl, since libraries refuse short ones."""
-    return subprocess.run(["openssl", "genrsa", "-traditional", str(bits)], check=True, capture_output=True).stdout
-
-
-def _public(pem: bytes) -> str:
-    done = subprocess.run(["openssl", "rsa", "-pubout", "-outform", "DER"], input=pem, check=True, capture_output=True)
-    return base64.b64encode(done.stdout).decode()
-
-
-def _record(public: str) -> str:
-    value = f"v=DKIM1; k=rsa; p={public}"
-    return " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255))
-
-
 @pytest.mark.parametrize("kind", ["good", "body changed", "wrong key", "no key", "512 bits", "revoked"])
 def test_foreign_signature(kind: str, world: Internet, outsider: Machine, bravo: Site) -> None:
     """A signature passes only if nothing is wrong with it, and dkimpy agrees wherever it has an opinion."""
     selector = kind.replace(" ", "-")
-    key = _pem(512 if kind == "512 bits" else 2048)
-    published = _record("" if kind == "revoked" else _public(_pem(2048) if kind == "wrong key" else key))
+    key = rsa_key(512 if kind == "512 bits" else 2048)
+    published = key_record("" if kind == "revoked" else public_key(rsa_key() if kind == "wrong key" else key))
     if kind != "no key":
         world.names.set(f"{selector}._domainkey.signer.example", "TXT", published)
         world.names.publish()
@@ -256,20 +290,21 @@ def test_foreign_signature(kind: str, world: Internet, outsider: Machine, bravo:
     assert independent_dkim(arrived, world.names) == (kind == "good")
 
 
-def assert_verified_not_signed(author: str, machine: Machine, bravo: Site) -> bytes:
-    """Mail from outside with an author of ours gets no signature and says dkim=none; as it was delivered."""
-    about = subject("forged author")
-    content = message(author, "user@bravo.example", about)
-    assert send(machine, address_of(bravo), "x@listed.example", "user@bravo.example", content).code == 250
-    arrived = delivered(bravo, "user@bravo.example", about)
+def assert_verified_not_signed(author: str, machine: Machine, echo: Site, mailbox_server: MailboxServer) -> bytes:
+    """Mail from outside with an author of ours, where it is let in, gets no signature; as it was delivered."""
+    about, sender = subject("forged author"), "x@softfail.example"
+    content = message(author, "user@echo.example", about)
+    assert send(machine, address_of(echo), sender, "user@echo.example", content).code == 250
+    arrived = mailbox_server.wait_for(about)
     assert parse(arrived)["DKIM-Signature"] is None
-    assert [one.result for one in dkim_results(arrived, bravo)] == ["none"]
+    assert [one.result for one in dkim_results(arrived, echo)] == ["none"]
+    assert dmarc_result(arrived, echo).result == "fail"
     return arrived
 
 
-def test_our_signature_is_not_for_outsiders(outsider: Machine, bravo: Site) -> None:
+def test_our_signature_is_not_for_outsiders(outsider: Machine, echo: Site, mailbox_server: MailboxServer) -> None:
     """Mail from outside with a local author is verified, never signed."""
-    assert_verified_not_signed("user@bravo.example", outsider, bravo)
+    assert_verified_not_signed("user@echo.example", outsider, echo, mailbox_server)
 
 
 FORGED = [
@@ -291,6 +326,11 @@ def test_forged_results_are_removed(outsider: Machine, bravo: Site) -> None:
     arrived = delivered(bravo, "user@bravo.example", about)
     assert [one.result for one in dkim_results(arrived, bravo)] == ["none"]
     assert len(results(arrived, "mx.none.example")) == 1
+    assert [(one.method, one.result) for one in own_results(arrived, bravo)] == [
+        ("spf", "pass"),
+        ("dkim", "none"),
+        ("dmarc", "none"),
+    ]
     assert len(parse(arrived).get_all("Authentication-Results")) == 2
 
 
@@ -311,6 +351,7 @@ def test_sender_cannot_write_our_headers(sender: str, outsider: Machine, bravo: 
     arrived = delivered(bravo, "user@bravo.example", about)
     value = received_spf(arrived)
     assert value.startswith("Pass (mailfrom) identity=mailfrom;")
+    assert properties(spf_result(arrived, bravo)) == {"smtp.mailfrom": "listed.example"}
     # Postfix hands on the address without the quotes of its local part (RFC 5321 section 4.1.2).
     assert f'envelope-from="{sender.replace(chr(34), "")}"; receiver=mail.bravo.example' in value
     assert [one.result for one in dkim_results(arrived, bravo)] == ["none"]
@@ -342,19 +383,18 @@ def test_unicode_envelope_is_refused(outsider: Machine, bravo: Site) -> None:
         assert "smtputf8" not in client.esmtp_features
 
 
-def test_private_key_never_leaves(alpha: Site) -> None:
-    """No log, no container's configuration and no environment holds key material."""
+def test_secrets_never_leave(alpha: Site) -> None:
+    """No log, no container's configuration and no environment holds a key or the secret authserv-id."""
     pem = (alpha.directory / alpha.stack.keys[0].path).read_bytes()
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
     # A line from the middle: the first ones hold the public modulus.
     lines = pem.decode().splitlines()
-    secret = lines[len(lines) // 2]
     ids = alpha.compose("ps", "--quiet", "--all").decode().split()
     shown = subprocess.run(["docker", "inspect", *ids], check=True, capture_output=True, text=True).stdout
     shown += "\n".join(alpha.log())
-    for service in ("postfix", "opendkim", "policyd-spf", "resolver"):
+    for service in SERVICES:
         shown += alpha.run(service, "env").decode()
-    assert secret not in shown
-    assert "PRIVATE KEY" not in shown
+    for secret in (lines[len(lines) // 2], "PRIVATE KEY", internal_id(alpha).decode()):
+        assert secret not in shown
     assert "mailstack.configuration" in shown

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack.errors import EngineError
+from mailstack.keys import authserv_id
 from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
@@ -34,10 +35,16 @@ def wait_not_healthy(site: Site, service: str) -> None:
     )
 
 
-def signal_worker(site: Site, name: str) -> None:
-    """Send a signal, SIG before its name, to policyd-spf's worker: the one that serves."""
+# Services whose first process only holds the sockets, for a worker that serves.
+SUPERVISED = ("policyd-spf", "dmarc")
+
+
+def signal_worker(site: Site, service: str, name: str) -> None:
+    """Send a signal, SIG before its name, to a service's worker."""
     script = f"kill -{name.removeprefix('SIG')} $(cat /proc/1/task/1/children) && echo done"
-    wait_for(lambda: site.run("policyd-spf", "sh", "-c", script), "there is no worker")
+    # As its user: root in the container has no right to.
+    command = ("exec", "--no-TTY", "--user", service, service, "sh", "-c", script)
+    wait_for(lambda: site.compose(*command), "there is no worker")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -45,7 +52,7 @@ def test_stopped_daemon(service: str, foxtrot: Site, engine_client: docker.Docke
     """A daemon that hangs (SIGSTOP) is unhealthy, and healthy when it goes on."""
     container = engine_client.containers.get(foxtrot.container(service))
     # From inside, no signal stops a container's first process.
-    send = (lambda name: signal_worker(foxtrot, name)) if service == "policyd-spf" else container.kill
+    send = (lambda name: signal_worker(foxtrot, service, name)) if service in SUPERVISED else container.kill
     send("SIGSTOP")
     try:
         wait_not_healthy(foxtrot, service)
@@ -55,17 +62,19 @@ def test_stopped_daemon(service: str, foxtrot: Site, engine_client: docker.Docke
     wait_healthy(foxtrot)
 
 
-SOCKETS = {
-    "postfix": "private/rewrite",
-    "opendkim": "opendkim/opendkim.sock",
-    "policyd-spf": "policyd-spf/policyd-spf.sock",
-}
+SOCKETS = [
+    ("postfix", "private/rewrite"),
+    ("opendkim", "opendkim/opendkim.sock"),
+    ("policyd-spf", "policyd-spf/policyd-spf.sock"),
+    ("dmarc", "dmarc/outside.sock"),
+    ("dmarc", "dmarc/inside.sock"),
+]
 
 
-@pytest.mark.parametrize("service", SOCKETS)
-def test_removed_socket(service: str, foxtrot: Site) -> None:
+@pytest.mark.parametrize(("service", "path"), SOCKETS, ids=[path for _, path in SOCKETS])
+def test_removed_socket(service: str, path: str, foxtrot: Site) -> None:
     """A service whose socket is gone is unhealthy; started anew, it has one again. The resolver has none."""
-    foxtrot.run("postfix", "rm", f"/var/spool/postfix/{SOCKETS[service]}")
+    foxtrot.run("postfix", "rm", f"/var/spool/postfix/{path}")
     wait_not_healthy(foxtrot, service)
     foxtrot.compose("restart", service)
     wait_healthy(foxtrot)
@@ -75,6 +84,7 @@ BROKEN = {
     "postfix": ("postfix/etc/postfix/main.cf", "virtual_mailbox_domains = texthash:/nonexistent\n"),
     "opendkim": ("opendkim/etc/opendkim/opendkim.conf", "Canonicalisation relaxed\n"),
     "policyd-spf": ("policyd-spf/etc/policyd-spf/policy.json", "]"),
+    "dmarc": ("dmarc/etc/dmarc/dmarc.json", "]"),
     "resolver": ("resolver/etc/unbound/mailstack.conf", "server:\n  interfaces: none\n"),
 }
 
@@ -137,19 +147,34 @@ def test_wrong_key(kind: str, foxtrot: Site) -> None:
     wait_healthy(foxtrot)
 
 
-def test_missing_key(foxtrot: Site) -> None:
-    """Without its key file no container of opendkim is made; what says so names the file."""
-    path = foxtrot.directory / foxtrot.stack.keys[0].path
+@pytest.mark.parametrize("service", ["opendkim", "dmarc"])
+def test_wrong_authserv_id(service: str, foxtrot: Site) -> None:
+    """With another id than the build's, dmarc would believe none of OpenDKIM's results: the service does not come up."""
+    path = foxtrot.directory / authserv_id.FILE
+    with changed(path, b"mailstack-" + b"0" * 40 + b"\n"):
+        foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+        wait_not_healthy(foxtrot, service)
+        said = "secrets/authserv-id is not the one that was built with; run: mailstack build"
+        wait_for(lambda: [line for line in foxtrot.log(service) if said in line], "the log does not name the file")
+        assert not any("0" * 40 in line for line in foxtrot.log(service))
+    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+    wait_healthy(foxtrot)
+
+
+@pytest.mark.parametrize(("service", "kind"), [("opendkim", "key"), ("opendkim", "id"), ("dmarc", "id")])
+def test_missing_secret(service: str, kind: str, foxtrot: Site) -> None:
+    """Without a secret's file no container of the service is made; what says so names the file."""
+    path = foxtrot.directory / (foxtrot.stack.keys[0].path if kind == "key" else authserv_id.FILE)
     away = path.with_suffix(".away")
-    foxtrot.compose("rm", "--stop", "--force", "opendkim")
+    foxtrot.compose("rm", "--stop", "--force", service)
     path.rename(away)
     try:
         with pytest.raises(EngineError, match=re.escape(path.name)):
-            foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
-        assert "opendkim" not in foxtrot.states()
+            foxtrot.compose("up", "--detach", "--no-deps", service)
+        assert service not in foxtrot.states()
     finally:
         away.rename(path)
-    foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
+    foxtrot.compose("up", "--detach", "--no-deps", service)
     wait_healthy(foxtrot)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mailstack.world.containers import Machine
 from mailstack.world.site import Site, parse
 from received_spf import parse as parse_received_spf
-from support import Client, address_of, delivered, message, raw_results, received_spf, results, subject
+from support import Client, address_of, delivered, message, own_results, properties, raw_results, received_spf, subject
 
 # What would be a result, if it came out of a quoted value.
 BAIT = "dkim=pass header.d=bank.example"
@@ -84,8 +84,18 @@ def test_no_result_but_ours(name: str, outsider: Machine, bravo: Site) -> None:
     if sender in {"a+1-b.c=d@listed.example", "o'brien@listed.example", "a@listed.example"}:
         assert pairs["envelope-from"] == sender
     fields = parse(arrived).get_all("Authentication-Results", [])
-    (ours,) = results(arrived, "mail.bravo.example")
-    assert {(one.method, one.result) for one in ours.results} == {("dkim", "none"), ("dkim-atps", "neutral")}
+    spf, *others = own_results(arrived, bravo)
+    assert [(one.method, one.result) for one in (spf, *others)] == [
+        ("spf", "pass" if sender else "none"),
+        ("dkim", "none"),
+        ("dmarc", "none"),
+    ]
+    if sender:
+        assert properties(spf) == {"smtp.mailfrom": "listed.example"}
+    else:
+        # No more than a name, or nothing.
+        assert properties(spf).keys() <= {"smtp.helo"}
+        assert not set("".join(properties(spf).values())) & set(' ;=()"\\')
     assert len(fields) == 1
     assert "bank.example" not in raw_results(arrived)[0]
 

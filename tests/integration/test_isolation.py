@@ -16,12 +16,13 @@ import pytest
 from docker.types import IPAMConfig, IPAMPool
 
 from integration.test_health import wait_healthy
+from mailstack.keys import authserv_id
 from mailstack.render import image_name
 from mailstack.stack import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
-from support import Client, address_of, delivered, message, send, subject
+from support import Client, address_of, delivered, internal_id, message, raw_results, send, subject
 
 PRIVATE = ["10.99.98.0/28", "172.29.98.0/28", "192.168.98.0/28"]
 
@@ -62,6 +63,7 @@ def test_container_is_hardened(service: str, alpha: Site, engine_client: docker.
     allowed = {
         "postfix": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"},
         "opendkim": {"DAC_READ_SEARCH", "SETGID", "SETPCAP", "SETUID"},
+        "dmarc": {"CHOWN", "DAC_READ_SEARCH", "SETGID", "SETPCAP", "SETUID"},
     }
     about = engine_client.api.inspect_container(alpha.container(service))
     host = about["HostConfig"]
@@ -75,16 +77,23 @@ def test_container_is_hardened(service: str, alpha: Site, engine_client: docker.
     assert all(not mount["RW"] for mount in about["Mounts"] if mount["Type"] == "bind")
 
 
-@pytest.mark.parametrize(
-    ("service", "user"), [("opendkim", IDS.opendkim), ("policyd-spf", IDS.policyd_spf), ("resolver", IDS.resolver)]
-)
+DAEMONS = {
+    "opendkim": IDS.opendkim,
+    "policyd-spf": IDS.policyd_spf,
+    "dmarc": IDS.dmarc,
+    "resolver": IDS.resolver,
+}
+
+
+@pytest.mark.parametrize(("service", "user"), DAEMONS.items(), ids=DAEMONS.keys())
 def test_daemon_is_not_root(service: str, user: int, alpha: Site) -> None:
     """The daemon runs as its own user without any capability, and cannot get one."""
     status = alpha.run(service, "cat", "/proc/1/status").decode()
     lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
     assert set(lines["Uid"].split()) == {str(user)}
     assert {int(lines[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
-    if service == "opendkim":
+    # These begin as root, to read a secret, and give all that up.
+    if service in {"opendkim", "dmarc"}:
         assert int(lines["CapBnd"], 16) == 0
     assert lines["NoNewPrivs"] == "1"
 
@@ -105,7 +114,8 @@ def test_only_smtp_listens_on_the_edge(alpha: Site) -> None:
     inside = {str(net.resolver) for net in (alpha.stack.lookup, alpha.stack.inner)} | {"127.0.0.1", "127.0.0.11"}
     postfix = {one for one in _listeners(alpha, "postfix") if one[0] not in inside}
     assert postfix == {("0.0.0.0", 25), ("0.0.0.0", 587)}  # noqa: S104
-    assert {address for address, _ in _listeners(alpha, "resolver")} <= inside
+    for service in ("opendkim", "policyd-spf", "dmarc", "resolver"):
+        assert {address for address, _ in _listeners(alpha, service)} <= inside
 
 
 def _listeners(site: Site, service: str) -> list[tuple[str, int]]:
@@ -126,9 +136,9 @@ def _listeners(site: Site, service: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("service", ["opendkim", "policyd-spf"])
+@pytest.mark.parametrize("service", ["opendkim", "policyd-spf", "dmarc"])
 def test_no_way_out(service: str, world: Internet, alpha: Site, outsider: Machine) -> None:
-    """From opendkim and policyd-spf the resolver answers; this host, postfix and the world outside do not."""
+    """From opendkim, policyd-spf and dmarc the resolver answers; this host, postfix and the world outside do not."""
     with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104
         port = server.getsockname()[1]
         accepted: list[object] = []
@@ -165,10 +175,10 @@ def _connects(site: Site, service: str, host: str, port: int) -> bool:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_image_holds_nothing_of_the_site(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
-    """Neither the layers and the history of an image nor the container's own file system has a domain or a key."""
+    """Neither the layers and the history of an image nor the container's own file system has a domain or a secret."""
     pem = (alpha.directory / alpha.stack.keys[0].path).read_text().splitlines()
     # A line from the middle: the first ones hold the public modulus.
-    wanted = [b"alpha.example", b"alpine.example", pem[len(pem) // 2].encode()]
+    wanted = [b"alpha.example", b"alpine.example", pem[len(pem) // 2].encode(), internal_id(alpha)]
     name = image_name(service, alpha.stack.packages)
     history = str(engine_client.images.get(name).history()).encode()
     container = engine_client.containers.get(alpha.container(service))
@@ -186,20 +196,46 @@ def _only_in_engine_files(archive: bytes, word: bytes) -> bool:
     return found <= {"etc/hostname", "etc/hosts"}
 
 
-def test_key_of_an_ordinary_user(insider: Machine, foxtrot: Site, bravo: Site) -> None:
-    """A key file with mode 0600 of a user that the container does not know is read, and is not changed."""
-    paths = [foxtrot.directory / "secrets", foxtrot.directory / "secrets/dkim"]
-    key = foxtrot.directory / foxtrot.stack.keys[0].path
-    for path in (*paths, key):
+def test_secrets_of_an_ordinary_user(insider: Machine, foxtrot: Site, bravo: Site) -> None:
+    """Secret files with mode 0600 of a user that the containers do not know are read, and are not changed."""
+    secrets = foxtrot.directory / "secrets"
+    files = [foxtrot.directory / foxtrot.stack.keys[0].path, foxtrot.directory / authserv_id.FILE]
+    for path in (secrets, secrets / "dkim", *files):
         os.chown(path, 1234, 1234)
-    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (1234, 0o600)
-    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+    assert {(one.stat().st_uid, one.stat().st_mode & 0o777) for one in files} == {(1234, 0o600)}
+    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim", "dmarc")
     wait_healthy(foxtrot)
-    about = subject("key of another user")
+    about = subject("secrets of another user")
     content = message("user@foxtrot.example", "user@bravo.example", about)
     send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)
     assert b"d=foxtrot.example" in delivered(bravo, "user@bravo.example", about)
-    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (1234, 0o600)
+    content = message("user@bravo.example", "user@foxtrot.example", about)
+    send(insider, address_of(bravo), "user@bravo.example", "user@foxtrot.example", content, port=587)
+    arrived = delivered(foxtrot, "user@foxtrot.example", about)
+    # With the length of the key, which only OpenDKIM tells: dmarc has understood what it wrote under the id.
+    assert "dkim=pass (2048-bit key; secure)" in raw_results(arrived)[0]
+    assert {(one.stat().st_uid, one.stat().st_mode & 0o777) for one in files} == {(1234, 0o600)}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_authserv_id_is_between_two(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
+    """The secret is mounted in opendkim and dmarc, where the daemon alone can read its copy, and nowhere else."""
+    about = engine_client.api.inspect_container(alpha.container(service))
+    mounted = [mount["Destination"] for mount in about["Mounts"] if mount["Source"].endswith("secrets/authserv-id")]
+    assert mounted == (["/run/secrets/authserv-id"] if service in {"opendkim", "dmarc"} else [])
+    copies = {"opendkim": "/run/opendkim/opendkim.conf", "dmarc": "/run/dmarc/authserv-id"}
+    for one, path in copies.items():
+        if service == one:
+            shown = alpha.run(service, "stat", "-c", "%u %a", path, path.rpartition("/")[0]).decode().splitlines()
+            assert shown == [f"{DAEMONS[service]} 600", f"{DAEMONS[service]} 700"]
+
+
+def test_the_spf_results_are_between_two(alpha: Site) -> None:
+    """The socket on which policyd-spf tells how mail was judged is seen by policyd-spf and dmarc alone."""
+    found = {
+        one for one in SERVICES if alpha.run(one, "sh", "-c", "find /run /var -name results.sock 2>/dev/null || true")
+    }
+    assert found == {"policyd-spf", "dmarc"}
 
 
 def test_clients_without_an_address_of_their_own(stack_of_env_example, engine: None) -> None:

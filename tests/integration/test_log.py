@@ -1,5 +1,6 @@
 """What happened to a message stands in the containers' logs: once, with the queue id, whatever became of it."""
 
+import json
 import re
 
 import docker
@@ -36,13 +37,12 @@ def queue_id_of(client: docker.DockerClient, site: Site, event: str, word: str) 
 OUTCOMES = {
     "relaying refused": ("someone@listed.example", "x{}@listed.example", (554, "5.7.1"), "reject: RCPT"),
     "no such mailbox": ("someone@listed.example", "x{}@bravo.example", (550, "5.1.1"), "reject: RCPT"),
-    "discarded": ("x{}@bravo.example", "user@bravo.example", (250, "2.0.0"), "discard: RCPT"),
 }
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_refused_or_dropped(outcome: str, outsider: Machine, bravo: Site, engine_client: docker.DockerClient) -> None:
-    """One line says it, with queue id, client, sender and recipient; policyd-spf and OpenDKIM were not asked."""
+def test_refused_at_rcpt(outcome: str, outsider: Machine, bravo: Site, engine_client: docker.DockerClient) -> None:
+    """One line says it, with queue id, client, sender and recipient; nobody else was asked."""
     sender, recipient, reply, event = OUTCOMES[outcome]
     mark = re.sub(r"\W", "", subject("x"))
     sender, recipient = sender.format(mark), recipient.format(mark)
@@ -53,7 +53,7 @@ def test_refused_or_dropped(outcome: str, outsider: Machine, bravo: Site, engine
     (line,) = [one for one in log(engine_client, bravo, "postfix") if queue_id in one and event in one]
     for word in (f"[{outsider.address}]", f"from=<{sender}>", f"to=<{recipient}>"):
         assert word in line
-    for service in ("policyd-spf", "opendkim"):
+    for service in ("policyd-spf", "opendkim", "dmarc"):
         assert not any(queue_id in one for one in log(engine_client, bravo, service))
 
 
@@ -69,11 +69,49 @@ def test_refused_by_spf(outsider: Machine, charlie: Site, engine_client: docker.
     assert str(outsider.address) in line
 
 
+JUDGED = {
+    "discarded": ("x{}@bravo.example", (250, "2.0.0"), "milter-discard: END-OF-MESSAGE", "discard"),
+    "refused": ("x{}@fail.example", (550, "5.7.23"), "milter-reject: END-OF-MESSAGE", "reject"),
+}
+
+
+@pytest.mark.parametrize("outcome", JUDGED)
+def test_judged_after_data(outcome: str, outsider: Machine, bravo: Site, engine_client: docker.DockerClient) -> None:
+    """Postfix, policyd-spf and dmarc say it, each once and under the same queue id."""
+    sender, expected, event, action = JUDGED[outcome]
+    mark = re.sub(r"\W", "", subject("x"))
+    sender, recipient = sender.format(mark), "user@bravo.example"
+    content = message("someone@listed.example", recipient, subject(outcome))
+    reply = send(outsider, address_of(bravo), sender, recipient, content)
+    assert (reply.code, reply.text.split()[0]) == expected
+    (line,) = lines_with(engine_client, bravo, "dmarc", sender)
+    found = json.loads(line)
+    assert (found["action"], found["source_ip"]) == (action, str(outsider.address))
+    queue_id = found["queue_id"]
+    (line,) = [one for one in lines_with(engine_client, bravo, "postfix", queue_id) if event in one]
+    for word in (f"[{outsider.address}]", f"from=<{sender}>", f"to=<{recipient}>"):
+        assert word in line
+    (line,) = lines_with(engine_client, bravo, "policyd-spf", queue_id)
+    assert "result=fail action=PREPEND" in line
+
+
+def test_what_is_not_signed(insider: Machine, bravo: Site, engine_client: docker.DockerClient) -> None:
+    """Mail of a trusted client that dmarc keeps from being signed is refused, in one line of dmarc and of Postfix."""
+    content = message("user@bravo.example", "x@listed.example", subject("two authors"), extra=["From: y@bravo.example"])
+    reply = send(insider, address_of(bravo), "user@bravo.example", "x@listed.example", content, port=587)
+    assert (reply.code, reply.text) == (550, "5.6.0 not signed: there is more than one From field")
+    (line,) = [one for one in lines_with(engine_client, bravo, "postfix", "milter-reject") if "5.6.0" in one]
+    queue_id = line.split(": ")[1]
+    (said,) = lines_with(engine_client, bravo, "dmarc", queue_id)
+    assert said == f"dmarc: {queue_id}: action=reject reason='there is more than one From field'"
+    assert not any(queue_id in one for one in log(engine_client, bravo, "opendkim"))
+
+
 def test_after_a_start_without_a_terminal(
     insider: Machine, foxtrot: Site, bravo: Site, engine_client: docker.DockerClient
 ) -> None:
     """A container that the engine itself starts again, as after a boot, logs as before: a signed message, once."""
-    for service in ("postfix", "opendkim"):
+    for service in ("postfix", "opendkim", "dmarc"):
         engine_client.containers.get(foxtrot.container(service)).restart()
     wait_for(foxtrot.healthy, "not every service became healthy")
     content = message("user@foxtrot.example", "user@bravo.example", subject("signed"))

@@ -1,6 +1,7 @@
 """Parts die: mail waits, nothing leaves unsigned, nothing comes in unchecked, and all of it arrives once."""
 
 import json
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,20 +11,24 @@ from typing import Self
 import docker
 import pytest
 
-from integration.test_health import signal_worker, wait_healthy
+from integration.test_health import SUPERVISED, signal_worker, wait_healthy
 from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
 from support import (
+    Client,
     address_of,
     count,
     delivered,
-    dkim_results,
     independent_dkim,
+    internal_id,
     message,
+    own_results,
     received_spf,
     send,
+    signed_part,
+    spf_result,
     subject,
 )
 
@@ -41,7 +46,7 @@ def flush_until_delivered(origin: Site, target: Site, mailbox: str, about: str) 
 def assert_once_and_signed(content: bytes, target: Site, mailbox: str, world: Internet) -> None:
     assert count(target, mailbox, parse(content)["Subject"]) == 1
     assert len(parse(content).get_all("DKIM-Signature")) == 1
-    assert [one.result for one in dkim_results(content, target)] == ["pass"]
+    assert [one.result for one in own_results(content, target)] == ["pass", "pass", "pass"]
     assert independent_dkim(content, world.names)
 
 
@@ -55,7 +60,7 @@ def stopped(request: pytest.FixtureRequest, foxtrot: Site) -> Iterator[str]:
     wait_healthy(foxtrot)
 
 
-@pytest.mark.parametrize("stopped", ["opendkim", "policyd-spf", "resolver"], indirect=True)
+@pytest.mark.parametrize("stopped", ["opendkim", "policyd-spf", "dmarc", "resolver"], indirect=True)
 def test_a_service_is_down(
     stopped: str, world: Internet, outsider: Machine, insider: Machine, foxtrot: Site, bravo: Site
 ) -> None:
@@ -76,7 +81,7 @@ def test_a_service_is_down(
 
     assert 400 <= try_inbound() < 500
     code = try_outbound()
-    if stopped == "opendkim":
+    if stopped in {"opendkim", "dmarc"}:
         assert 400 <= code < 500
     else:
         assert code == 250
@@ -97,32 +102,120 @@ def test_a_service_is_down(
     arrived = delivered(foxtrot, "user@foxtrot.example", inbound)
     assert count(foxtrot, "user@foxtrot.example", inbound) == 1
     assert received_spf(arrived).startswith("Pass ")
-    assert [one.result for one in dkim_results(arrived, foxtrot)] == ["none"]
+    assert [one.result for one in own_results(arrived, foxtrot)] == ["pass", "none", "none"]
     for about in (outbound, local):
         assert_once_and_signed(
             flush_until_delivered(foxtrot, bravo, "user@bravo.example", about), bravo, "user@bravo.example", world
         )
 
 
-def test_sendmail_waits_for_opendkim(world: Internet, foxtrot: Site, bravo: Site) -> None:
-    """What sendmail took while OpenDKIM was down stays in maildrop, and leaves signed."""
+@pytest.mark.parametrize(("service", "status"), [("policyd-spf", "4.3.0"), ("resolver", "4.4.3"), ("dmarc", "4.7.1")])
+def test_a_service_ends_in_the_middle(service: str, status: str, outsider: Machine, foxtrot: Site) -> None:
+    """What a service no longer tells of a message whose recipient was taken is no verdict: 451, and once when it is back."""
     wait_healthy(foxtrot)
-    about = subject("maildrop")
-    foxtrot.compose("stop", "opendkim")
-    try:
-        content = message("user@foxtrot.example", "user@bravo.example", about).replace(b"\r\n", b"\n")
-        foxtrot.sendmail(content, "-t", "-f", "user@foxtrot.example")
-        wait_for(
-            lambda: [one for one in foxtrot.log("postfix") if "milter-reject" in one and "4.7.1" in one],
-            "pickup did not try",
-        )
-        assert foxtrot.run("postfix", "find", "/var/spool/postfix/maildrop", "-type", "f").decode().count("\n") == 1
-        assert count(bravo, "user@bravo.example", about) == 0
-    finally:
-        foxtrot.compose("start", "opendkim")
+    about, sender, mailbox = subject(f"{service} ends"), "someone@listed.example", "user@foxtrot.example"
+    # An author domain that nobody has asked DNS about, so that no cache knows it.
+    content = message(f"someone@{service}.ends.example", mailbox, about)
+    with Client(outsider, address_of(foxtrot)) as client:
+        client.ehlo()
+        assert client.mail(sender)[0] == 250
+        assert client.rcpt(mailbox)[0] == 250
+        foxtrot.compose("stop", service)
+        try:
+            code, text = client.data(content)
+        finally:
+            foxtrot.compose("start", service)
+    assert (code, text.split()[0].decode()) == (451, status)
+    wait_healthy(foxtrot)
+    assert count(foxtrot, mailbox, about) == 0
+    wait_for(
+        lambda: send(outsider, address_of(foxtrot), sender, mailbox, content).code == 250,
+        "it is not taken again",
+        seconds=60,
+    )
+    assert [one.result for one in own_results(delivered(foxtrot, mailbox, about), foxtrot)] == ["pass", "none", "none"]
+    assert count(foxtrot, mailbox, about) == 1
+
+
+# What sendmail took comes from nowhere else.
+NOT_TAKEN = re.compile(r"milter-reject: .* from localhost\[127\.0\.0\.1\]: 4\.7\.1 ")
+
+
+@pytest.mark.parametrize("stopped", ["opendkim", "dmarc"], indirect=True)
+def test_sendmail_waits(stopped: str, world: Internet, foxtrot: Site, bravo: Site) -> None:
+    """What sendmail took while a milter was down stays in maildrop, and leaves signed."""
+    about, lines = subject("maildrop"), len(foxtrot.log("postfix"))
+    content = message("user@foxtrot.example", "user@bravo.example", about).replace(b"\r\n", b"\n")
+    foxtrot.sendmail(content, "-t", "-f", "user@foxtrot.example")
+    wait_for(
+        lambda: [one for one in foxtrot.log("postfix")[lines:] if NOT_TAKEN.search(one)],
+        "pickup did not try",
+    )
+    assert foxtrot.run("postfix", "find", "/var/spool/postfix/maildrop", "-type", "f").decode().count("\n") == 1
+    assert count(bravo, "user@bravo.example", about) == 0
+    foxtrot.compose("start", stopped)
     wait_healthy(foxtrot)
     arrived = flush_until_delivered(foxtrot, bravo, "user@bravo.example", about)
     assert_once_and_signed(arrived, bravo, "user@bravo.example", world)
+
+
+@pytest.fixture
+def charlie_without(request: pytest.FixtureRequest, charlie: Site) -> Iterator[Site]:
+    """Charlie, which goes on without milters (milter_default_action=accept), without one of its services."""
+    wait_healthy(charlie)
+    charlie.compose("stop", request.param)
+    yield charlie
+    charlie.compose("start", request.param)
+    wait_healthy(charlie)
+
+
+@pytest.mark.parametrize("charlie_without", ["dmarc"], indirect=True)
+def test_nothing_is_let_in_unjudged(charlie_without: Site, world: Internet, outsider: Machine, bravo: Site) -> None:
+    """Without dmarc mail waits on both ways, whatever milter_default_action says, and each message arrives once."""
+    charlie, recipient, sender = charlie_without, "user@charlie.example", "someone@listed.example"
+    inbound, outbound = subject("inbound without dmarc"), subject("outbound without dmarc")
+    content = message(sender, recipient, inbound)
+    reply = send(outsider, address_of(charlie), sender, recipient, content)
+    assert (reply.code, reply.text.split()[0]) == (451, "4.7.1")
+    lines = len(charlie.log("postfix"))
+    submitted = message(recipient, "user@bravo.example", outbound).replace(b"\r\n", b"\n")
+    charlie.sendmail(submitted, "-t", "-f", recipient)
+    wait_for(
+        lambda: [one for one in charlie.log("postfix")[lines:] if NOT_TAKEN.search(one)],
+        "pickup did not try",
+    )
+    (waiting,) = map(json.loads, charlie.run("postfix", "postqueue", "-j").splitlines())
+    assert waiting["queue_name"] == "maildrop"
+    assert count(charlie, recipient, inbound) == 0
+    assert count(bravo, "user@bravo.example", outbound) == 0
+
+    charlie.compose("start", "dmarc")
+    wait_healthy(charlie)
+    assert send(outsider, address_of(charlie), sender, recipient, content).code == 250
+    assert [one.result for one in own_results(delivered(charlie, recipient, inbound), charlie)] == [
+        "pass",
+        "none",
+        "none",
+    ]
+    assert count(charlie, recipient, inbound) == 1
+    arrived = flush_until_delivered(charlie, bravo, "user@bravo.example", outbound)
+    assert_once_and_signed(arrived, bravo, "user@bravo.example", world)
+
+
+@pytest.mark.parametrize("charlie_without", ["opendkim"], indirect=True)
+def test_dmarc_judges_without_opendkim(charlie_without: Site, outsider: Machine, alpha: Site, bravo: Site) -> None:
+    """Where mail comes in without OpenDKIM, dmarc itself verifies what would align; its verdict is the same."""
+    charlie, recipient = charlie_without, "user@charlie.example"
+    about, forged = subject("without opendkim"), subject("forged without opendkim")
+    alpha.sendmail(
+        message("user@alpha.example", recipient, about).replace(b"\r\n", b"\n"), "-t", "-f", "user@alpha.example"
+    )
+    arrived = delivered(charlie, recipient, about)
+    assert [one.result for one in own_results(arrived, charlie)] == ["pass", "pass", "pass"]
+    changed = signed_part(arrived).replace(b"A body.", b"Another body.").replace(about.encode(), forged.encode())
+    assert send(outsider, address_of(charlie), "someone@listed.example", recipient, changed).code == 250
+    arrived = delivered(charlie, recipient, forged)
+    assert [one.result for one in own_results(arrived, charlie)] == ["pass", "fail", "fail"]
 
 
 @dataclass
@@ -213,9 +306,10 @@ def test_kill_nine_under_a_stream(
 
     for stream, target in ((outbound, bravo), (inbound, foxtrot)):
         mail = all_of(stream, target)
-        expected, signatures = ("pass", 1) if target is bravo else ("none", 0)
+        expected, signatures = (["pass"] * 3, 1) if target is bravo else (["pass", "none", "none"], 0)
         for one in mail:
-            assert [result.result for result in dkim_results(one, target)] == [expected]
+            assert [result.result for result in own_results(one, target)] == expected
+            assert internal_id(foxtrot) not in one
             assert len(parse(one).get_all("DKIM-Signature", [])) == signatures
         assert_no_copies(mail, handed_on_at_once(foxtrot) if service == "postfix" else 0)
     assert _queue_ids(foxtrot, "user@late.example") == queued
@@ -262,8 +356,12 @@ def _queue_ids(site: Site, recipient: str) -> list[str]:
     return [one["queue_id"] for one in waiting if recipient in {to["address"] for to in one["recipients"]}]
 
 
-def test_worker_of_policyd_spf_killed_under_a_stream(outsider: Machine, backup_mx: Machine, foxtrot: Site) -> None:
-    """While policyd-spf's worker is killed again and again nobody is refused, and all arrives once, with one header."""
+@pytest.mark.parametrize("service", SUPERVISED)
+def test_worker_killed_under_a_stream(service: str, outsider: Machine, backup_mx: Machine, foxtrot: Site) -> None:
+    """While a worker is killed again and again nobody is refused for good, and all arrives once, judged once.
+
+    Without policyd-spf's worker nobody notices. A message that dmarc's worker has in hand has to be sent again.
+    """
     wait_healthy(foxtrot)
     with (
         Stream(outsider, foxtrot, "someone@listed.example", "user@foxtrot.example", 25) as one,
@@ -271,12 +369,13 @@ def test_worker_of_policyd_spf_killed_under_a_stream(outsider: Machine, backup_m
     ):
         for _ in range(5):
             before = len(one.accepted), len(another.accepted)
-            signal_worker(foxtrot, "SIGKILL")
+            signal_worker(foxtrot, service, "SIGKILL")
             wait_for(
                 lambda before=before: len(one.accepted) > before[0] + 2 and len(another.accepted) > before[1] + 2,
                 "mail does not flow",
             )
-    assert one.refused + another.refused == []
+    refused = one.refused + another.refused
+    assert refused == [] if service == "policyd-spf" else all(400 <= code < 500 for code in refused)
     wanted = [*one.accepted, *another.accepted]
 
     def arrived() -> list[bytes] | None:
@@ -286,13 +385,41 @@ def test_worker_of_policyd_spf_killed_under_a_stream(outsider: Machine, backup_m
     mail = wait_for(arrived, "not everything that was accepted arrived")
     assert sorted(parse(one)["Subject"] for one in mail) == sorted(wanted)
     assert {received_spf(one).split()[0] for one in mail} == {"Pass", "Softfail"}
-    assert sum("the worker ended with -9" in line for line in foxtrot.log("policyd-spf")) >= 5
+    assert {spf_result(one, foxtrot).result for one in mail} == {"pass", "softfail"}
+    assert sum("the worker ended with -9" in line for line in foxtrot.log(service)) >= 5
+
+
+@pytest.mark.parametrize("service", ["dmarc", "policyd-spf"])
+def test_restarted_under_a_stream(
+    service: str, world: Internet, outsider: Machine, insider: Machine, foxtrot: Site, bravo: Site
+) -> None:
+    """Restarted under a stream in both directions, what one of our judges had in hand is finished or asked for again."""
+    wait_healthy(foxtrot)
+    with (
+        Stream(insider, foxtrot, "user@foxtrot.example", "user@bravo.example", 587) as outbound,
+        Stream(outsider, foxtrot, "someone@listed.example", "user@foxtrot.example", 25) as inbound,
+    ):
+        wait_for(lambda: len(outbound.accepted) > 3 and len(inbound.accepted) > 3, "mail does not flow")
+        foxtrot.compose("restart", service)
+        wait_healthy(foxtrot)
+        sent, got = len(outbound.accepted), len(inbound.accepted)
+        wait_for(
+            lambda: len(outbound.accepted) > sent + 3 and len(inbound.accepted) > got + 3, "mail does not flow again"
+        )
+    assert all(400 <= code < 500 for code in outbound.refused + inbound.refused)
+    for stream, target in ((outbound, bravo), (inbound, foxtrot)):
+        mail = all_of(stream, target)
+        assert sorted(parse(one)["Subject"] for one in mail) == sorted(stream.accepted)
+        results = ["pass", "pass", "pass"] if target is bravo else ["pass", "none", "none"]
+        for one in mail:
+            assert [found.result for found in own_results(one, target)] == results
+            assert internal_id(foxtrot) not in one
 
 
 def test_all_killed_at_once(
     world: Internet, insider: Machine, foxtrot: Site, bravo: Site, engine_client: docker.DockerClient
 ) -> None:
-    """All four at once, with sockets and pid files left behind: healthy within 30 seconds, and mail flows."""
+    """All at once, with sockets and pid files left behind: healthy within 30 seconds, and mail flows."""
     wait_healthy(foxtrot)
     for service in SERVICES:
         kill_nine(foxtrot, service, engine_client, world.image)

@@ -48,6 +48,8 @@ BROKEN = [
     ),
     ("overrides/opendkim/opendkim.conf", "On-Default foo\n", "On-Default foo"),
     ("overrides/opendkim/opendkim.conf", "Socket inet:8891@localhost\n", "sets Socket"),
+    ("overrides/opendkim/opendkim.conf", "AuthservID mail.example.com\n", "sets AuthservID"),
+    ("overrides/opendkim/opendkim.conf", "authservidwithjobid yes\n", "sets authservidwithjobid"),
     ("overrides/opendkim/opendkim.conf", "Nameservers x\n", "nameserver"),
     ("overrides/opendkim/opendkim.conf", "Selektor default\n", "line"),
     ("overrides/resolver/unbound.conf", "server:\n  num-threds: 2\n", "num-threds"),

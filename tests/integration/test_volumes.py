@@ -36,7 +36,9 @@ def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str
     foxtrot.run("postfix", "postsuper", "-d", "ALL")
 
 
-VOLUMES = ("queue", "mail", "opendkim-socket", "policyd-spf-socket")
+# The sockets in each volume of sockets.
+SOCKETS = {"opendkim-socket": 1, "policyd-spf-socket": 1, "dmarc-socket": 2, "spf-results": 1}
+VOLUMES = ("queue", "mail", *SOCKETS)
 
 
 def on_volume(site: Site, volume: str, script: str, world: Internet, client: docker.DockerClient) -> str:
@@ -97,7 +99,12 @@ HISTORIES = {
 
 @pytest.mark.parametrize("history", HISTORIES)
 def test_volumes_of_other_ids(
-    history: str, foxtrot: Site, world: Internet, kept: tuple[str, str], engine_client: docker.DockerClient
+    history: str,
+    foxtrot: Site,
+    world: Internet,
+    kept: tuple[str, str],
+    outsider: Machine,
+    engine_client: docker.DockerClient,
 ) -> None:
     """Volumes of an image with other ids, or of one foreign user throughout, are repaired; what is right is left alone."""
     foxtrot.compose("stop")
@@ -106,8 +113,10 @@ def test_volumes_of_other_ids(
         on_volume(foxtrot, volume, HISTORIES[history], world, engine_client)
     foxtrot.compose("start")
     assert_kept(foxtrot, kept)
+    assert_receives(foxtrot, "user@foxtrot.example", outsider)
     foreign = foxtrot.run("postfix", "find", "/var/spool/postfix", "/var/vmail", "-uid", "1000", "-o", "-uid", "101")
     assert foreign == b""
+    assert foxtrot.run("dmarc", "find", "/run/policyd-spf", "-uid", "1000", "-o", "-uid", "101") == b""
     assert foxtrot.run("postfix", "sh", "-c", "postfix check 2>&1") == b""
     owner = foxtrot.run("postfix", "stat", "-c", "%u:%g", "/var/spool/postfix/maildrop").decode().strip()
     assert owner == f"{IDS.postfix}:{IDS.postdrop}"
@@ -118,7 +127,9 @@ def test_volumes_of_other_ids(
     assert [line for line in foxtrot.log("postfix")[lines:] if "giving " in line] == repaired
 
 
-@pytest.mark.parametrize("order", [["postfix", "opendkim"], ["opendkim", "postfix"]], ids=" first, then ".join)
+@pytest.mark.parametrize(
+    "order", [["postfix", "opendkim"], ["opendkim", "postfix"], ["dmarc", "policyd-spf"]], ids=" first, then ".join
+)
 @pytest.mark.parametrize("containers", ["the same", "new"])
 def test_killed_with_everything_left_behind(
     order: list[str],
@@ -133,8 +144,8 @@ def test_killed_with_everything_left_behind(
     """Over the pid file and sockets of killed daemons a stack starts in either order; queue and mail are as they were."""
     foxtrot.compose("kill", "--signal", "KILL")
     assert on_volume(foxtrot, "queue", "cat /volume/pid/master.pid", world, engine_client).strip() == "1"
-    for volume in ("opendkim-socket", "policyd-spf-socket"):
-        assert on_volume(foxtrot, volume, "find /volume -type s", world, engine_client).count("\n") == 1
+    for volume, sockets in SOCKETS.items():
+        assert on_volume(foxtrot, volume, "find /volume -type s", world, engine_client).count("\n") == sockets
     if containers == "new":
         foxtrot.compose("down")
     for service in order:
@@ -175,29 +186,32 @@ def test_resolver_files_of_another_network(
 
 HOST_DIRECTORY = """\
 services:
-  opendkim:
+  {service}:
     volumes:
-      - {type: bind, source: ./sockets, target: /var/spool/postfix/opendkim}
+      - {{type: bind, source: ./sockets, target: /var/spool/postfix/{service}}}
 """
 
 
-def test_directory_of_the_host_for_a_socket(foxtrot: Site) -> None:
-    """Where opendkim cannot put its socket, as in many bind mounts, the start ends with the directory and the remedy."""
+@pytest.mark.parametrize("service", ["opendkim", "dmarc"])
+def test_directory_of_the_host_for_a_socket(service: str, foxtrot: Site) -> None:
+    """Where a milter cannot put its socket, as in many bind mounts, the start ends with the directory and the remedy."""
     wait_healthy(foxtrot)
-    (foxtrot.directory / "sockets").mkdir()
-    with changed(foxtrot.directory / "compose.override.yaml", HOST_DIRECTORY.encode()):
-        foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
-        wait_not_healthy(foxtrot, "opendkim")
-        said = [line for line in foxtrot.log("opendkim") if "/var/spool/postfix/opendkim" in line]
+    (foxtrot.directory / "sockets").mkdir(exist_ok=True)
+    override = HOST_DIRECTORY.format(service=service).encode()
+    with changed(foxtrot.directory / "compose.override.yaml", override):
+        foxtrot.compose("up", "--detach", "--no-deps", service)
+        wait_not_healthy(foxtrot, service)
+        said = [line for line in foxtrot.log(service) if f"/var/spool/postfix/{service}" in line]
         assert all("mount a volume there" in line for line in said)
         assert said
-    foxtrot.compose("up", "--detach", "--no-deps", "opendkim")
+    foxtrot.compose("up", "--detach", "--no-deps", service)
     wait_healthy(foxtrot)
 
 
 CHANGES = {
     "opendkim": {"MAILSTACK_SIGN_SUBDOMAINS": "false"},
-    "policyd-spf": {"MAILSTACK_SPF_FAIL": "reject-early"},
+    "policyd-spf": {"MAILSTACK_SPF_SOFTFAIL": "reject-early"},
+    "dmarc": {"MAILSTACK_DMARC_ACTION": "mark", "MAILSTACK_LOCAL_SENDER_ACTION": "reject"},
     "postfix": {"MAILSTACK_MESSAGE_SIZE": "20MiB"},
     "resolver": {"MAILSTACK_RESOLVER_FORWARDERS": f"{EDGE[2]},{EDGE[98]}"},
 }
