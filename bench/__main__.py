@@ -23,7 +23,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--quick", is_flag=True, help="Fewer points, messages and rounds: five minutes at most.")
-@click.option("--hold", type=int, help="Open sessions for the memory, in place of 100 (quick) or 300.")
+@click.option("--hold", type=int, help="Open sessions for the memory, in place of 100.")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, in place of tables.")
 @click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
 def run(*, quick: bool, hold: int | None, as_json: bool, base_image: str) -> None:

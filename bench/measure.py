@@ -49,7 +49,7 @@ FULL = Plan(
         for sessions, messages in ((1, 300), (10, 1000), (100, 2000))
     },
     rounds=5,
-    hold=300,
+    hold=100,
     idle_seconds=60,
 )
 
