@@ -51,6 +51,13 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
+_SkippedNetworks = Annotated[
+    tuple[Annotated[hosts.Network, BeforeValidator(hosts.narrow_network("would leave nobody to be judged"))], ...],
+    *_Tokens,
+    AfterValidator(_unique),
+]
+
+
 class Settings(BaseSettings):
     """One site. A field FOO is the variable MAILSTACK_FOO; the order is the order of env.example."""
 
@@ -168,11 +175,7 @@ class Settings(BaseSettings):
         description="When DNS gives no answer: 'defer' (the sender tries again) or 'tag'.",
         examples=["tag"],
     )
-    spf_skip_networks: Annotated[
-        tuple[Annotated[hosts.Network, BeforeValidator(hosts.narrow_network("would leave nobody to be judged"))], ...],
-        *_Tokens,
-        AfterValidator(_unique),
-    ] = Field(
+    spf_skip_networks: _SkippedNetworks = Field(
         default=(),
         description="Relays that hand on other people's mail (a backup MX, a forwarder): their mail is not judged by "
         "SPF. This grants nothing else; they may not relay.",
@@ -200,11 +203,7 @@ class Settings(BaseSettings):
         "quarantine, which delivers with an X-Mailstack-Quarantine field) or 'mark' (delivered with the result).",
         examples=["mark"],
     )
-    dmarc_skip_networks: Annotated[
-        tuple[Annotated[hosts.Network, BeforeValidator(hosts.narrow_network("would leave nobody to be judged"))], ...],
-        *_Tokens,
-        AfterValidator(_unique),
-    ] = Field(
+    dmarc_skip_networks: _SkippedNetworks = Field(
         default=(),
         description="Trusted forwarders and mailing lists: what they hand on is delivered although it fails DMARC. "
         "This grants nothing else.",

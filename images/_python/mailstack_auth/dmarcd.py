@@ -160,6 +160,8 @@ class _Reading:
     """What a message says of itself, and OpenDKIM of its signatures; without an author, why there is none."""
 
     author: str | None
+    # The envelope sender's domain; None for the null sender, and for what is no domain.
+    sender: str | None
     signatures: tuple[Signature, ...]
     ambiguous: str = ""
 
@@ -181,7 +183,9 @@ class Outside:
     def needs_body(self, message: Message) -> bool:
         """Where a signature would align, but OpenDKIM has no pass for it."""
         reading = self._read(message)
-        return reading.author is not None and bool(_candidates(reading.signatures, self._used(message, reading.author)))
+        return reading.author is not None and bool(
+            _candidates(reading.signatures, self._used(reading.author, reading.sender))
+        )
 
     async def judge(self, message: Message) -> Verdict:
         """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
@@ -200,7 +204,7 @@ class Outside:
             self._record(message, None, Outcome("reject", reason=reading.ambiguous))
             return Verdict(reply=f"550 5.7.1 {reading.ambiguous}")
         spf = await self._results.of(message)
-        facts = await self._facts(message, reading.author, reading.signatures, spf)
+        facts = await self._facts(message, reading.author, reading, spf)
         outcome = decide(facts, self._site)
         self._record(message, facts, outcome)
         if outcome.action == "discard":
@@ -209,7 +213,7 @@ class Outside:
             return Verdict(reply=outcome.reply)
         return Verdict(self._edits(message, facts, outcome))
 
-    async def _facts(self, message: Message, author: str, found: tuple[Signature, ...], spf: Spf) -> Facts:
+    async def _facts(self, message: Message, author: str, reading: _Reading, spf: Spf) -> Facts:
         tree = Tree(self._dns)
         published, result, doubt = None, "none", None
         try:
@@ -218,9 +222,9 @@ class Outside:
             result = "permerror"
         except pyspf.TempError:
             result, doubt = "temperror", f"the DMARC record of {author}"
-        facts = Facts(message.client, _sender_domain(message), author, spf, found, published, result, doubt=doubt)
+        facts = Facts(message.client, reading.sender, author, spf, reading.signatures, published, result, doubt=doubt)
         facts = await _aligned(facts, tree)
-        looked_at = _candidates(facts.signatures, self._used(message, author))
+        looked_at = _candidates(facts.signatures, self._used(author, reading.sender))
         if looked_at:
             facts = await _aligned(await self._second_look(message, facts, looked_at), tree)
         if facts.published is None:
@@ -232,9 +236,8 @@ class Outside:
             facts = replace(facts, doubt=facts.doubt or f"SPF of {identifier.domain}")
         return replace(facts, dmarc="temperror" if facts.doubt else "fail")
 
-    def _used(self, message: Message, author: str) -> list[str]:
+    def _used(self, author: str, sender: str | None) -> list[str]:
         """The domains that a message uses, and for which a signature may make a difference."""
-        sender = _sender_domain(message)
         local = sender and any(names.within(sender, one) for one in self._site.local_domains)
         return [author, sender] if sender and local and sender != author else [author]
 
@@ -266,11 +269,12 @@ class Outside:
         """Once for each message, when its fields are all there."""
         if not isinstance(message.reading, _Reading):
             internal = authres.occurrences(message.fields, self._internal_id)
-            found = signatures.verified(signatures.of(message.fields), [results for _, results in internal])
+            found = tuple(signatures.verified(signatures.of(message.fields), [results for _, results in internal]))
+            sender = _sender_domain(message)
             try:
-                message.reading = _Reading(author_domain(message.fields), tuple(found))
+                message.reading = _Reading(author_domain(message.fields), sender, found)
             except AmbiguousError as error:
-                message.reading = _Reading(None, tuple(found), str(error))
+                message.reading = _Reading(None, sender, found, str(error))
         return message.reading
 
     def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Delete | Insert, ...]:
