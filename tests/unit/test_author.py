@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from mailstack_auth import names
 from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.milter import Field
+from mailstack_auth.milter import Field, Fields
 
 
 def author(*values, name=b"From"):
-    return author_domain([Field(b"To", b" b@other.example"), *(Field(name, one) for one in values)])
+    return author_domain(Fields([Field(b"To", b" b@other.example"), *(Field(name, one) for one in values)]))
 
 
 TAKEN = {
@@ -224,13 +224,13 @@ SPOOFS = {
 def test_spoofs_are_refused(fields, order):
     """No From, several, or one that programs read in different ways, in whatever order."""
     with pytest.raises(AmbiguousError):
-        author_domain(fields[::order])
+        author_domain(Fields(fields[::order]))
 
 
 def test_other_fields_do_not_matter():
     """Sender, Resent-From and Reply-To name whom they like."""
     fields = [Field(name, b" x@evil.example") for name in (b"Sender", b"Resent-From", b"Reply-To", b"From-X")]
-    assert author_domain([*fields, FROM, *fields]) == "bank.example"
+    assert author_domain(Fields([*fields, FROM, *fields])) == "bank.example"
 
 
 def python_reads(value):

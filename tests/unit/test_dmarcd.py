@@ -28,13 +28,14 @@ from mailstack.world.containers import wait_for
 from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signatures, wire
 from mailstack_auth.dmarcd import Dns, Inside, Outside, SpfResults
 from mailstack_auth.evaluation import Evaluator
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Field
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Field, Fields
 from mailstack_auth.policy import Policy
 from mailstack_auth.remember import Latest
 from mailstack_auth.serving import Connection, Serving, Session
+from mailstack_auth.shared import Writer
 from mailstack_auth.verdict import Site
 from unit.dns_server import Server
-from unit.test_milter import END, NEGOTIATION, connect, header, macros, packet, replies
+from unit.test_milter import END, NEGOTIATED, NEGOTIATION, connect, header, macros, packet, replies
 from unit.test_signatures import BODY, HEAD, fields, key, sign
 
 INTERNAL_ID = "mailstack-0123456789abcdef0123456789abcdef01234567"
@@ -195,6 +196,7 @@ class Running:
     names: Server
     outside: Postfix
     inside: Postfix
+    policyd: policyd.Server
     spf: SpfResults
     judge: Watched
     # Those to policyd-spf's socket, and how many of the next ones break.
@@ -209,20 +211,20 @@ async def running(
     """Both judges on unix sockets, policyd-spf's results on another one. "TIMEOUT" in a zone is SERVFAIL."""
     names = Server(dns_answers.Zone(ZONE | (zone or {}), silent=False))
     async with names.lookups() as lookups:
-        results = policyd.Server(policy, Evaluator(lookups), Latest(8)).results
-        spf = SpfResults(directory / "results")
+        server = policyd.Server(policy, Evaluator(lookups), Latest(8), Writer(directory / "results"))
+        spf = SpfResults(directory / "results", directory / "results.sock")
         judge = Watched(site, INTERNAL_ID, spf, Dns(lookups))
-        one = Running(names, Postfix(directory / "outside"), Postfix(directory / "inside"), spf, judge)
+        one = Running(names, Postfix(directory / "outside"), Postfix(directory / "inside"), server, spf, judge)
 
         def results_session(connection: Connection) -> Session:
             one.connections.append(connection)
             if one.breaking:
                 one.breaking -= 1
                 return GoesAway(connection)
-            return policyd.Session(results, connection)
+            return policyd.Session(server.results, connection)
 
         sessions = {
-            "results": results_session,
+            "results.sock": results_session,
             "outside": partial(milter.Session, judge=judge),
             "inside": partial(milter.Session, judge=Inside(site, INTERNAL_ID)),
         }
@@ -250,7 +252,7 @@ def seen(directory: Path, sent: Sent, *, role: str = "outside", **options) -> Se
 
 def said(signature, result="pass", identity=INTERNAL_ID):
     """What OpenDKIM writes about a signature."""
-    (one,) = signatures.of([signature])
+    (one,) = signatures.of(Fields([signature]))
     text = (
         f" {identity};\n\tdkim={result} (1024-bit key) header.d={one.domain} header.i=@{one.domain}"
         f" header.a={one.algorithm} header.s={one.selector} header.b={one.start[:8]}"
@@ -655,7 +657,7 @@ def test_policyd_spf_does_not_say(answer, tmp_path, capsys):
 
     async def hand_on():
         async with running(tmp_path) as one:
-            real = tmp_path / "results"
+            real = tmp_path / "results.sock"
             real.rename(tmp_path / "real")
             assert (await one.outside.hand_on(plain("a.example", **FROM_A))).reply == TROUBLE
             server = await asyncio.start_unix_server(_answering(answer), real)
@@ -670,6 +672,26 @@ def test_policyd_spf_does_not_say(answer, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [one.startswith("dmarc: : error=") and one.endswith("action=defer") for one in lines[:2]] == [True] * 2
     assert ("no client address" in lines[1]) == (answer is not None and b"no client address" in answer)
+
+
+def test_policyd_spf_has_left_its_result(tmp_path):
+    """Then nobody asks; but for a message of that queue id alone, from that client with that HELO and sender."""
+    sent = plain("a.example", queue_id=b"4gX1", **FROM_A)
+    others = [
+        replace(sent, **one) for one in ({"queue_id": b"4gX2"}, {"helo": b"other.example"}, {"sender": b"a@x.example"})
+    ]
+
+    async def hand_on():
+        async with running(tmp_path) as one:
+            request = protocol.question("4gX1", sent.client, sent.helo, sent.sender)
+            await one.policyd.action(protocol.parse(request.strip()), lambda _: True)
+            assert (await one.outside.hand_on(sent)).results()[-1] == "dmarc=pass"
+            assert one.connections == []
+            for other in others:
+                await one.outside.hand_on(other)
+            assert len(one.connections) == 1
+
+    asyncio.run(hand_on())
 
 
 def test_a_connection_to_policyd_spf_that_breaks(tmp_path):
@@ -704,8 +726,8 @@ def test_policyd_spf_answers_in_pieces(tmp_path):
 
     async def hand_on():
         async with running(tmp_path) as one:
-            (tmp_path / "results").unlink()
-            async with await asyncio.start_unix_server(in_pieces, tmp_path / "results"):
+            (tmp_path / "results.sock").unlink()
+            async with await asyncio.start_unix_server(in_pieces, tmp_path / "results.sock"):
                 return await one.outside.hand_on(Sent(SIGNED))
 
     found = asyncio.run(hand_on())
@@ -719,9 +741,9 @@ def test_policyd_spf_that_hangs(tmp_path, monkeypatch):
 
     async def hand_on():
         async with running(tmp_path) as one:
-            (tmp_path / "results").unlink()
+            (tmp_path / "results.sock").unlink()
             gone = asyncio.Event()
-            server = await asyncio.start_unix_server(_answering(b"", gone), tmp_path / "results")
+            server = await asyncio.start_unix_server(_answering(b"", gone), tmp_path / "results.sock")
             found = await one.outside.hand_on(plain("a.example", **FROM_A))
             await asyncio.wait_for(gone.wait(), 10)
             server.close()
@@ -752,8 +774,9 @@ def test_one_field_is_ours(tmp_path_factory, several, sender, helo):
             ]
 
     for found in asyncio.run(hand_on()):
-        assert [at for at, _ in authres.occurrences(found.fields, OUR_ID)] == [1]
-        assert authres.occurrences(found.fields, INTERNAL_ID) == []
+        claims = authres.claims(Fields(found.fields))
+        assert [one.at for one in claims if one.of(OUR_ID)] == [1]
+        assert not any(one.of(INTERNAL_ID) for one in claims)
         assert found.values(MARK.name) == []
         assert re.fullmatch(
             rb" mail\.ours\.example;\n\tspf=none(?: smtp\.(?:mailfrom|helo)=[a-z0-9._-]+)?;\n\tdkim=none;\n\t"
@@ -827,7 +850,8 @@ from pathlib import Path
 from mailstack_auth import dmarcd
 
 dmarcd.DIRECTORY = directory = Path(sys.argv[1])
-dmarcd.SPF_RESULTS, dmarcd.CONFIGURATION = directory / "results", directory / "dmarc.json"
+dmarcd.SPF_RESULTS, dmarcd.SPF_SOCKET = directory / "results", directory / "results.sock"
+dmarcd.CONFIGURATION = directory / "dmarc.json"
 dmarcd.INTERNAL_ID = directory / "authserv-id"
 dmarcd.main()
 """
@@ -869,7 +893,7 @@ def test_the_program(program, tmp_path):
         connection.sendall(octets[: -len(END)])
         stream = connection.makefile("rb")
         # The reply to the negotiation: what came with it is in hand.
-        assert replies(stream.read(4 + 13))[0][:1] == b"O"
+        assert replies(stream.read(4 + len(NEGOTIATED)))[0][:1] == b"O"
         program.terminate()
         connection.sendall(END)
         assert replies(stream.read())[-1] == b"a"

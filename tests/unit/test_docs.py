@@ -129,7 +129,7 @@ def test_replies_of_dmarc():
     """The replies stand there word for word."""
     refused, waiting = decide(facts(published("p=reject"), "fail"), FOLLOW), decide(facts(None, "temperror"), FOLLOW)
     with pytest.raises(AmbiguousError) as ambiguous:
-        author_domain([milter.Field(b"From", b" a@author.example")] * 2)
+        author_domain(milter.Fields([milter.Field(b"From", b" a@author.example")] * 2))
     forged = decide(replace(facts(None, "none"), author="example.com"), FOLLOW)
     assert f"\n```\n{refused.reply}\n{waiting.reply}\n550 5.7.1 {ambiguous.value}\n```\n" in DMARC
     assert f"`550 5.7.1 {forged.reason}`" in DMARC
@@ -182,10 +182,12 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
     message = milter.Message(
         "192.0.2.80", b"mail.author.example", f"<news@{MAIL_FROM.domain}>".encode(), "4bFkXq1Zz9z1"
     )
-    message.fields = [
-        milter.Field(b"From", b" Author <someone@author.example>"),
-        milter.Field(b"Message-ID", b" <1@author.example>"),
-    ]
+    message.fields = milter.Fields(
+        [
+            milter.Field(b"From", b" Author <someone@author.example>"),
+            milter.Field(b"Message-ID", b" <1@author.example>"),
+        ]
+    )
     return message, known, decide(known, FOLLOW)
 
 
@@ -199,7 +201,9 @@ def test_authentication_results_of_dmarc():
 def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
     """The example is what is logged, apart from the time, and each of its keys is explained."""
     message, known, outcome = sample()
-    outside = dmarcd.Outside(FOLLOW, "secret", dmarcd.SpfResults(Path("results.sock")), dmarcd.Dns(Lookups()))
+    outside = dmarcd.Outside(
+        FOLLOW, "secret", dmarcd.SpfResults(Path("results"), Path("results.sock")), dmarcd.Dns(Lookups())
+    )
     outside._record(message, known, outcome)
     logged = json.loads(capsys.readouterr().out)
     shown = json.loads(block("verdict").removeprefix("```json\n").removesuffix("```"))

@@ -18,7 +18,7 @@ from mailstack_auth.serving import Connection, Serving
 # What Postfix 3.10 offers: all actions and all steps that libmilter's version 6 knows (milter8.c).
 OFFER = struct.pack("!III", 6, 0x1FF, 0x1FFFFF)
 # ADDHDRS, CHGHDRS; NORCPT, NOUNKNOWN, NODATA, HDR_LEADSPC, and NR_ of HDR, CONN, HELO, MAIL, EOH and BODY.
-ACTIONS, STEPS = 0x01 | 0x10, 0x000308 | 0x100000 | 0x000080 | 0x007000 | 0x0C0000
+ACTIONS, STEPS = 0x01 | 0x10 | 0x100, 0x000308 | 0x100000 | 0x000080 | 0x007000 | 0x0C0000
 ACCEPT, DISCARD = b"a", b"d"
 
 
@@ -130,7 +130,9 @@ MAIL = packet(b"M", b"<a@b.example>\0SIZE=100\0")
 FROM = header(b"From", b" a@b.example")
 END_OF_HEADER, END = packet(b"N"), packet(b"E")
 MESSAGE = MAIL + FROM + END_OF_HEADER + packet(b"B", b"one\r\n") + END
-NEGOTIATED = b"O" + struct.pack("!III", 6, ACTIONS, STEPS)
+# Macros that we want with MAIL and at the end, and none with other steps (SMFIM_CONNECT, _HELO, _ENVFROM, _EOM, _EOH).
+MACROS = b"\0\0\0\0\0\0\0\0\1\0\0\0\0\2{mail_addr}\0\0\0\0\5i\0\0\0\0\6\0"
+NEGOTIATED = b"O" + struct.pack("!III", 6, ACTIONS, STEPS) + MACROS
 
 
 def test_negotiation():

@@ -24,6 +24,7 @@ from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Policy
 from mailstack_auth.policyd import TROUBLE, Server, report
 from mailstack_auth.remember import Latest
+from mailstack_auth.shared import Reader, Writer
 from received_spf import parse
 from unit.dns_server import Server as NameServer
 
@@ -35,7 +36,8 @@ import dns.asyncresolver
 from mailstack_auth import evaluation, lookup, policyd
 
 directory = Path(sys.argv[1])
-policyd.POSTFIX_SOCKET, policyd.RESULTS_SOCKET = directory / "postfix", directory / "results"
+policyd.POSTFIX_SOCKET = directory / "postfix"
+policyd.RESULTS, policyd.RESULTS_SOCKET = directory / "results", directory / "results.sock"
 policyd.CONFIGURATION = directory / "policy.json"
 resolver = dns.asyncresolver.Resolver(configure=False)
 resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv[2])
@@ -164,7 +166,7 @@ def actions(octets):
 
 def results(program, octets):
     """The answers on the internal socket."""
-    return [json.loads(line) for line in program.ask(octets, "results").splitlines()]
+    return [json.loads(line) for line in program.ask(octets, "results.sock").splitlines()]
 
 
 def test_replies_come_in_order(program):
@@ -284,21 +286,36 @@ def test_a_milter_gets_what_postfix_got(program, names):
     assert results(program, relay) == [{"exempt": "relay"}]
 
 
+def test_results_are_left(program):
+    """What Postfix has asked about lies where the milter looks first, under the words in which it would ask."""
+    left = Reader(program.directory / "results")
+    one = request("a b@pass.example", helo="x\udcff.example", queue_id="4gX6")
+    question = protocol.question("4gX6", "192.0.2.1", b"x\xff.example", b"a b@pass.example")
+    assert left.get(question) is None
+    program.ask(one)
+    assert left.get(question) == program.ask(one, "results.sock")
+    for other in ("4gX7", "192.0.2.1"), ("4gX6", "192.0.2.2"):
+        assert left.get(protocol.question(*other, b"x\xff.example", b"a b@pass.example")) is None
+    program.ask(request())
+    assert left.get(protocol.question("", "192.0.2.1", b"mail.example.org", b"a@pass.example")) is None
+
+
 def test_report_of_what_is_not_known():
     """HELO that was given up is null, not an error; a doubt about relays is said."""
     mailfrom = Result("mailfrom", "a.example", "fail", "SPF fail - not authorized")
-    found = report(Judgement(Evaluation(None, mailfrom), doubtful=True))
+    found = json.loads(report(Judgement(Evaluation(None, mailfrom), doubtful=True)))
     assert (found["helo"], found["doubtful"], found["exempt"]) == (None, True, None)
     assert found["judged"] == found["mailfrom"]
 
 
-def test_header_is_remembered_when_it_was_sent():
+def test_header_is_remembered_when_it_was_sent(tmp_path):
     """A reply that nobody got, since a worker died or Postfix had gone, is given once more; one that was sent is not."""
     policy, headers = Policy.from_json(POLICY), Latest(4)
     relay = {"client_address": "192.0.2.53", "instance": "sent"}
 
     async def ask(*, arrives, dies=False):
         sent = []
+        left = Writer(tmp_path / "results")
 
         def send(octets):
             # What a worker that starts at this moment would know.
@@ -311,7 +328,7 @@ def test_header_is_remembered_when_it_was_sent():
         given_before = list(headers)
         # A worker of its own each time, with what outlives one.
         with contextlib.suppress(SystemExit):
-            await Server(policy, Evaluator(Lookups(Resolver(configure=False))), headers).action(relay, send)
+            await Server(policy, Evaluator(Lookups(Resolver(configure=False))), headers, left).action(relay, send)
         return [one.split()[0] for one in actions(b"".join(sent))]
 
     async def run():
@@ -345,7 +362,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("nonsense", BROKEN.values(), ids=BROKEN.keys())
-@pytest.mark.parametrize("name", ["postfix", "results"])
+@pytest.mark.parametrize("name", ["postfix", "results.sock"])
 def test_broken_peer_is_cut_off(program, name, nonsense):
     """A peer that does not speak the protocol gets the replies that it is due and no others, and the rest goes on."""
     with program.connect() as another:
@@ -363,7 +380,7 @@ def test_broken_peer_is_cut_off(program, name, nonsense):
 
 def test_sockets_are_open_to_their_group_only(program):
     """Others may not connect."""
-    for name in ("postfix", "results"):
+    for name in ("postfix", "results.sock"):
         mode = (program.directory / name).stat().st_mode
         assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o770)
 

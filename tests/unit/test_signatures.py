@@ -16,8 +16,9 @@ from dkim.canonicalization import Relaxed
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailstack_auth.milter import Field
-from mailstack_auth.signatures import Signature, key_name, of, verified, verify
+from mailstack_auth import signatures
+from mailstack_auth.milter import Field, Fields
+from mailstack_auth.signatures import Signature, key_name, verified
 
 HEAD = b"From: Jo <jo@a.example>\r\nTo: b@b.example\r\nSubject: one\r\n two\r\n"
 BODY = b"Hello  there \t\r\n\r\nBye\r\n\r\n\r\n"
@@ -55,6 +56,14 @@ def fields(head):
     """A head's fields as Postfix hands them on."""
     found = re.findall(rb"([^:\r\n]+):((?:[^\r\n]|\r\n[ \t])*)\r\n", head)
     return [Field(name, value.replace(b"\r\n", b"\n")) for name, value in found]
+
+
+def of(found):
+    return signatures.of(Fields(found))
+
+
+def verify(signature, found, body, record):
+    return signatures.verify(signature, Fields(found), body, record)
 
 
 def sign(kind=1024, *, head=HEAD, body=BODY, algorithm=b"rsa-sha256", c=b"relaxed/relaxed", **options):

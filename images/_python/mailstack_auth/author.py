@@ -6,10 +6,10 @@ one address, with the liberties that honest mail takes and no program misreads, 
 """
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 
 from mailstack_auth import names
-from mailstack_auth.milter import Field
+from mailstack_auth.milter import Fields
 
 
 class AmbiguousError(Exception):
@@ -37,20 +37,31 @@ _AFTER_AT = re.compile(rb"@([" + _TEXT + rb"]*)")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 
 
-def author_domain(fields: Sequence[Field]) -> str:
+def author_domain(fields: Fields) -> str:
     """The domain of the message's one author, in lower case and as A-labels. Raises AmbiguousError."""
     # A space before the colon was allowed once (RFC 822 section 3.4.2), and is read by some.
-    found = [field for field in fields if field.name.strip().lower() == b"from"]
+    found = fields.named(b"from")
     if not found:
         raise AmbiguousError("there is no From field")
     if len(found) > 1:
         raise AmbiguousError("there is more than one From field")
     if found[0].name.strip() != found[0].name:
         raise AmbiguousError("there is a space in the name of the From field")
-    return _author(_FOLD.sub(b"\t", found[0].value))
+    value = found[0].value
+    return _remembered(value) if len(value) <= _MAX_REMEMBERED else _author(value)
+
+
+# Enough for an address, its name and some space.
+_MAX_REMEMBERED = 400
+
+
+@lru_cache(1024)
+def _remembered(value: bytes) -> str:
+    return _author(value)
 
 
 def _author(value: bytes) -> str:
+    value = _FOLD.sub(b"\t", value)
     match = _BARE.fullmatch(value) or _NAMED.fullmatch(value)
     if match is None:
         raise AmbiguousError("From is not one plain address (RFC 5322 section 3.4)")

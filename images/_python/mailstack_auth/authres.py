@@ -1,10 +1,11 @@
 """The Authentication-Results field (RFC 8601): which of a message's are ours, and how one is written."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
-from mailstack_auth.milter import Field
+from mailstack_auth.milter import Fields
 
 NAME = b"Authentication-Results"
 
@@ -16,40 +17,44 @@ _LEFT_OUT = rb'[\s\\"]*+'
 _TOKEN = re.compile(r"[!#-'*+.0-9A-Z^-z{|}~-]+")
 
 
-def occurrences(fields: Sequence[Field], identity: str) -> list[tuple[int, bytes]]:
-    """The fields that some reader might take for this authserv-id's: which one of its name, from 1, and its results.
+@dataclass(frozen=True)
+class Claim:
+    """A field, and whose results some reader might take its own for."""
 
-    The id may stand behind comments, in quotes and with quoted pairs (section 2.2), and before a version. Who reads
-    loosely finds it in still other places before the first semicolon, so a field with it anywhere there is one.
-    """
-    ours = _spellings(identity)
-    return [
-        (at, value.partition(b";")[2])
-        for at, value in enumerate(_values(fields), start=1)
-        if any(ours.search(one) for one in _starts(value))
-    ]
+    # Which one of its name, from 1.
+    at: int
+    results: bytes
+    # What stands before the results, in lower case; with and without comments, since a comment may hold a semicolon,
+    # and what looks like a comment may be none to others.
+    starts: tuple[bytes, bytes]
+
+    def of(self, identity: str) -> bool:
+        """Whether they might be this authserv-id's.
+
+        The id may stand behind comments, in quotes and with quoted pairs (section 2.2), and before a version. Who reads
+        loosely finds it in still other places before the first semicolon, so anywhere there will do.
+        """
+        ours = _spellings(identity)
+        return any(ours.search(one) for one in self.starts)
+
+    @property
+    def disguised(self) -> bool:
+        """Whether the authserv-id holds an encoded word (RFC 2047).
+
+        It has none to hold, but Python's email for one decodes all fields that it does not know before anybody looks at
+        them, so that any id may stand in it, and a semicolon.
+        """
+        return any(b"=?" in one for one in self.starts)
 
 
-def disguised(fields: Sequence[Field]) -> list[int]:
-    """The fields whose authserv-id holds an encoded word (RFC 2047): which one of its name, from 1.
-
-    It has none to hold, but Python's email for one decodes all fields that it does not know before anybody looks at
-    them, so that any id may stand in it, and a semicolon.
-    """
-    return [at for at, value in enumerate(_values(fields), start=1) if any(b"=?" in one for one in _starts(value))]
-
-
-def _values(fields: Sequence[Field]) -> list[bytes]:
-    return [field.value for field in fields if field.name.strip().lower() == NAME.lower()]
-
-
-def _starts(value: bytes) -> tuple[bytes, bytes]:
-    """What stands before the results, in lower case.
-
-    Twice, since a comment may hold a semicolon, and what looks like a comment may be none to others.
-    """
-    raw, uncommented = (one.partition(b";")[0].lower() for one in (value, _uncommented(value)))
-    return raw, uncommented
+def claims(fields: Fields) -> list[Claim]:
+    """All fields of the name."""
+    found = []
+    for at, field in enumerate(fields.named(NAME.lower()), start=1):
+        start, _, results = field.value.partition(b";")
+        uncommented = _uncommented(field.value) if b"(" in start else start
+        found.append(Claim(at, results, (start.lower(), uncommented.partition(b";")[0].lower())))
+    return found
 
 
 @cache

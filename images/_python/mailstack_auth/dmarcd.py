@@ -15,24 +15,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, cast
 
 import spf as pyspf
 
-from mailstack_auth import authres, names, signatures, supervisor
+from mailstack_auth import authres, names, protocol, signatures, supervisor
 from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.authres import Claim
 from mailstack_auth.dmarc import RecordError, Tree, could_align
 from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lookup import Lookups
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Field, Insert, Judge, Message, Session, Verdict
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Insert, Judge, Message, Session, Verdict
 from mailstack_auth.serving import Serving
+from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
 from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
 
 DIRECTORY = Path("/var/spool/postfix/dmarc")
-SPF_RESULTS = Path("/run/policyd-spf/results.sock")
+SPF_RESULTS, SPF_SOCKET = Path("/run/policyd-spf/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
 # Under this authserv-id OpenDKIM writes what it finds. Nobody outside knows it.
 INTERNAL_ID = Path("/run/dmarc/authserv-id")
@@ -58,31 +60,18 @@ TOO_LONG = Verdict(reply="552 5.3.4 the header is too long")
 
 
 class SpfResults:
-    """policyd-spf's results, over its internal socket."""
+    """policyd-spf's results: where it leaves them, else over its internal socket."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, left: Path, path: Path) -> None:
+        self._left = Reader(left)
         self._path = path
         self._idle: list[_Asking] = []
 
     async def of(self, message: Message) -> Spf:
         """What SPF says of a message. Raises OSError when policyd-spf cannot be asked, or cannot say."""
-        attributes = {
-            b"request": b"results",
-            b"queue_id": message.queue_id.encode("ascii", "replace"),
-            b"client_address": message.client.encode("ascii", "replace"),
-            b"helo_name": message.helo,
-            b"sender": message.sender.removeprefix(b"<").removesuffix(b">"),
-        }
-        lines = [name + b"=" + value.translate(None, b"\r\n") for name, value in attributes.items()]
-        answer = json.loads(await self._ask(b"\n".join([*lines, b"", b""])))
-        if "error" in answer:
-            raise OSError(f"policyd-spf: {answer['error']}")
-        if answer["exempt"]:
-            return Spf(None, None, answer["exempt"])
-        judged, helo, mailfrom = (
-            one and _spf_result(one) for one in (answer[name] for name in ("judged", "helo", "mailfrom"))
-        )
-        return Spf(mailfrom or helo, judged, doubtful=answer["doubtful"])
+        sender = message.sender.removeprefix(b"<").removesuffix(b">")
+        question = protocol.question(message.queue_id, message.client, message.helo, sender)
+        return _spf(self._left.get(question) or await self._ask(question))
 
     async def _ask(self, request: bytes) -> bytes:
         """Ask once more where a connection breaks: it was closed while idle, or another worker goes on."""
@@ -133,6 +122,20 @@ class _Asking(asyncio.Protocol):
             self._answer.set_exception(exc or ConnectionError("policyd-spf closed the connection"))
 
 
+@lru_cache(512)
+def _spf(answer: bytes) -> Spf:
+    """What policyd-spf says, which it says the same way for the next message of a sender."""
+    found = json.loads(answer)
+    if "error" in found:
+        raise OSError(f"policyd-spf: {found['error']}")
+    if found["exempt"]:
+        return Spf(None, None, found["exempt"])
+    judged, helo, mailfrom = (
+        one and _spf_result(one) for one in (found[name] for name in ("judged", "helo", "mailfrom"))
+    )
+    return Spf(mailfrom or helo, judged, doubtful=found["doubtful"])
+
+
 def _spf_result(data: dict[str, str]) -> SpfResult:
     # What is no domain authenticates nothing; "" aligns with nothing.
     domain = names.domain(data["domain"]) or ""
@@ -163,6 +166,8 @@ class _Reading:
     # The envelope sender's domain; None for the null sender, and for what is no domain.
     sender: str | None
     signatures: tuple[Signature, ...]
+    # Its Authentication-Results fields.
+    claims: Sequence[Claim]
     ambiguous: str = ""
 
 
@@ -190,8 +195,9 @@ class Outside:
     async def judge(self, message: Message) -> Verdict:
         """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
         try:
-            async with asyncio.timeout(MAX_SECONDS):
-                return await self._judge(message)
+            # Mostly it is done at once, and no time limit was needed.
+            judging = asyncio.create_task(self._judge(message))
+            return judging.result() if judging.done() else await asyncio.wait_for(judging, MAX_SECONDS)
         except Exception as error:  # noqa: BLE001
             log(f"{message.queue_id}: error={error!a:.200} action=defer")
             return TROUBLE
@@ -215,71 +221,87 @@ class Outside:
 
     async def _facts(self, message: Message, author: str, reading: _Reading, spf: Spf) -> Facts:
         tree = Tree(self._dns)
-        published, result, doubt = None, "none", None
+        published, dmarc = None, "none"
+        # What DNS does not say now, and would count.
+        doubts: list[str] = []
         try:
             published = await tree.published(author)
         except RecordError:
-            result = "permerror"
+            dmarc = "permerror"
         except pyspf.TempError:
-            result, doubt = "temperror", f"the DMARC record of {author}"
-        facts = Facts(message.client, reading.sender, author, spf, reading.signatures, published, result, doubt=doubt)
-        facts = await _aligned(facts, tree)
-        looked_at = _candidates(facts.signatures, self._used(author, reading.sender))
-        if looked_at:
-            facts = await _aligned(await self._second_look(message, facts, looked_at), tree)
-        if facts.published is None:
-            return facts
-        if facts.spf_aligned or facts.dkim_aligned:
-            return replace(facts, dmarc="pass")
-        identifier = spf.identifier
-        if identifier and identifier.result == "temperror" and could_align(author, identifier.domain):
-            facts = replace(facts, doubt=facts.doubt or f"SPF of {identifier.domain}")
-        return replace(facts, dmarc="temperror" if facts.doubt else "fail")
+            dmarc, doubts = "temperror", [f"the DMARC record of {author}"]
+        found = reading.signatures
+        wanted = _candidates(found, self._used(author, reading.sender))
+        if wanted:
+            found, doubtful = await self._second_look(message, found, wanted)
+            doubts += doubtful
+        record = published.record if published else None
+        by_spf = [spf.passed] if spf.passed else []
+        by_dkim = [one.domain for one in found if one.result == "pass" and one.domain]
+        spf_aligned = await _aligned(tree, author, by_spf, record.aspf if record else "r", doubts)
+        dkim_aligned = await _aligned(tree, author, by_dkim, record.adkim if record else "r", doubts)
+        if published is not None:
+            if spf_aligned or dkim_aligned:
+                dmarc = "pass"
+            else:
+                identifier = spf.identifier
+                if identifier and identifier.result == "temperror" and could_align(author, identifier.domain):
+                    doubts.append(f"SPF of {identifier.domain}")
+                dmarc = "temperror" if doubts else "fail"
+        doubt = doubts[0] if doubts else None
+        return Facts(
+            message.client, reading.sender, author, spf, found, published, dmarc, spf_aligned, dkim_aligned, doubt
+        )
 
     def _used(self, author: str, sender: str | None) -> list[str]:
         """The domains that a message uses, and for which a signature may make a difference."""
         local = sender and any(names.within(sender, one) for one in self._site.local_domains)
         return [author, sender] if sender and local and sender != author else [author]
 
-    async def _second_look(self, message: Message, facts: Facts, wanted: Sequence[Signature]) -> Facts:
-        """Verify the signatures that would align, and of which OpenDKIM says nothing good."""
-        found = list(facts.signatures)
+    async def _second_look(
+        self, message: Message, known: Sequence[Signature], wanted: Sequence[Signature]
+    ) -> tuple[tuple[Signature, ...], list[str]]:
+        """Verify those that would align, and of which OpenDKIM says nothing good; all of them, and what is in doubt."""
+        found, doubts = list(known), []
         for one in wanted:
             try:
                 keys = await self._dns.texts(signatures.key_name(one))
             except pyspf.TempError:
                 # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
                 found[one.at] = replace(one, result="temperror", reason="")
-                facts = replace(facts, doubt=f"the DKIM key {signatures.key_name(one)}")
+                doubts.append(f"the DKIM key {signatures.key_name(one)}")
                 continue
             if len(keys) != 1:
                 found[one.at] = one if one.result != "temperror" else replace(one, result="permerror", reason="no key")
             elif message.body_too_long:
                 # What OpenDKIM knows of it stands; it would be the same each time.
                 if one.result == "temperror":
-                    facts = replace(facts, doubt="a DKIM signature of so long a message")
+                    doubts.append("a DKIM signature of so long a message")
             else:
                 async with self._verifications:
                     found[one.at] = await asyncio.to_thread(
                         signatures.verify, one, message.fields, bytes(message.body or b""), keys[0]
                     )
-        return replace(facts, signatures=tuple(found))
+        return tuple(found), doubts
 
     def _read(self, message: Message) -> "_Reading":
         """Once for each message, when its fields are all there."""
         if not isinstance(message.reading, _Reading):
-            internal = authres.occurrences(message.fields, self._internal_id)
-            found = tuple(signatures.verified(signatures.of(message.fields), [results for _, results in internal]))
-            sender = _sender_domain(message)
+            claims = authres.claims(message.fields)
+            internal = [one.results for one in claims if one.of(self._internal_id)]
+            found = tuple(signatures.verified(signatures.of(message.fields), internal))
+            author, ambiguous = None, ""
             try:
-                message.reading = _Reading(author_domain(message.fields), sender, found)
+                author = author_domain(message.fields)
             except AmbiguousError as error:
-                message.reading = _Reading(None, sender, found, str(error))
+                ambiguous = str(error)
+            message.reading = _Reading(author, _sender_domain(message), found, claims, ambiguous)
         return message.reading
 
     def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Delete | Insert, ...]:
         field = Insert(authres.NAME, authres.value(self._site.hostname, _results(facts, outcome)))
-        edits: list[Delete | Insert] = [*_removals(message, self._site.hostname, self._internal_id), field]
+        claims = self._read(message).claims
+        edits: list[Delete | Insert] = [*_removals(message, claims, self._site.hostname, self._internal_id), field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" DMARC policy of {facts.author}".encode("ascii")))
         return tuple(edits)
@@ -296,8 +318,8 @@ class Outside:
             "count": self._counts[result],
             "source_ip": message.client,
             "envelope_from": _text(message.sender),
-            "from": _text(_first(message.fields, b"from")),
-            "message_id": _text(_first(message.fields, b"message-id")),
+            "from": _text(_first(message, b"from")),
+            "message_id": _text(_first(message, b"message-id")),
         }
         if facts:
             entry |= _report(facts, outcome)
@@ -327,16 +349,18 @@ class Inside:
         except AmbiguousError as error:
             log(f"{message.queue_id}: action=reject reason={str(error)!a}")
             return Verdict(reply=f"550 5.6.0 not signed: {error}")
-        present = {field.name.strip().lower() for field in message.fields}
         # RFC 6409 section 8: a submission server may add what large receivers refuse to be without.
         added = {
             b"Date": format_datetime(datetime.now(UTC)),
             b"Message-ID": f"<{message.queue_id or secrets.token_hex(8)}.{time.time_ns()}@{self._site.hostname}>",
         }
         missing = [
-            Insert(name, b" " + value.encode("ascii")) for name, value in added.items() if name.lower() not in present
+            Insert(name, b" " + value.encode("ascii"))
+            for name, value in added.items()
+            if not message.fields.named(name.lower())
         ]
-        return Verdict((*_removals(message, self._site.hostname, self._internal_id), *missing))
+        claims = authres.claims(message.fields)
+        return Verdict((*_removals(message, claims, self._site.hostname, self._internal_id), *missing))
 
 
 def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signature]:
@@ -356,31 +380,24 @@ _MAX_LOOKS = 5
 _MAX_RESULTS = 20
 
 
-async def _aligned(facts: Facts, tree: Tree) -> Facts:
-    """The facts with what aligns. Each identifier is looked at: one whose domain gives no answer hides no other."""
-    record = facts.published.record if facts.published else None
-
-    async def one_of(identifiers: set[str], mode: Literal["r", "s"]) -> bool:
-        nonlocal facts
-        # The author's own domain first, which takes no look at DNS.
-        for one in sorted(identifiers, key=lambda one: one != facts.author):
-            try:
-                if await tree.aligned(facts.author, one, mode):
-                    return True
-            except pyspf.TempError:
-                facts = replace(facts, doubt=facts.doubt or f"the organisational domain of {facts.author}")
-        return False
-
-    spf_aligned = await one_of({facts.spf.passed} if facts.spf.passed else set(), record.aspf if record else "r")
-    passed = {one.domain for one in facts.signatures if one.result == "pass" and one.domain}
-    dkim_aligned = await one_of(passed, record.adkim if record else "r")
-    return replace(facts, spf_aligned=spf_aligned, dkim_aligned=dkim_aligned)
+async def _aligned(
+    tree: Tree, author: str, identifiers: Sequence[str], mode: Literal["r", "s"], doubts: list[str]
+) -> bool:
+    """Whether one of them is aligned. Each is looked at: one whose domain gives no answer hides no other."""
+    # The author's own domain first, which takes no look at DNS.
+    for one in sorted(set(identifiers), key=lambda one: one != author):
+        try:
+            if await tree.aligned(author, one, mode):
+                return True
+        except pyspf.TempError:
+            doubts.append(f"the organisational domain of {author}")
+    return False
 
 
-def _removals(message: Message, *identities: str) -> list[Delete]:
-    found = {at for identity in identities for at, _ in authres.occurrences(message.fields, identity)}
-    found.update(authres.disguised(message.fields))
-    marks = sum(field.name.strip().lower() == QUARANTINE.lower() for field in message.fields)
+def _removals(message: Message, claims: Sequence[Claim], *identities: str) -> list[Delete]:
+    """Results that somebody might take for ours, and marks."""
+    found = [one.at for one in claims if one.disguised or any(map(one.of, identities))]
+    marks = len(message.fields.named(QUARANTINE.lower()))
     return [*(Delete(authres.NAME, at) for at in found), *(Delete(QUARANTINE, at + 1) for at in range(marks))]
 
 
@@ -455,8 +472,9 @@ def _sender_domain(message: Message) -> str | None:
     return names.domain(address.rpartition("@")[2].removesuffix(".")) if "@" in address else None
 
 
-def _first(fields: Sequence[Field], name: bytes) -> bytes:
-    return next((field.value for field in fields if field.name.strip().lower() == name), b"")
+def _first(message: Message, name: bytes) -> bytes:
+    found = message.fields.named(name)
+    return found[0].value if found else b""
 
 
 def _text(octets: bytes) -> str:
@@ -478,7 +496,7 @@ def main() -> None:
 
     def work() -> None:
         judges: tuple[Judge, ...] = (
-            Outside(site, internal_id, SpfResults(SPF_RESULTS), Dns(Lookups())),
+            Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Dns(Lookups())),
             Inside(site, internal_id),
         )
         sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}

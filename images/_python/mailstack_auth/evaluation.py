@@ -111,7 +111,8 @@ class Evaluator:
         by_helo = asyncio.create_task(self._check("helo", client, helo, "", self._seconds))
         try:
             mailfrom = await self._check("mailfrom", client, helo, sender, self._seconds)
-            await asyncio.wait([by_helo], timeout=None if mailfrom.result == "none" else HELO_SECONDS)
+            if not by_helo.done():
+                await asyncio.wait([by_helo], timeout=None if mailfrom.result == "none" else HELO_SECONDS)
             return Evaluation(by_helo.result() if by_helo.done() else None, mailfrom)
         finally:
             by_helo.cancel()

@@ -6,19 +6,23 @@ only if it is UTF-8. Here all connections share one event loop, and every octet 
 
 import ipaddress
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from mailstack_auth.serving import Connection, ProtocolError
 
 _VERSION = 6
-# What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS).
-_ACTIONS = 0x01 | 0x10
+# What we may do: add and change header fields, say which macros we want (SMFIF_ADDHDRS, _CHGHDRS, _SETSYMLIST).
+_ACTIONS = 0x01 | 0x10 | 0x100
 # Steps that are left out (SMFIP_NORCPT, NOUNKNOWN, NODATA), that get no reply (SMFIP_NR_HDR, _CONN, _HELO, _MAIL,
 # _EOH, _BODY); and field values come with their leading space (SMFIP_HDR_LEADSPC). A body comes whole, whether it is
 # needed or not: to say so would be a question and an answer for each message.
 _STEPS = 0x8 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x40000 | 0x80000 | 0x100000
+
+# And which these are, by SMFIM_CONNECT, _HELO, _ENVFROM, _EOM and _EOH. Postfix would send some with each field.
+_MACROS = {0: b"", 1: b"", 2: b"{mail_addr}", 5: b"i", 6: b""}
 
 # Postfix sends at most 64 kB of body at a time, and no longer field than header_size_limit, 100 kB.
 _MAX_PACKET = 1024 * 1024
@@ -38,6 +42,20 @@ class Field(NamedTuple):
     value: bytes
 
 
+class Fields(list[Field]):
+    """The header fields of a message, as they came and by name."""
+
+    _named: dict[bytes, list[Field]] | None = None
+
+    def named(self, name: bytes) -> Sequence[Field]:
+        """Those of a name in lower case; there may be space around theirs. Asked for when all of them are there."""
+        if self._named is None:
+            self._named = {}
+            for one in self:
+                self._named.setdefault(one.name.strip().lower(), []).append(one)
+        return self._named.get(name, ())
+
+
 @dataclass
 class Message:
     """What is known of a message. What a client sent may hold any octet but NUL."""
@@ -47,7 +65,7 @@ class Message:
     # In angle brackets.
     sender: bytes = b""
     queue_id: str = ""
-    fields: list[Field] = field(default_factory=list)
+    fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
     # None: nobody asked for it.
     body: bytearray | None = None
@@ -170,11 +188,7 @@ class Session:
     def _connect(self, data: bytes) -> bytes:
         """SMFIC_CONNECT: the client's name, family, port and address."""
         self._helo = b""
-        text = data.partition(b"\0")[2][3:].removesuffix(b"\0").decode("latin-1")
-        try:
-            self._client = str(ipaddress.ip_address(text.removeprefix("IPv6:")))
-        except ValueError:
-            self._client = ""
+        self._client = _address(data.partition(b"\0")[2][3:].removesuffix(b"\0"))
         return b""
 
     def _hello(self, data: bytes) -> bytes:
@@ -228,6 +242,15 @@ class Session:
             self.message = None
 
 
+@lru_cache(1024)
+def _address(octets: bytes) -> str:
+    """An address as it is written everywhere; "" for what is none."""
+    try:
+        return str(ipaddress.ip_address(octets.decode("latin-1").removeprefix("IPv6:")))
+    except ValueError:
+        return ""
+
+
 def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
     """Commands and their data, as far as they have come whole; these are taken away in the end."""
     at = 0
@@ -258,7 +281,8 @@ def _negotiated(data: bytes) -> bytes:
     version, actions, steps = _NEGOTIATION.unpack_from(data)
     if version < _VERSION or actions & _ACTIONS != _ACTIONS or steps & _STEPS != _STEPS:
         raise ProtocolError(f"the other side offers version {version}, actions {actions:#x}, steps {steps:#x}")
-    return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS))
+    macros = (_LENGTH.pack(step) + wanted + b"\0" for step, wanted in _MACROS.items())
+    return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS) + b"".join(macros))
 
 
 def _answer(verdict: Verdict) -> Iterator[bytes]:

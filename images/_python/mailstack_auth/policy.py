@@ -5,11 +5,12 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import spf as pyspf
 
-from mailstack_auth import names, received_spf
+from mailstack_auth import names, protocol, received_spf
 from mailstack_auth.evaluation import Evaluation, Evaluator, Result
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,23 +43,35 @@ class Message:
         """
         return self.queue_id, self.client
 
+    @property
+    def question(self) -> bytes:
+        """How somebody asks about it who knows of no user."""
+        helo, sender = (one.encode("utf-8", "surrogateescape") for one in (self.helo, self.sender))
+        return protocol.question(self.queue_id, self.client, helo, sender)
+
     @classmethod
     def of(cls, request: Mapping[str, str]) -> "Message":
         """From the attributes of a policy request. Raises RequestError."""
         text = request.get("client_address", "")
         try:
-            # Without the zone of a link-local address (RFC 4007 section 11), which means nothing elsewhere.
-            address = ipaddress.ip_address(text.partition("%")[0])
+            address = _address(text)
         except ValueError:
             raise RequestError(f"no client address: {text!a:.100}") from None
         queue_id = request.get("queue_id", "")
         return cls(
             queue_id if queue_id.isascii() and queue_id.isalnum() else "",
-            str(getattr(address, "ipv4_mapped", None) or address),
+            str(address),
             request.get("helo_name", ""),
             request.get("sender", ""),
             request.get("sasl_username", ""),
         )
+
+
+@lru_cache(1024)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Without the zone of a link-local address (RFC 4007 section 11), which means nothing elsewhere."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Policy:
 
     def exemption(self, message: Message) -> Exemption | None:
         """Why a message is not judged, as far as that is known without DNS; even if Postfix should ask about it."""
-        address = ipaddress.ip_address(message.client)
+        address = _address(message.client)
         if message.user:
             return "authenticated"
         if any(address in one for one in self.trusted_networks):

@@ -16,10 +16,11 @@ from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
 from mailstack_auth.remember import Latest, Remembered, digest
 from mailstack_auth.serving import Connection, Serving
+from mailstack_auth.shared import Writer
 
 POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
-# Whoever may connect to this one learns how other people's mail was judged: its directory is not Postfix's.
-RESULTS_SOCKET = Path("/run/policyd-spf/results.sock")
+# Whoever may use these learns how other people's mail was judged: their directory is not Postfix's.
+RESULTS, RESULTS_SOCKET = Path("/run/policyd-spf/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
@@ -39,8 +40,11 @@ Send = Callable[[bytes], bool]
 class Server:
     """What all connections share."""
 
-    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest) -> None:
-        """Headers are those of earlier workers, too: what they began, Postfix goes on with here."""
+    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest, left: Writer) -> None:
+        """Headers are those of earlier workers, too: what they began, Postfix goes on with here.
+
+        Results are left for those who would ask on the internal socket next.
+        """
         self._policy = policy
         self._evaluator = evaluator
         # One evaluation for a message, whoever asks and how often.
@@ -49,6 +53,7 @@ class Server:
         # header between them.
         self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
         self._headers = headers
+        self._left = left
         for one in headers:
             self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
 
@@ -80,6 +85,8 @@ class Server:
             message = Message.of(request)
             judgement = await self._judge(message)
             action = self._policy.action(judgement, message)
+            if message.queue_id:
+                self._left.put(message.question, report(judgement))
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
             return TROUBLE
@@ -87,12 +94,12 @@ class Server:
         return action
 
     async def results(self, request: dict[str, str], send: Send) -> None:
-        """Answer on the internal socket: one JSON object on one line."""
+        """Answer on the internal socket."""
         try:
             found = report(await self._judge(Message.of(request)))
         except Exception as error:  # noqa: BLE001
-            found = {"error": f"{error!a:.200}"}
-        send(json.dumps(found).encode("ascii") + b"\n")
+            found = _line({"error": f"{error!a:.200}"})
+        send(found)
 
     async def _judge(self, message: Message) -> Judgement:
         task = self._judgements.get(message.key)
@@ -138,18 +145,24 @@ def decision(message: Message, judgement: Judgement, action: str) -> str:
     return f"{line} reason={explain(judged)!a}" if judged.result in {"temperror", "permerror"} else line
 
 
-def report(judgement: Judgement) -> dict[str, object]:
-    """What the internal socket says of a message."""
-    if judgement.evaluation is None:
-        return {"exempt": judgement.exempt}
+def report(judgement: Judgement) -> bytes:
+    """What the internal socket says of a message: one JSON object on one line."""
     evaluation = judgement.evaluation
-    return {
-        "exempt": None,
-        "doubtful": judgement.doubtful,
-        "judged": _result(evaluation.judged),
-        "helo": _result(evaluation.helo),
-        "mailfrom": _result(evaluation.mailfrom),
-    }
+    if evaluation is None:
+        return _line({"exempt": judgement.exempt})
+    return _line(
+        {
+            "exempt": None,
+            "doubtful": judgement.doubtful,
+            "judged": _result(evaluation.judged),
+            "helo": _result(evaluation.helo),
+            "mailfrom": _result(evaluation.mailfrom),
+        }
+    )
+
+
+def _line(found: dict[str, object]) -> bytes:
+    return json.dumps(found).encode("ascii") + b"\n"
 
 
 def _result(result: Result | None) -> dict[str, str] | None:
@@ -174,10 +187,10 @@ def main() -> None:
     policy = Policy.from_json(json.loads(CONFIGURATION.read_text()))
     postfix, results = supervisor.listen(POSTFIX_SOCKET), supervisor.listen(RESULTS_SOCKET)
 
-    headers = Latest(MAX_MESSAGES)
+    headers, left = Latest(MAX_MESSAGES), Writer(RESULTS)
 
     def work() -> None:
-        server = Server(policy, Evaluator(Lookups()), headers)
+        server = Server(policy, Evaluator(Lookups()), headers, left)
         sessions = {postfix: partial(Session, server.action), results: partial(Session, server.results)}
         Serving(log, protocol.MAX_REQUEST).run(sessions, GRACE_SECONDS)
 

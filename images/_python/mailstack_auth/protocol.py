@@ -33,10 +33,22 @@ def parse(octets: bytes) -> dict[str, str]:
     lines = octets.decode("utf-8", "surrogateescape").split("\n")
     if len(lines) > MAX_ATTRIBUTES:
         raise ProtocolError("a request has too many attributes")
-    pairs = [line.partition("=") for line in lines]
-    if not all(equals for _, equals, _ in pairs):
-        raise ProtocolError("a line is no attribute")
-    return {name: value for name, _, value in pairs}
+    try:
+        return dict(line.split("=", 1) for line in lines)
+    except ValueError:
+        raise ProtocolError("a line is no attribute") from None
+
+
+def question(queue_id: str, client: str, helo: bytes, sender: bytes) -> bytes:
+    """What is asked on policyd-spf's internal socket about a message; and what its result is left under (shared.py)."""
+    attributes = {
+        b"request": b"results",
+        b"queue_id": queue_id.encode("ascii", "replace"),
+        b"client_address": client.encode("ascii", "replace"),
+        b"helo_name": helo,
+        b"sender": sender,
+    }
+    return b"".join(name + b"=" + value.translate(None, b"\r\n") + b"\n" for name, value in attributes.items()) + b"\n"
 
 
 def reply(action: str) -> bytes:

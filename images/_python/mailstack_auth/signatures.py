@@ -14,7 +14,7 @@ import dkim.canonicalization
 import dkim.util
 
 from mailstack_auth import names
-from mailstack_auth.milter import Field
+from mailstack_auth.milter import Fields
 
 # RFC 8301 section 3.2: shorter RSA keys are no pass. rsa-sha1 is none either (section 3.1).
 MIN_KEY_BITS = 1024
@@ -60,10 +60,13 @@ class Signature:
     key: str = ""
 
 
-def of(fields: Sequence[Field]) -> list[Signature]:
+def of(fields: Fields) -> list[Signature]:
     """The signatures of a message, from the top, none of them verified."""
-    values = [field.value for field in fields if field.name.lower() == b"dkim-signature"]
-    return [_parsed(at, value) for at, value in enumerate(values)]
+    return [_parsed(at, value) for at, value in enumerate(_values(fields))]
+
+
+def _values(fields: Fields) -> list[bytes]:
+    return [one.value for one in fields.named(b"dkim-signature") if one.name == one.name.strip()]
 
 
 def _parsed(at: int, value: bytes) -> Signature:
@@ -133,9 +136,9 @@ def key_name(signature: Signature) -> str:
     return f"{signature.selector}._domainkey.{signature.domain}"
 
 
-def verify(signature: Signature, fields: Sequence[Field], body: bytes, key: bytes) -> Signature:
+def verify(signature: Signature, fields: Fields, body: bytes, key: bytes) -> Signature:
     """Verify a signature with the key record given. A signature that leaves a part of the body open is no pass."""
-    value = [field.value for field in fields if field.name.lower() == b"dkim-signature"][signature.at]
+    value = _values(fields)[signature.at]
     if len(value) > _MAX_FIELD or value.count(b":") * len(fields) > _MAX_COMPARISONS:
         return replace(signature, result="permerror", reason="too long")
     head = b"".join(one.name + b":" + _crlf(one.value) + b"\r\n" for one in fields)
