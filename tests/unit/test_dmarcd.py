@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import re
 import signal
@@ -211,7 +212,7 @@ async def running(
     """Both judges on unix sockets, policyd-spf's results on another one. "TIMEOUT" in a zone is SERVFAIL."""
     names = Server(dns_answers.Zone(ZONE | (zone or {}), silent=False))
     async with names.lookups() as lookups:
-        server = policyd.Server(policy, Evaluator(lookups), Latest(8), Writer(directory / "results"))
+        server = policyd.Server(policy, Evaluator(lookups), Latest(mmap.mmap(-1, 144)), Writer(directory / "results"))
         spf = SpfResults(directory / "results", directory / "results.sock")
         judge = Watched(site, INTERNAL_ID, spf, Dns(lookups))
         one = Running(names, Postfix(directory / "outside"), Postfix(directory / "inside"), server, spf, judge)
@@ -847,13 +848,13 @@ def test_inside_refuses_a_header_too_long(tmp_path):
 PROGRAM = """
 import sys
 from pathlib import Path
-from mailstack_auth import dmarcd
+from mailstack_auth import dmarcd, supervisor
 
-dmarcd.DIRECTORY = directory = Path(sys.argv[1])
+directory = Path(sys.argv[1])
 dmarcd.SPF_RESULTS, dmarcd.SPF_SOCKET = directory / "results", directory / "results.sock"
 dmarcd.CONFIGURATION = directory / "dmarc.json"
 dmarcd.INTERNAL_ID = directory / "authserv-id"
-dmarcd.main()
+supervisor.main("mailstack_auth.dmarcd", directory / "outside.sock", directory / "inside.sock")
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import mmap
 import os
 import signal
 import time
@@ -319,7 +320,7 @@ def test_remembered_expires():
 
 def test_latest_outlives_a_child():
     """What a child adds is there for the next one: the latest keys in their order, and no more."""
-    latest = Latest(4)
+    latest = Latest(mmap.mmap(-1, 80))
     for key in "ab":
         latest.add(digest(key))
     child = os.fork()

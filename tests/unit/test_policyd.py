@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import signal
 import socket
@@ -33,17 +34,15 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import dns.asyncresolver
-from mailstack_auth import evaluation, lookup, policyd
+from mailstack_auth import evaluation, lookup, policyd, supervisor
 
 directory = Path(sys.argv[1])
-policyd.POSTFIX_SOCKET = directory / "postfix"
-policyd.RESULTS, policyd.RESULTS_SOCKET = directory / "results", directory / "results.sock"
-policyd.CONFIGURATION = directory / "policy.json"
+policyd.RESULTS, policyd.CONFIGURATION = directory / "results", directory / "policy.json"
 resolver = dns.asyncresolver.Resolver(configure=False)
 resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv[2])
 policyd.Lookups = lambda: lookup.Lookups(resolver)
 policyd.Evaluator = lambda lookups: evaluation.Evaluator(lookups, float(sys.argv[3]))
-policyd.main()
+supervisor.main("mailstack_auth.policyd", directory / "postfix", directory / "results.sock")
 """
 
 ZONE = {
@@ -310,7 +309,7 @@ def test_report_of_what_is_not_known():
 
 def test_header_is_remembered_when_it_was_sent(tmp_path):
     """A reply that nobody got, since a worker died or Postfix had gone, is given once more; one that was sent is not."""
-    policy, headers = Policy.from_json(POLICY), Latest(4)
+    policy, headers = Policy.from_json(POLICY), Latest(mmap.mmap(-1, 80))
     relay = {"client_address": "192.0.2.53", "instance": "sent"}
 
     async def ask(*, arrives, dies=False):

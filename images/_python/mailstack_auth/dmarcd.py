@@ -7,7 +7,9 @@ Authentication-Results. For our own mail, before it is signed, it refuses what r
 import asyncio
 import contextlib
 import json
+import mmap
 import secrets
+import socket
 import sys
 import time
 from collections import Counter
@@ -21,7 +23,7 @@ from typing import Literal, cast
 
 import spf as pyspf
 
-from mailstack_auth import authres, names, protocol, signatures, supervisor
+from mailstack_auth import authres, names, protocol, signatures
 from mailstack_auth.author import AmbiguousError, author_domain
 from mailstack_auth.authres import Claim
 from mailstack_auth.dmarc import RecordError, Tree, could_align
@@ -33,7 +35,6 @@ from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
 from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
 
-DIRECTORY = Path("/var/spool/postfix/dmarc")
 SPF_RESULTS, SPF_SOCKET = Path("/run/policyd-spf/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
 # Under this authserv-id OpenDKIM writes what it finds. Nobody outside knows it.
@@ -488,19 +489,11 @@ def log(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Serve until TERM."""
+def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
+    """Serve until TERM: mail from outside on the first socket, our own on the second one."""
     site = Site.from_json(json.loads(CONFIGURATION.read_text()))
     internal_id = INTERNAL_ID.read_text().strip()
-    sockets = [supervisor.listen(DIRECTORY / name) for name in ("outside.sock", "inside.sock")]
-
-    def work() -> None:
-        judges: tuple[Judge, ...] = (
-            Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Dns(Lookups())),
-            Inside(site, internal_id),
-        )
-        sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
-        Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)
-
-    log(f"listening in {DIRECTORY}")
-    sys.exit(supervisor.run(work, log))
+    outside = Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Dns(Lookups()))
+    judges: tuple[Judge, ...] = (outside, Inside(site, internal_id))
+    sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
+    Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

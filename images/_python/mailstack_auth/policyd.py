@@ -5,12 +5,14 @@ A supervisor holds the sockets; one worker serves all connections in one event l
 
 import asyncio
 import json
+import mmap
+import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from mailstack_auth import protocol, supervisor
+from mailstack_auth import protocol
 from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
@@ -18,9 +20,8 @@ from mailstack_auth.remember import Latest, Remembered, digest
 from mailstack_auth.serving import Connection, Serving
 from mailstack_auth.shared import Writer
 
-POSTFIX_SOCKET = Path("/var/spool/postfix/policyd-spf/policyd-spf.sock")
-# Whoever may use these learns how other people's mail was judged: their directory is not Postfix's.
-RESULTS, RESULTS_SOCKET = Path("/run/policyd-spf/results"), Path("/run/policyd-spf/results.sock")
+# Whoever may read it learns how other people's mail was judged: its directory is not Postfix's.
+RESULTS = Path("/run/policyd-spf/results")
 CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
@@ -182,17 +183,9 @@ def log(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Serve until TERM."""
+def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
+    """Serve until TERM: Postfix on the first socket, those who want results on the second one."""
     policy = Policy.from_json(json.loads(CONFIGURATION.read_text()))
-    postfix, results = supervisor.listen(POSTFIX_SOCKET), supervisor.listen(RESULTS_SOCKET)
-
-    headers, left = Latest(MAX_MESSAGES), Writer(RESULTS)
-
-    def work() -> None:
-        server = Server(policy, Evaluator(Lookups()), headers, left)
-        sessions = {postfix: partial(Session, server.action), results: partial(Session, server.results)}
-        Serving(log, protocol.MAX_REQUEST).run(sessions, GRACE_SECONDS)
-
-    log(f"listening on {POSTFIX_SOCKET} and {RESULTS_SOCKET}")
-    sys.exit(supervisor.run(work, log))
+    server = Server(policy, Evaluator(Lookups()), Latest(shared), Writer(RESULTS))
+    sessions = (partial(Session, server.action), partial(Session, server.results))
+    Serving(log, protocol.MAX_REQUEST).run(dict(zip(sockets, sessions, strict=True)), GRACE_SECONDS)

@@ -68,11 +68,11 @@ def digest(key: str) -> bytes:
 
 
 class Latest:
-    """The digests of the latest keys, in memory that a process shares with its children and that outlives them."""
+    """The digests of the latest keys, as many as there is room for in memory that outlives a process."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._memory = mmap.mmap(-1, _DIGEST * (count + 1))
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._count = len(memory) // _DIGEST - 1
+        self._memory = memory
 
     def add(self, key: bytes) -> None:
         """Add a digest, in the place of the oldest one. One process at a time may."""

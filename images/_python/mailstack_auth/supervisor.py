@@ -1,10 +1,13 @@
 """The first process of a container: it holds the listening sockets, and a worker that it forks serves them.
 
-If the worker dies, another one is there at once, and connections that were being made wait in the backlog meanwhile.
-Everything is imported and read before the fork: the worker shares it, and starts in milliseconds.
+If the worker dies, another one takes its place, and connections that are being made wait in the backlog meanwhile.
+What a worker needs it imports itself, in a third of a second: two processes that share memory by a fork do not share it
+for long, since Python counts references in every object.
 """
 
 import gc
+import importlib
+import mmap
 import os
 import resource
 import signal
@@ -21,8 +24,29 @@ WATCHED = STOP | {signal.SIGCHLD}
 # no room does not wait (unix(7), EAGAIN).
 BACKLOG = 1024
 # A worker that lives shorter than this, in seconds, died of its start: the next one waits.
-_START_SECONDS = 0.2
+_START_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
+# How much memory all workers have in common, in octets.
+SHARED = 128 * 1024
+
+
+def main(module: str, *paths: str | Path) -> None:
+    """Serve until TERM, by a module's work(sockets, shared): a listening socket for each path, and SHARED octets."""
+
+    def log(text: str) -> None:
+        sys.stdout.write(f"{Path(sys.argv[0]).name}: {text}\n")
+        sys.stdout.flush()
+
+    sockets, shared = [listen(Path(one)) for one in paths], mmap.mmap(-1, SHARED)
+
+    def work() -> None:
+        found = importlib.import_module(module)
+        gc.collect()
+        gc.freeze()
+        found.work(sockets, shared)
+
+    log(f"listening on {' and '.join(map(str, paths))}")
+    sys.exit(_run(work, log))
 
 
 def listen(path: Path) -> socket.socket:
@@ -55,13 +79,11 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def run(work: Callable[[], None], log: Callable[[str], None]) -> int:
+def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
     """Keep a worker going until TERM or INT, and let it end then; the exit status."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    gc.collect()
-    gc.freeze()
     worker, started, stopping = _fork(work), time.monotonic(), False
     while True:
         if signal.sigwait(WATCHED) in STOP:
