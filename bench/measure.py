@@ -32,13 +32,8 @@ class Plan:
 
 
 QUICK = Plan(
-    points={
-        Point(UNSIGNED.name, 10): 1000,
-        Point(SIGNED.name, 10): 1000,
-        Point(ZIPF.name, 10): 1000,
-        Point(SIGNED.name, 1): 200,
-    },
-    rounds=3,
+    points={Point(load.name, 10): 1000 for load in (SIGNED, ZIPF)},
+    rounds=5,
     hold=100,
     idle_seconds=12,
 )
