@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 120.0
+# So many sessions are opened at a time where they are held: each may start an interpreter, and a policy service's answer
+# is waited for no longer than 100 seconds (postconf(5), smtpd_policy_service_timeout).
+_OPENING = 5
 
 
 class Unexpected(Exception):  # noqa: N818
@@ -112,7 +115,13 @@ class Host:
     def hold(self, target: str, load: str, sessions: int) -> dict[str, Any]:
         """Open sessions that stand past RCPT, until release()."""
         sender, _ = self._loads[load][0]
-        together(sessions, lambda: self._held.append(self._past_rcpt(target, sender)))
+        waiting = iter(range(sessions))
+
+        def work() -> None:
+            for _ in waiting:
+                self._held.append(self._past_rcpt(target, sender))
+
+        together(min(sessions, _OPENING), work)
         return {"held": len(self._held)}
 
     def release(self) -> dict[str, Any]:

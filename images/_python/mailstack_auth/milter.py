@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from mailstack_auth.serving import Connection, ProtocolError
 
@@ -128,18 +128,6 @@ class Session:
         self.message: Message | None = None
         # None: nobody was asked yet.
         self._keeps_body: bool | None = None
-        self._steps: Mapping[bytes, Callable[[bytes], bytes]] = {
-            b"O": _negotiated,
-            b"D": self._macros,
-            b"C": self._connect,
-            b"H": self._hello,
-            b"M": self._mail,
-            b"B": self._body,
-            b"A": self._reset,
-            b"K": self._reset,
-            # Steps that the negotiation leaves out, or that say nothing.
-            **dict.fromkeys((b"N", b"R", b"T", b"U"), lambda _: b""),
-        }
 
     async def take(self, waiting: bytearray) -> None:
         """Answer the packets that have come."""
@@ -158,9 +146,10 @@ class Session:
 
     def _step(self, command: bytes, data: bytes) -> bytes:
         """Take a command; the reply, if it gets one."""
-        if command not in self._steps:
+        step = self._STEPS.get(command)
+        if step is None:
             raise ProtocolError(f"unexpected command {command!a}")
-        return self._steps[command](data)
+        return step(self, data)
 
     async def _verdict(self) -> Verdict:
         """What becomes of the message, whose end has come."""
@@ -228,6 +217,12 @@ class Session:
                 message.body.clear()
         return b""
 
+    def _negotiate(self, data: bytes) -> bytes:
+        return _negotiated(data)
+
+    def _nothing(self, _: bytes) -> bytes:
+        return b""
+
     def _reset(self, _: bytes) -> bytes:
         """SMFIC_ABORT, SMFIC_QUIT_NC: no message, or another connection, which says anew who it is."""
         self.gone()
@@ -240,6 +235,19 @@ class Session:
         if self.message is not None:
             self._judge.kept -= len(self.message.body or b"")
             self.message = None
+
+    _STEPS: ClassVar[Mapping[bytes, Callable[["Session", bytes], bytes]]] = {
+        b"O": _negotiate,
+        b"D": _macros,
+        b"C": _connect,
+        b"H": _hello,
+        b"M": _mail,
+        b"B": _body,
+        b"A": _reset,
+        b"K": _reset,
+        # Steps that the negotiation leaves out, or that say nothing.
+        **dict.fromkeys((b"N", b"R", b"T", b"U"), _nothing),
+    }
 
 
 @lru_cache(1024)
