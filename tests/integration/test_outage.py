@@ -133,9 +133,7 @@ def without(service: str, site: Site, outsider: Machine, sender: str, mailbox: s
         ("dmarc", "someone@listed.example", "4.7.1"),
     ],
 )
-def test_a_service_ends_in_the_middle(
-    service: str, sender: str, status: str, outsider: Machine, foxtrot: Site
-) -> None:
+def test_a_service_ends_in_the_middle(service: str, sender: str, status: str, outsider: Machine, foxtrot: Site) -> None:
     """What a service no longer tells of a message whose recipient was taken is no verdict: 451, and once when it is back."""
     about, mailbox = subject(f"{service} ends"), "user@foxtrot.example"
     # An author domain that nobody has asked DNS about, so that no cache knows it.

@@ -130,7 +130,7 @@ def test_replies_of_dmarc():
     refused, waiting = decide(facts(published("p=reject"), "fail"), FOLLOW), decide(facts(None, "temperror"), FOLLOW)
     with pytest.raises(AmbiguousError) as ambiguous:
         author_domain(milter.Fields([milter.Field(b"From", b" a@author.example")] * 2))
-    forged = decide(replace(facts(None, "none"), author="example.com"), FOLLOW)
+    forged = decide(facts(None, "none")._replace(author="example.com"), FOLLOW)
     assert f"\n```\n{refused.reply}\n{waiting.reply}\n550 5.7.1 {ambiguous.value}\n```\n" in DMARC
     assert f"`550 5.7.1 {forged.reason}`" in DMARC
 
@@ -154,7 +154,7 @@ EVIDENCE = {
 def test_local_domains_of_dmarc(row: list[str]):
     """The table says what is done with mail that uses a domain of ours."""
     where, evidence, aligned, _, off = row
-    known = replace(facts(None, "none"), **LOCAL[where], **EVIDENCE[evidence])
+    known = facts(None, "none")._replace(**LOCAL[where], **EVIDENCE[evidence])
     for local_sender in ("discard", "reject"):
         outcome = decide(known, replace(FOLLOW, local_sender=local_sender))
         said = {local_sender: "the action", "accept": "goes on"}.get(outcome.action, outcome.reply)
@@ -171,8 +171,7 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
     broken = signatures.Signature(
         1, "list.example", "old", "rsa-sha256", "aX9kW3vYb1cD", result="fail", key="1024-bit key"
     )
-    known = replace(
-        facts(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass"),
+    known = facts(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass")._replace(
         sender=MAIL_FROM.domain,
         spf=Spf(MAIL_FROM, MAIL_FROM),
         signatures=(good, broken),

@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import re
 import time
-from dataclasses import replace
 
 import dkim
 import dkim.canonicalization
@@ -435,7 +434,7 @@ def test_opendkims_results(results, taken):
     """They count where there is one for each signature and no other; else nothing is known of any."""
     found = verified(SIGNATURES, [one.encode("latin-1") for one in results])
     assert tuple(one.result for one in found) == taken
-    assert [replace(one, result="temperror", key="") for one in found] == SIGNATURES
+    assert [one._replace(result="temperror", key="") for one in found] == SIGNATURES
 
 
 def test_a_malformed_signature_leaves_nothing_known():
@@ -447,14 +446,14 @@ def test_a_malformed_signature_leaves_nothing_known():
 
 def test_a_pass_of_a_part_is_looked_at_again():
     """OpenDKIM passes l=, whatever follows; its other results for such a signature stand."""
-    partial = [replace(SIGNATURES[0], partial=True), replace(SIGNATURES[1], partial=True)]
+    partial = [SIGNATURES[0]._replace(partial=True), SIGNATURES[1]._replace(partial=True)]
     found = verified(partial, [f"{PASS};{FAIL}".encode()])
     assert [one.result for one in found] == ["temperror", "fail"]
 
 
 def test_an_odd_identity_leaves_nothing_known():
     """i= is shown decoded, so it could hold a whole result for a signature that OpenDKIM says nothing of."""
-    evil = replace(SIGNATURES[1], plain=False)
+    evil = SIGNATURES[1]._replace(plain=False)
     shown = FAIL.replace("i=@b.example", f"i=x header.a=y header.s=s2 header.b={TWO[:8]}; {PASS}")
     written = shown.partition(" header.a=ed25519")[0]
     assert [one.result for one in verified(SIGNATURES, [written.encode()])] == ["pass", "fail"]
@@ -463,7 +462,7 @@ def test_an_odd_identity_leaves_nothing_known():
 
 def test_signatures_that_look_alike_are_looked_at_again():
     """Two with one domain, selector and beginning: a result could be either's."""
-    alike = [SIGNATURES[0], replace(SIGNATURES[0], at=1, start="AAAABBBBXXXX")]
+    alike = [SIGNATURES[0], SIGNATURES[0]._replace(at=1, start="AAAABBBBXXXX")]
     assert verified(alike, [f"{PASS}; {PASS}".encode()]) == alike
     told = [f"{PASS}CC; {PASS.replace('pass', 'fail')}XX".encode()]
     assert [one.result for one in verified(alike, told)] == ["pass", "fail"]

@@ -37,7 +37,7 @@ PLAIN = Facts(CLIENT, "a.example", "a.example", spf("none", "a.example"), ())
 
 
 def message(sender="a.example", author=None, **more):
-    return replace(PLAIN, sender=sender, author=author or sender or "a.example", **more)
+    return PLAIN._replace(sender=sender, author=author or sender or "a.example", **more)
 
 
 def outcome(facts, site=SITE):

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache, partial
@@ -269,11 +269,11 @@ class Outside:
                 keys = await self._dns.texts(signatures.key_name(one))
             except pyspf.TempError:
                 # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
-                found[one.at] = replace(one, result="temperror", reason="")
+                found[one.at] = one._replace(result="temperror", reason="")
                 doubts.append(f"the DKIM key {signatures.key_name(one)}")
                 continue
             if len(keys) != 1:
-                found[one.at] = one if one.result != "temperror" else replace(one, result="permerror", reason="no key")
+                found[one.at] = one if one.result != "temperror" else one._replace(result="permerror", reason="no key")
             elif message.body_too_long:
                 # What OpenDKIM knows of it stands; it would be the same each time.
                 if one.result == "temperror":

@@ -261,17 +261,19 @@ def _address(octets: bytes) -> str:
 
 def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
     """Commands and their data, as far as they have come whole; these are taken away in the end."""
-    at = 0
-    while len(waiting) - at >= _LENGTH.size:
-        (length,) = _LENGTH.unpack_from(waiting, at)
-        if not 0 < length <= _MAX_PACKET:
-            raise ProtocolError(f"a packet of {length} octets")
-        start, end = at + _LENGTH.size, at + _LENGTH.size + length
-        if end > len(waiting):
+    octets, at = bytes(waiting), 0
+    while True:
+        start = at + _LENGTH.size
+        end = start + _LENGTH.unpack_from(octets, at)[0] if start <= len(octets) else start
+        if end > start + _MAX_PACKET or (end == start <= len(octets)):
+            raise ProtocolError(f"a packet of {end - start} octets")
+        if end <= len(octets):
+            yield octets[start : start + 1], octets[start + 1 : end]
+            at = end
+        elif len(waiting) > len(octets):
+            octets = bytes(waiting)  # more came meanwhile
+        else:
             break
-        packet = bytes(waiting[start:end])
-        yield packet[:1], packet[1:]
-        at = end
     del waiting[:at]
 
 

@@ -7,7 +7,7 @@ its results. So a pass counts only where all results are there and each one belo
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import dkim
 import dkim.canonicalization
@@ -36,11 +36,9 @@ _RESULT = re.compile(
     rb"\s+header\.b=\"?(?P<b>[A-Za-z0-9+/=]+)\"?\s*(?:;|$)"
 )
 _ATPS = re.compile(rb"\s*dkim-atps=neutral\s*(?:;|$)")
-_WHITESPACE = re.compile(rb"\s+")
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """One DKIM-Signature field and what is known of it. Without a domain it is malformed."""
 
     # Which of the DKIM-Signature fields it is, from the top.
@@ -73,7 +71,7 @@ def _parsed(at: int, value: bytes) -> Signature:
     try:
         tags = dkim.util.parse_tag_value(value)
         domain, selector = (names.domain(tags[tag].decode("ascii")) for tag in (b"d", b"s"))
-        algorithm, start = tags[b"a"], _WHITESPACE.sub(b"", tags[b"b"])
+        algorithm, start = tags[b"a"], b"".join(tags[b"b"].split())
     except (dkim.util.InvalidTagValueList, KeyError, UnicodeDecodeError):
         domain = selector = None
     if domain is None or selector is None or algorithm not in _ALGORITHMS or not start.isascii():
@@ -106,7 +104,7 @@ def verified(signatures: Sequence[Signature], results: Sequence[bytes]) -> list[
     return [
         one
         if one.domain is None or (one.partial and found[one.at][0] == "pass")
-        else replace(one, result=found[one.at][0], key=found[one.at][1])
+        else one._replace(result=found[one.at][0], key=found[one.at][1])
         for one in signatures
     ]
 
@@ -140,7 +138,7 @@ def verify(signature: Signature, fields: Fields, body: bytes, key: bytes) -> Sig
     """Verify a signature with the key record given. A signature that leaves a part of the body open is no pass."""
     value = _values(fields)[signature.at]
     if len(value) > _MAX_FIELD or value.count(b":") * len(fields) > _MAX_COMPARISONS:
-        return replace(signature, result="permerror", reason="too long")
+        return signature._replace(result="permerror", reason="too long")
     head = b"".join(one.name + b":" + _crlf(one.value) + b"\r\n" for one in fields)
     try:
         verifier = dkim.DKIM(head + b"\r\n", minkey=MIN_KEY_BITS)
@@ -157,7 +155,7 @@ def verify(signature: Signature, fields: Fields, body: bytes, key: bytes) -> Sig
             result, reason = "fail", "the body was altered"
     if result not in {"pass", "policy"} and signature.result != "temperror":
         return signature  # OpenDKIM knew why
-    return replace(signature, result=result, reason=reason)
+    return signature._replace(result=result, reason=reason)
 
 
 class _InapplicableError(Exception):

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mailstack_auth import names
 from mailstack_auth.dmarc import Policy, Published
@@ -58,8 +58,7 @@ class Spf:
         return self.identifier.domain if self.identifier and self.identifier.result == "pass" else None
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of a message. Domains are in lower case and A-labels."""
 
     client: str
@@ -83,8 +82,7 @@ class Facts:
         yield from (one.domain for one in self.signatures if one.result == "pass" and one.domain)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What is done, and why. The disposition is DMARC's own part of it; override says why it is less than published."""
 
     action: Action
