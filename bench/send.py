@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 120.0
-# So many sessions are opened at a time where they are held: each may start an interpreter, and Postfix waits for a policy
-# service's answer no longer than 100 seconds (postconf(5), smtpd_policy_service_timeout).
+# So many sessions are opened at a time where they are held: each may start an interpreter, and Postfix waits for its
+# policy service no longer than 100 seconds (postconf(5), smtpd_policy_service_timeout).
 _OPENING = 5
 
 
