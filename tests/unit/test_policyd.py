@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -85,9 +85,9 @@ def names() -> Iterator[tuple[NameServer, int]]:
 class Program:
     """The running program: supervisor and worker."""
 
-    def __init__(self, directory: Path, port: int, seconds: float = 0.5) -> None:
+    def __init__(self, directory: Path, port: int, seconds: float = 0.5, policy: Mapping[str, object] = POLICY) -> None:
         self.directory = directory
-        (directory / "policy.json").write_text(json.dumps(POLICY))
+        (directory / "policy.json").write_text(json.dumps(policy))
         self._log = (directory / "log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(directory), str(port), str(seconds)],
@@ -418,6 +418,29 @@ def test_a_worker_that_dies_is_replaced(program):
         assert idle.recv(100) == b""
     assert actions(program.ask(begun)) == ["DUNNO"]
     assert sum("the worker ended with -9, starting another" in line for line in program.log()) == 2
+
+
+def test_a_worker_that_cannot_start(names, tmp_path):
+    """The program ends with its status, and nobody waits at a socket behind which nobody comes."""
+    one = Program(tmp_path, names[1], policy={})
+    assert one.process.wait(20) == 1
+    assert any("KeyError: 'hostname'" in line for line in one.log())
+    with pytest.raises(ConnectionRefusedError):
+        one.connect()
+
+
+def test_results_that_cannot_be_left(names, tmp_path):
+    """Whoever wants one asks."""
+    (tmp_path / "results").mkdir()
+    one = Program(tmp_path, names[1])
+    try:
+        one.wait_ready()
+        asked = request(queue_id="4gX8")
+        assert actions(one.ask(asked))[0].startswith("PREPEND Received-SPF: Pass ")
+        assert results(one, asked)[0]["judged"]["result"] == "pass"
+        assert sum("results are left nowhere, each is asked for: " in line for line in one.log()) == 1
+    finally:
+        one.end()
 
 
 def test_stop_finishes_what_is_in_hand(own_program, names):

@@ -41,6 +41,8 @@ def test_the_later_one_stays(path, monkeypatch):
     writer.put(b"first", b"a long value")
     writer.put(b"second", b"short")
     assert (reader.get(b"first"), reader.get(b"second")) == (None, b"short")
+    writer.put(b"second", b"x" * (LONGEST + 1))
+    assert reader.get(b"second") is None
     writer.put(b"second", b"")
     assert reader.get(b"second") == b""
 

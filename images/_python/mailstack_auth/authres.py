@@ -52,8 +52,9 @@ def claims(fields: Fields) -> list[Claim]:
     found = []
     for at, field in enumerate(fields.named(NAME.lower()), start=1):
         start, _, results = field.value.partition(b";")
-        uncommented = _uncommented(field.value) if b"(" in start else start
-        found.append(Claim(at, results, (start.lower(), uncommented.partition(b";")[0].lower())))
+        raw = start.lower()
+        uncommented = _uncommented(field.value).partition(b";")[0].lower() if b"(" in start else raw
+        found.append(Claim(at, results, (raw, uncommented)))
     return found
 
 

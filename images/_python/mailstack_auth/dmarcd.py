@@ -35,7 +35,7 @@ from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
 from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
 
-SPF_RESULTS, SPF_SOCKET = Path("/run/policyd-spf/results"), Path("/run/policyd-spf/results.sock")
+SPF_RESULTS, SPF_SOCKET = Path("/run/spf-memory/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
 # Under this authserv-id OpenDKIM writes what it finds. Nobody outside knows it.
 INTERNAL_ID = Path("/run/dmarc/authserv-id")
@@ -167,8 +167,8 @@ class _Reading:
     # The envelope sender's domain; None for the null sender, and for what is no domain.
     sender: str | None
     signatures: tuple[Signature, ...]
-    # Its Authentication-Results fields.
-    claims: Sequence[Claim]
+    # What others wrote and nobody may take for ours.
+    removals: Sequence[Delete]
     ambiguous: str = ""
 
 
@@ -296,13 +296,13 @@ class Outside:
                 author = author_domain(message.fields)
             except AmbiguousError as error:
                 ambiguous = str(error)
-            message.reading = _Reading(author, _sender_domain(message), found, claims, ambiguous)
+            removals = _removals(message, claims, self._site.hostname, self._internal_id)
+            message.reading = _Reading(author, _sender_domain(message), found, removals, ambiguous)
         return message.reading
 
     def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Delete | Insert, ...]:
         field = Insert(authres.NAME, authres.value(self._site.hostname, _results(facts, outcome)))
-        claims = self._read(message).claims
-        edits: list[Delete | Insert] = [*_removals(message, claims, self._site.hostname, self._internal_id), field]
+        edits: list[Delete | Insert] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" DMARC policy of {facts.author}".encode("ascii")))
         return tuple(edits)
@@ -386,7 +386,7 @@ async def _aligned(
 ) -> bool:
     """Whether one of them is aligned. Each is looked at: one whose domain gives no answer hides no other."""
     # The author's own domain first, which takes no look at DNS.
-    for one in sorted(set(identifiers), key=lambda one: one != author):
+    for one in sorted(dict.fromkeys(identifiers), key=lambda one: one != author):
         try:
             if await tree.aligned(author, one, mode):
                 return True

@@ -4,32 +4,28 @@ libmilter and its Python binding would take a thread for each connection and a p
 only if it is UTF-8. Here all connections share one event loop, and every octet comes through as it was sent.
 """
 
-import ipaddress
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar, NamedTuple, Protocol
 
+from mailstack_auth import names
 from mailstack_auth.serving import Connection, ProtocolError
 
 _VERSION = 6
-# What we may do: add and change header fields, say which macros we want (SMFIF_ADDHDRS, _CHGHDRS, _SETSYMLIST).
-_ACTIONS = 0x01 | 0x10 | 0x100
+# What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS).
+_ACTIONS = 0x01 | 0x10
 # Steps that are left out (SMFIP_NORCPT, NOUNKNOWN, NODATA), that get no reply (SMFIP_NR_HDR, _CONN, _HELO, _MAIL,
 # _EOH, _BODY); and field values come with their leading space (SMFIP_HDR_LEADSPC). A body comes whole, whether it is
 # needed or not: to say so would be a question and an answer for each message.
 _STEPS = 0x8 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x40000 | 0x80000 | 0x100000
-
-# And which these are, by SMFIM_CONNECT, _HELO, _ENVFROM, _EOM and _EOH. Postfix would send some with each field.
-_MACROS = {0: b"", 1: b"", 2: b"{mail_addr}", 5: b"i", 6: b""}
 
 # Postfix sends at most 64 kB of body at a time, and no longer field than header_size_limit, 100 kB.
 _MAX_PACKET = 1024 * 1024
 # All fields of a message; OpenDKIM's limit is one megabyte (opendkim.conf, MaximumHeaders).
 MAX_HEADER_OCTETS = 2 * 1024 * 1024
 # What a field weighs in memory beside its octets. Millions of empty ones would take more than the longest ones.
-_FIELD_OCTETS = 200
+_FIELD_OCTETS = 450
 
 _LENGTH = struct.Struct("!I")
 _NEGOTIATION = struct.Struct("!III")
@@ -164,20 +160,27 @@ class Session:
     def _macros(self, data: bytes) -> bytes:
         """SMFIC_MACRO: the step that they belong to, then names and values.
 
-        "i" is the queue id, "{mail_addr}" the envelope sender without comments, routes and odd quotes.
+        "i" is the queue id, which Postfix sends with each field, too; "{mail_addr}" is the envelope sender without
+        comments, routes and odd quotes.
         """
-        names = iter(data[1:].split(b"\0"))
-        for name, value in zip(names, names, strict=False):
+        if data[:1] not in {b"M", b"E"}:
+            return b""
+        texts = iter(data[1:].split(b"\0"))
+        for name, value in zip(texts, texts, strict=False):
             if name == b"i":
                 self._queue_id = value.decode("latin-1")
-            elif name == b"{mail_addr}" and data[:1] == b"M":
+            elif name == b"{mail_addr}":
                 self._sender = b"<" + value + b">"
         return b""
 
     def _connect(self, data: bytes) -> bytes:
         """SMFIC_CONNECT: the client's name, family, port and address."""
         self._helo = b""
-        self._client = _address(data.partition(b"\0")[2][3:].removesuffix(b"\0"))
+        text = data.partition(b"\0")[2][3:].removesuffix(b"\0").decode("latin-1")
+        try:
+            self._client = str(names.address(text.removeprefix("IPv6:")))
+        except ValueError:
+            self._client = ""
         return b""
 
     def _hello(self, data: bytes) -> bytes:
@@ -250,15 +253,6 @@ class Session:
     }
 
 
-@lru_cache(1024)
-def _address(octets: bytes) -> str:
-    """An address as it is written everywhere; "" for what is none."""
-    try:
-        return str(ipaddress.ip_address(octets.decode("latin-1").removeprefix("IPv6:")))
-    except ValueError:
-        return ""
-
-
 def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
     """Commands and their data, as far as they have come whole; these are taken away in the end."""
     octets, at = bytes(waiting), 0
@@ -291,8 +285,7 @@ def _negotiated(data: bytes) -> bytes:
     version, actions, steps = _NEGOTIATION.unpack_from(data)
     if version < _VERSION or actions & _ACTIONS != _ACTIONS or steps & _STEPS != _STEPS:
         raise ProtocolError(f"the other side offers version {version}, actions {actions:#x}, steps {steps:#x}")
-    macros = (_LENGTH.pack(step) + wanted + b"\0" for step, wanted in _MACROS.items())
-    return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS) + b"".join(macros))
+    return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS))
 
 
 def _answer(verdict: Verdict) -> Iterator[bytes]:

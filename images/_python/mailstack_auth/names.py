@@ -1,5 +1,6 @@
-"""Domain names as they are compared and written."""
+"""Domain names and addresses as they are compared and written."""
 
+import ipaddress
 import re
 from functools import lru_cache
 
@@ -30,3 +31,13 @@ def _domain(text: str) -> str | None:
 def within(name: str, parent: str) -> bool:
     """Whether a name is a domain or lies below it."""
     return name == parent or name.endswith(f".{parent}")
+
+
+@lru_cache(1024)
+def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address, without the zone of a link-local one (RFC 4007 section 11), which means nothing elsewhere.
+
+    An IPv4 address as IPv6 writes it is the IPv4 address. Raises ValueError.
+    """
+    found = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(found, "ipv4_mapped", None) or found

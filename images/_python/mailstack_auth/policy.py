@@ -5,7 +5,6 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import spf as pyspf
@@ -54,7 +53,7 @@ class Message:
         """From the attributes of a policy request. Raises RequestError."""
         text = request.get("client_address", "")
         try:
-            address = _address(text)
+            address = names.address(text)
         except ValueError:
             raise RequestError(f"no client address: {text!a:.100}") from None
         queue_id = request.get("queue_id", "")
@@ -65,13 +64,6 @@ class Message:
             request.get("sender", ""),
             request.get("sasl_username", ""),
         )
-
-
-@lru_cache(1024)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Without the zone of a link-local address (RFC 4007 section 11), which means nothing elsewhere."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ class Policy:
 
     def exemption(self, message: Message) -> Exemption | None:
         """Why a message is not judged, as far as that is known without DNS; even if Postfix should ask about it."""
-        address = _address(message.client)
+        address = names.address(message.client)
         if message.user:
             return "authenticated"
         if any(address in one for one in self.trusted_networks):

@@ -21,7 +21,7 @@ from mailstack_auth.serving import Connection, Serving
 from mailstack_auth.shared import Writer
 
 # Whoever may read it learns how other people's mail was judged: its directory is not Postfix's.
-RESULTS = Path("/run/policyd-spf/results")
+RESULTS = Path("/run/spf-memory/results")
 CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
@@ -41,7 +41,7 @@ Send = Callable[[bytes], bool]
 class Server:
     """What all connections share."""
 
-    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest, left: Writer) -> None:
+    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest, left: Writer | None) -> None:
         """Headers are those of earlier workers, too: what they began, Postfix goes on with here.
 
         Results are left for those who would ask on the internal socket next.
@@ -86,7 +86,7 @@ class Server:
             message = Message.of(request)
             judgement = await self._judge(message)
             action = self._policy.action(judgement, message)
-            if message.queue_id:
+            if self._left and message.queue_id:
                 self._left.put(message.question, report(judgement))
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
@@ -186,6 +186,11 @@ def log(text: str) -> None:
 def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
     """Serve until TERM: Postfix on the first socket, those who want results on the second one."""
     policy = Policy.from_json(json.loads(CONFIGURATION.read_text()))
-    server = Server(policy, Evaluator(Lookups()), Latest(shared), Writer(RESULTS))
+    try:
+        left = Writer(RESULTS)
+    except OSError as error:
+        log(f"results are left nowhere, each is asked for: {error}")
+        left = None
+    server = Server(policy, Evaluator(Lookups()), Latest(shared), left)
     sessions = (partial(Session, server.action), partial(Session, server.results))
     Serving(log, protocol.MAX_REQUEST).run(dict(zip(sockets, sessions, strict=True)), GRACE_SECONDS)

@@ -36,11 +36,12 @@ class Writer:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Leave a value."""
+        name = _digest(key)
+        entry = bytes(_START)  # in place of an earlier value of the key
         if len(value) <= _OCTETS - _START:
-            name = _digest(key)
             entry = _digest(name + value) + len(value).to_bytes(_START - _PROOF, "big") + value
-            at = _place(name)
-            self._memory[at : at + len(entry)] = entry
+        at = _place(name)
+        self._memory[at : at + len(entry)] = entry
 
 
 class Reader:

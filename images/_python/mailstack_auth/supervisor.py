@@ -23,11 +23,12 @@ WATCHED = STOP | {signal.SIGCHLD}
 # Postfix connects once for each smtpd process; all of them may come at the same time, after a restart. One that finds
 # no room does not wait (unix(7), EAGAIN).
 BACKLOG = 1024
-# A worker that lives shorter than this, in seconds, died of its start: the next one waits.
-_START_SECONDS = 1.0
+# A worker that gives up within this time, in seconds, cannot start, and neither could another one.
+_START_SECONDS = 5.0
+# One that is killed within this time makes the next one wait as long.
 _PAUSE_SECONDS = 1.0
 # How much memory all workers have in common, in octets.
-SHARED = 128 * 1024
+SHARED = 136 * 1024
 
 
 def main(module: str, *paths: str | Path) -> None:
@@ -80,7 +81,7 @@ def _answers(path: Path) -> bool:
 
 
 def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
-    """Keep a worker going until TERM or INT, and let it end then; the exit status."""
+    """Keep a worker going until TERM or INT, and let it end then; its exit status, or that of one that cannot start."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
@@ -96,8 +97,11 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
             code = os.waitstatus_to_exitcode(status)
             if stopping:
                 return abs(code)
+            lived = time.monotonic() - started
+            if code > 0 and lived < _START_SECONDS:
+                return code  # the engine waits longer each time, and meanwhile nobody waits for an answer
             log(f"the worker ended with {code}, starting another")
-            if time.monotonic() - started < _START_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
+            if lived < _PAUSE_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
                 return 0
             worker, started = _fork(work), time.monotonic()
 
