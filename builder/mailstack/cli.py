@@ -10,7 +10,15 @@ from mailstack import __version__, console, deploy, environment, newcomer, repor
 from mailstack.dns import formats
 from mailstack.dns.records import records
 from mailstack.engine.status import NOT_THERE
-from mailstack.errors import MailstackError, NotWellError, StoppedError, os_reason
+from mailstack.errors import (
+    DkimKeyError,
+    MailstackError,
+    NotWellError,
+    SecretError,
+    SettingsError,
+    StoppedError,
+    os_reason,
+)
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
@@ -85,7 +93,11 @@ def base(*, replace: bool) -> None:
 @_JSON
 def status(*, as_json: bool) -> None:
     """Show services, queue, images and keys. Exit code 5 if a service is not well."""
-    data, warnings = deploy.status(_here(), os.environ)
+    try:
+        data, warnings = deploy.status(_here(), os.environ)
+    except (SettingsError, DkimKeyError, SecretError):
+        console.warn("the services were not looked at; 'docker compose ps' and 'docker compose logs' show them")
+        raise
     console.warn(*warnings)
     click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
     if not data["well"]:

@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     )
     dmarc_skip_domains: Annotated[tuple[DomainName, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
-        description="The same by domain, where SPF or DKIM shows that the mail comes from it.",
+        description="The same by domain, where SPF or DKIM shows that the mail comes from it or a name below it.",
         examples=["lists.example.net"],
     )
 

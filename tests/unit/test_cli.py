@@ -41,6 +41,14 @@ def test_init_by_flags(tmp_path: Path) -> None:
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
 
 
+def test_status_with_wrong_settings() -> None:
+    """It says that nothing was looked at, and what shows the services meanwhile."""
+    done = run("status", MAILSTACK_SPF_FAIL="nope")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "MAILSTACK_SPF_FAIL: 'nope'" in done.stderr
+    assert "the services were not looked at; 'docker compose ps'" in done.stderr
+
+
 def test_init_quotes(tmp_path: Path) -> None:
     """What has a meaning to compose or a shell is quoted, and read back as it was typed."""
     for mailbox in ("o'neil@example.com", "cash$x@example.com", "a#b@example.com", "a?b~c@example.com"):
