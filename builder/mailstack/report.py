@@ -45,11 +45,8 @@ def status_text(data: Mapping[str, Any]) -> str:
             state += ", of an earlier build"
         made = "not built" if one["image_age"] is None else f"{one['image_age']} days ago"
         rows.append([one["name"], state, one["image"], made])
-    queue = (
-        "unknown: Postfix does not answer"
-        if data["queue"] is None
-        else f"{data['queue']} message{'s' * (data['queue'] != 1)}"
-    )
+    count = data["queue"]
+    queue = "unknown: Postfix does not answer" if count is None else f"{count} message{'' if count == 1 else 's'}"
     lines = [
         table(rows).rstrip(),
         "",
