@@ -80,16 +80,24 @@ class Senders:
 
     @contextlib.contextmanager
     def hold(self, target: str, load: str, sessions: int) -> Iterator[None]:
-        """So many open sessions past RCPT."""
+        """So many open sessions past RCPT. Raises EngineError if there are less."""
         shares = self._shares(sessions)
         for host, some in shares:
             host.ask("hold", target=target, load=load, sessions=some)
+        faults = []
         for host, _ in shares:
-            host.answer()
-        yield
-        for host, _ in shares:
-            host.ask("release")
-            host.answer()
+            try:
+                host.answer()
+            except EngineError as error:
+                faults.append(error)
+        try:
+            if faults:
+                raise faults[0]
+            yield
+        finally:
+            for host, _ in shares:
+                host.ask("release")
+                host.answer()
 
     def _shares(self, sessions: int) -> list[tuple[Sender, int]]:
         """The hosts that take part, each with its number of sessions; no more of them than needed."""

@@ -76,14 +76,14 @@ class Run:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """A candidate's memory, never used and with many open sessions.
+    """A candidate's memory, never used and with many open sessions; None if it refused some of these.
 
     Then its SPF service's too, and that of all judges beside OpenDKIM, where they can be told apart.
     """
 
     candidate: str
     idle: Memory
-    busy: Memory
+    busy: Memory | None
     busy_spf: Memory | None
     busy_judges: Memory | None
 
@@ -134,7 +134,8 @@ class Figures:
                 yield f"{name}: DATA 50 %", self.spread(candidate, point, lambda run: run.latency.p50).median
         for one in self.memory:
             yield f"memory, {one.candidate}: idle", one.idle.total
-            yield f"memory, {one.candidate}: busy", one.busy.total
+            if one.busy:
+                yield f"memory, {one.candidate}: busy", one.busy.total
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"

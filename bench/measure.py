@@ -10,6 +10,7 @@ from bench.candidates import JUDGES, Candidate
 from bench.figures import Figures, Latency, MemoryUse, Point, Run
 from bench.load import SIGNED, UNSIGNED, ZIPF
 from mailstack.console import progress
+from mailstack.errors import EngineError
 
 _SPF = "spf service"
 # The first round has so many times fewer messages, and does not count.
@@ -67,9 +68,13 @@ def measure(arena: Arena, plan: Plan) -> Figures:
     progress(f"memory at {plan.hold} sessions …")
     memory = []
     for one in arena.candidates:
-        with arena.hold(one, plan.hold):
-            busy_spf = one.spf.memory() if one.spf else None
-            memory.append(MemoryUse(one.name, unused[one.name], _memory(one.parts), busy_spf, _judges(one)))
+        try:
+            with arena.hold(one, plan.hold):
+                busy_spf = one.spf.memory() if one.spf else None
+                memory.append(MemoryUse(one.name, unused[one.name], _memory(one.parts), busy_spf, _judges(one)))
+        except EngineError as error:
+            progress(f"{one.name} does not hold {plan.hold} sessions: {error}")
+            memory.append(MemoryUse(one.name, unused[one.name], None, None, None))
     idle_cpu = {one.name: 1000 * sum(idle[one.name][part] for part in one.parts) for one in arena.candidates}
     others = 1000 * everything - sum(idle_cpu.values())
     return Figures(tuple(run for run in runs if run.round), tuple(memory), plan.hold, idle_cpu, others)

@@ -52,7 +52,8 @@ def text(figures: Figures) -> str:
 
 def agreement(one: Figures, other: Figures) -> tuple[str, bool]:
     """Two benchmarks' medians side by side, the most different first; and whether all agree."""
-    pairs = [(name, a, dict(other.medians())[name]) for name, a in one.medians()]
+    others = dict(other.medians())
+    pairs = [(name, a, others[name]) for name, a in one.medians() if name in others]
     apart = sorted(((abs(b - a) / ((a + b) / 2), name, a, b) for name, a, b in pairs), reverse=True)
     rows = [["figure", "first", "second", "apart"]]
     rows += [[name, f"{a:.2f}", f"{b:.2f}", f"{share:.1%}"] for share, name, a, b in apart]
@@ -75,7 +76,8 @@ def budgets(figures: Figures) -> Iterator[Budget]:
     ours_use, tutorial = figures.use(MAILSTACK), figures.use("tutorial")
     yield Budget("memory: idle", ours_use.idle.total / _MB, 80, 50, " MB")
     held = f"{figures.sessions} sessions"
-    yield Budget(f"memory: {held}, of the tutorial's", ours_use.busy.total / tutorial.busy.total, _THIRD, None)
+    if ours_use.busy and tutorial.busy:
+        yield Budget(f"memory: {held}, of the tutorial's", ours_use.busy.total / tutorial.busy.total, _THIRD, None)
     if ours_use.busy_judges:
         yield Budget(f"memory: SPF and DMARC services at {held}", ours_use.busy_judges.total / _MB, 60, None, " MB")
     if ours_use.busy_spf and tutorial.busy_spf:
@@ -131,7 +133,7 @@ def _memory_rows(figures: Figures) -> Iterator[list[str]]:
         yield [
             one.candidate,
             f"{one.idle.total / _MB:.0f}",
-            f"{one.busy.total / _MB:.0f}",
+            f"{one.busy.total / _MB:.0f}" if one.busy else "refuses",
             *(f"{part.total / _MB:.0f}" if part else "" for part in (one.busy_spf, one.busy_judges)),
             f"{figures.idle_cpu[one.candidate]:.1f}",
         ]

@@ -100,6 +100,23 @@ def test_tables_name_every_candidate_and_budget() -> None:
     assert "DISTURBED" in report.text(dataclasses.replace(figures(), others_cpu=500))
 
 
+def test_a_candidate_that_refuses_sessions() -> None:
+    """It has no memory with sessions, and nothing is compared with it."""
+    whole = figures()
+    memory = [
+        dataclasses.replace(one, busy=None, busy_spf=None, busy_judges=None) if one.candidate == "tutorial" else one
+        for one in whole.memory
+    ]
+    some = dataclasses.replace(whole, memory=tuple(memory))
+    assert Figures.from_json(some.to_json()) == some
+    assert [line.split()[:3] for line in report.text(some).splitlines() if "refuses" in line] == [
+        ["tutorial", "45", "refuses"]
+    ]
+    assert not [one for one in report.budgets(some) if "sessions, of the tutorial's" in one.what]
+    assert report.agreement(whole, some)[1]
+    assert report.agreement(some, whole)[1]
+
+
 def test_agreement() -> None:
     """Two runs agree when no median is more than a tenth apart from the other's."""
     assert report.agreement(figures(), figures((1.0, 1.09, 1.3)))[1]
