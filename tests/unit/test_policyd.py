@@ -446,9 +446,9 @@ def test_results_that_cannot_be_left(names, tmp_path):
 def test_stop_finishes_what_is_in_hand(own_program, names):
     """On TERM a request in hand is answered, idle connections are closed, and the program ends with 0."""
     with own_program.connect() as busy, own_program.connect() as idle, own_program.connect() as half:
+        asked = len(names[0].asked)
         busy.sendall(request("a@silent.example"))
         half.sendall(request()[:-1])
-        asked = len(names[0].asked)
         wait_for(lambda: "silent.example TXT" in names[0].asked[asked:], "the request is not in hand")
         own_program.process.terminate()
         assert idle.recv(1000) == b""
