@@ -221,7 +221,13 @@ class Session:
         return b""
 
     def _negotiate(self, data: bytes) -> bytes:
-        return _negotiated(data)
+        """Our version, actions and steps (SMFIC_OPTNEG), all of which Postfix offers since 2.6."""
+        if len(data) < _NEGOTIATION.size:
+            raise ProtocolError("a negotiation is too short")
+        version, actions, steps = _NEGOTIATION.unpack_from(data)
+        if version < _VERSION or actions & _ACTIONS != _ACTIONS or steps & _STEPS != _STEPS:
+            raise ProtocolError(f"the other side offers version {version}, actions {actions:#x}, steps {steps:#x}")
+        return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS))
 
     def _nothing(self, _: bytes) -> bytes:
         return b""
@@ -255,19 +261,17 @@ class Session:
 
 def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
     """Commands and their data, as far as they have come whole; these are taken away in the end."""
-    octets, at = bytes(waiting), 0
-    while True:
-        start = at + _LENGTH.size
-        end = start + _LENGTH.unpack_from(octets, at)[0] if start <= len(octets) else start
-        if end > start + _MAX_PACKET or (end == start <= len(octets)):
-            raise ProtocolError(f"a packet of {end - start} octets")
-        if end <= len(octets):
-            yield octets[start : start + 1], octets[start + 1 : end]
-            at = end
-        elif len(waiting) > len(octets):
-            octets = bytes(waiting)  # more came meanwhile
-        else:
+    at = 0
+    while len(waiting) - at >= _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(waiting, at)
+        if not 0 < length <= _MAX_PACKET:
+            raise ProtocolError(f"a packet of {length} octets")
+        start, end = at + _LENGTH.size, at + _LENGTH.size + length
+        if end > len(waiting):
             break
+        packet = bytes(waiting[start:end])
+        yield packet[:1], packet[1:]
+        at = end
     del waiting[:at]
 
 
@@ -276,16 +280,6 @@ def _packet(command: bytes, data: bytes = b"") -> bytes:
 
 
 _ACCEPT, _DISCARD = _packet(b"a"), _packet(b"d")
-
-
-def _negotiated(data: bytes) -> bytes:
-    """Our version, actions and steps (SMFIC_OPTNEG), all of which Postfix offers since 2.6."""
-    if len(data) < _NEGOTIATION.size:
-        raise ProtocolError("a negotiation is too short")
-    version, actions, steps = _NEGOTIATION.unpack_from(data)
-    if version < _VERSION or actions & _ACTIONS != _ACTIONS or steps & _STEPS != _STEPS:
-        raise ProtocolError(f"the other side offers version {version}, actions {actions:#x}, steps {steps:#x}")
-    return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS))
 
 
 def _answer(verdict: Verdict) -> Iterator[bytes]:

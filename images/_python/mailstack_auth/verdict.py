@@ -107,7 +107,7 @@ def decide(facts: Facts, site: Site) -> Outcome:
 def _spared(facts: Facts, site: Site) -> bool:
     """Whether the message comes from a forwarder or mailing list that the site trusts."""
     if site.skip_networks:
-        address = ipaddress.ip_address(facts.client)
+        address = names.address(facts.client)
         if any(address in one for one in site.skip_networks):
             return True
     return any(names.within(domain, one) for one in site.skip_domains for domain in facts.authenticated())
