@@ -132,6 +132,18 @@ def public_pem(pem):
     return loaded(pem).public_key().public_bytes(*PUBLIC)
 
 
+def damaged_pem(pem):
+    """A key with a bit turned over in each of its private numbers."""
+    key = loaded(pem)
+    octets = bytearray(key.private_bytes(serialization.Encoding.DER, OLD_FORM, serialization.NoEncryption()))
+    numbers = key.private_numbers()
+    for one in (numbers.d, numbers.p, numbers.q, numbers.dmp1, numbers.dmq1, numbers.iqmp):
+        number = one.to_bytes((one.bit_length() + 7) // 8, "big")
+        octets[octets.index(number) + len(number) // 2] ^= 4
+    form = b"-----%b RSA PRIVATE KEY-----\n"
+    return form % b"BEGIN" + base64.encodebytes(octets) + form % b"END"
+
+
 # What has become of a key → from the whole key's file, and what the message says.
 BROKEN = {
     "empty": (lambda pem: b"", "is empty"),
@@ -143,6 +155,7 @@ BROKEN = {
     "another algorithm": (lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
     "encrypted": (lambda pem: pem_of(loaded(pem), b"passphrase"), "is encrypted"),
     "encrypted as of old": (lambda pem: pem_of(loaded(pem), b"passphrase", OLD_FORM), "is encrypted"),
+    "damaged": (damaged_pem, "is not a whole RSA private key"),
     "512 bits": (lambda pem: weak_pem(), "1024"),
     "replaced": (lambda pem: pem_of(rsa_key()), "does not match the record"),
 }

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mailstack.errors import DkimKeyError, os_reason
 from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
@@ -98,7 +98,7 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
             f"or remove {published} to have a new one made, and publish its record"
         )
     warnings = loose_modes(directory, path, path.parent, path.parent.parent)
-    private = _load(directory / path, where)
+    private = _load(directory / path, where, known=(directory / published).exists())
     record = _record(private)
     if (directory / published).exists() and (directory / published).read_text(errors="replace").strip() != record:
         raise DkimKeyError(
@@ -118,7 +118,8 @@ def _make(path: Path, bits: int) -> None:
     write_new(path, pem, 0o600)
 
 
-def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
+def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
+    """A key with all its numbers checked; one that was (known) only has to sign, in a hundredth of that time."""
     pem = path.read_bytes()
     if not pem.strip():
         raise DkimKeyError(f"{where}: the file is empty. {_REMEDY}")
@@ -127,10 +128,13 @@ def _load(path: Path, where: str) -> rsa.RSAPrivateKey:
     # Some programs write the public half in front.
     pem = _PUBLIC.sub(b"", pem)
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=known)
+        if known and isinstance(key, rsa.RSAPrivateKey):
+            signature = key.sign(b"", padding.PKCS1v15(), hashes.SHA256())
+            key.public_key().verify(signature, b"", padding.PKCS1v15(), hashes.SHA256())
     except TypeError:
         raise DkimKeyError(f"{where}: the key is encrypted. Store it without a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
         raise DkimKeyError(
             f"{where}: is not a whole RSA private key of at least {MIN_KEY_BITS} bits in PEM form. " + _REMEDY
         ) from None
