@@ -36,7 +36,7 @@ QUICK = Plan(
     points={Point(load.name, 10): 1000 for load in (SIGNED, ZIPF)},
     rounds=5,
     hold=100,
-    idle_seconds=12,
+    idle_seconds=10,
 )
 FULL = Plan(
     points={
