@@ -135,7 +135,7 @@ class Figures:
         for one in self.memory:
             yield f"memory, {one.candidate}: idle", one.idle.total
             if one.busy:
-                yield f"memory, {one.candidate}: busy", one.busy.total
+                yield f"memory, {one.candidate}: {self.sessions} sessions", one.busy.total
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"

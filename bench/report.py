@@ -51,13 +51,14 @@ def text(figures: Figures) -> str:
 
 
 def agreement(one: Figures, other: Figures) -> tuple[str, bool]:
-    """Two benchmarks' medians side by side, the most different first; and whether all agree."""
-    others = dict(other.medians())
-    pairs = [(name, a, others[name]) for name, a in one.medians() if name in others]
+    """Two benchmarks' medians side by side, the most different first; and whether all that both have agree."""
+    first, second = dict(one.medians()), dict(other.medians())
+    pairs = [(name, first[name], second[name]) for name in first if name in second]
     apart = sorted(((abs(b - a) / ((a + b) / 2), name, a, b) for name, a, b in pairs), reverse=True)
     rows = [["figure", "first", "second", "apart"]]
     rows += [[name, f"{a:.2f}", f"{b:.2f}", f"{share:.1%}"] for share, name, a, b in apart]
-    return _table(rows) + "\n", all(share <= AGREEMENT for share, *_ in apart)
+    alone = [f"only in one: {name}\n" for name in first.keys() ^ second.keys()]
+    return "".join([_table(rows), "\n", *sorted(alone)]), all(share <= AGREEMENT for share, *_ in apart)
 
 
 def budgets(figures: Figures) -> Iterator[Budget]:

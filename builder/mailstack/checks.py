@@ -239,4 +239,11 @@ def warnings(chosen: Settings) -> list[str]:
             for one in chosen.spf_skip_networks
             if not any(one.version == other.version and one.subnet_of(other) for other in chosen.dmarc_skip_networks)  # type: ignore[arg-type]
         ]
+    addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
+    found += [
+        f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is no mailbox here, so reports will be refused; add it to "
+        f"{PREFIX}MAILBOXES or {PREFIX}ALIASES"
+        for one in chosen.dmarc_report_addresses
+        if _domain(one) in chosen.domains and _listed(chosen, {}) and not _known(one, addresses)
+    ]
     return found

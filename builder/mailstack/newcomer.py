@@ -44,7 +44,9 @@ def _ask(name: str, answers: Mapping[str, str]) -> str:
     """Ask until the answer is right, as far as what was answered before tells."""
     while True:
         try:
-            answer = str(click.prompt(f"{_QUESTIONS[name]} (such as {example(name)})", err=True)).strip()
+            question = f"{_QUESTIONS[name]} (such as {example(name)})"
+            # An empty answer is an answer: click would ask again without a word.
+            answer = str(click.prompt(question, default="", show_default=False, err=True)).strip()
         except click.Abort as error:
             if isinstance(error.__context__, EOFError):
                 flags = ", ".join(f"--{one}" for one in _QUESTIONS)

@@ -113,8 +113,10 @@ def test_a_candidate_that_refuses_sessions() -> None:
         ["tutorial", "45", "refuses"]
     ]
     assert not [one for one in report.budgets(some) if "sessions, of the tutorial's" in one.what]
-    assert report.agreement(whole, some)[1]
-    assert report.agreement(some, whole)[1]
+    for pair in ((whole, some), (some, whole)):
+        text, agreed = report.agreement(*pair)
+        assert agreed
+        assert "only in one: memory, tutorial: 100 sessions\n" in text
 
 
 def test_agreement() -> None:

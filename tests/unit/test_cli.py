@@ -59,8 +59,9 @@ def test_init_quotes(tmp_path: Path) -> None:
 
 def test_init_asks_until_an_answer_is_right(tmp_path: Path) -> None:
     """A wrong answer is explained and asked for again, with what was answered before in mind."""
-    done = run("init", typed="mail\nmail.example.com\nexample.com\ninfo@example.org\ninfo@example.com\n")
+    done = run("init", typed="\nmail\nmail.example.com\nexample.com\ninfo@example.org\ninfo@example.com\n")
     assert done.exit_code == 0
+    assert "MAILSTACK_HOSTNAME: is not set" in done.stderr
     assert "MAILSTACK_HOSTNAME: 'mail': is not fully qualified" in done.stderr
     assert "add example.org to MAILSTACK_DOMAINS" in done.stderr
     assert load(read_environment(tmp_path, {})).mailboxes == ("info@example.com",)

@@ -571,6 +571,8 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         {"postmaster": "hostmaster@example.net"},
         {"trusted_networks": "2001:db8::/32,172.30.252.0/24"},
         {"port_smtp": "0", "port_submission": "0"},
+        {"dmarc_report_addresses": "user+dmarc@example.com,postmaster@example.com,x@example.net,x@sub.example.com"},
+        LMTP | {"dmarc_report_addresses": "dmarc@example.com"},
     ],
 )
 def test_settings_that_agree(changes):
@@ -593,6 +595,10 @@ def test_settings_that_agree(changes):
             ["MAILSTACK_SPF_SKIP_NETWORKS: nobody looks at the SPF of what 192.0.2.53/32 hands on"],
         ),
         ({"spf_skip_networks": "192.0.2.53", "dmarc_action": "mark"}, []),
+        (
+            {"dmarc_report_addresses": "user@example.com,dmarc@example.com"},
+            ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@example.com is no mailbox here"],
+        ),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
             ({"trusted_networks": one, "subnet": subnet}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
