@@ -52,11 +52,20 @@ class Arena(Temporary):
 
     def deliver(self, candidate: Candidate, point: Point, messages: int, *, seed: int) -> Delivery:
         """Send messages through a candidate; returns when the next hop has all of them."""
-        self._sent += messages
-        delivery = self._senders.deliver(candidate.address, point.load, point.sessions, messages, seed)
+        return self._arrived(
+            candidate, self._senders.deliver(candidate.address, point.load, point.sessions, messages, seed)
+        )
+
+    def warm_up(self, candidate: Candidate, point: Point) -> None:
+        """Send from each host for each of a load's domains, so that what may be remembered of them is."""
+        each = max(len(one.domains) for one in load.LOADS.values())
+        self._arrived(candidate, self._senders.warm_up(candidate.address, point.load, point.sessions, each))
+
+    def _arrived(self, candidate: Candidate, delivery: Delivery) -> Delivery:
+        self._sent += len(delivery.latencies)
         wait_for(
             lambda: self._sink.count() == self._sent,
-            f"{candidate.name}: not each of {messages} messages came to the next hop",
+            f"{candidate.name}: not each of {len(delivery.latencies)} messages came to the next hop",
         )
         return delivery
 

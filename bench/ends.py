@@ -16,7 +16,7 @@ _COUNTED = "/tmp/counted"  # noqa: S108
 _DUMPED = "/tmp/mail"  # noqa: S108
 _BACKLOG = "1024"
 # How many hosts send, unless there are more sessions than these may have: Postfix allows one address 50.
-_HOSTS = 4
+_HOSTS = 2
 _SESSIONS = 40
 
 
@@ -72,6 +72,17 @@ class Senders:
             count = messages // sessions * some
             own = seed * len(shares) + at
             host.ask("deliver", target=target, load=load, sessions=some, messages=count, seed=own)
+        return self._delivered(shares)
+
+    def warm_up(self, target: str, load: str, sessions: int, each: int) -> Delivery:
+        """Send so many messages from each of the hosts that deliver() would take, for a load's senders in turn."""
+        shares = self._shares(sessions)
+        for host, some in shares:
+            host.ask("deliver", target=target, load=load, sessions=some, messages=each)
+        return self._delivered(shares)
+
+    @staticmethod
+    def _delivered(shares: Sequence[tuple[Sender, int]]) -> Delivery:
         reports = [host.answer() for host, _ in shares]
         return Delivery(
             max(one["end"] for one in reports) - min(one["begin"] for one in reports),

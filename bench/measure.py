@@ -13,16 +13,11 @@ from mailstack.console import progress
 from mailstack.errors import EngineError
 
 _SPF = "spf service"
-# The first round has so many times fewer messages, and does not count.
-_WARM_UP = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: points, with the messages of a run (a multiple of the sessions), and how often.
-
-    Each candidate runs each point before the rounds that count, for a fifth of the messages.
-    """
+    """What is measured: points, with the messages of a run (a multiple of the sessions), and how often."""
 
     points: Mapping[Point, int]
     rounds: int
@@ -55,14 +50,17 @@ def measure(arena: Arena, plan: Plan) -> Figures:
     progress(f"{plan.idle_seconds} s without mail …")
     idle, everything = _idle(arena.candidates, plan.idle_seconds)
     unused = {one.name: _memory(one.parts) for one in arena.candidates}
+    progress("warm-up …")
+    for point in plan.points:
+        for one in arena.candidates:
+            arena.warm_up(one, point)
     runs: list[Run] = []
-    for number in range(plan.rounds + 1):
-        progress(f"round {number} of {plan.rounds} …" if number else "warm-up …")
+    for number in range(1, plan.rounds + 1):
+        progress(f"round {number} of {plan.rounds} …")
         for point, messages in plan.points.items():
-            count = messages if number else messages // _WARM_UP
             # Each round begins with another candidate, so that none always follows the same one.
             runs += [
-                _run(arena, one, point, number, messages=count, idle=idle[one.name])
+                _run(arena, one, point, number, messages=messages, idle=idle[one.name])
                 for one in _rotated(arena.candidates, number)
             ]
     progress(f"memory at {plan.hold} sessions …")
@@ -77,7 +75,7 @@ def measure(arena: Arena, plan: Plan) -> Figures:
             memory.append(MemoryUse(one.name, unused[one.name], None, None, None))
     idle_cpu = {one.name: 1000 * sum(idle[one.name][part] for part in one.parts) for one in arena.candidates}
     others = 1000 * everything - sum(idle_cpu.values())
-    return Figures(tuple(run for run in runs if run.round), tuple(memory), plan.hold, idle_cpu, others)
+    return Figures(tuple(runs), tuple(memory), plan.hold, idle_cpu, others)
 
 
 def _run(

@@ -6,6 +6,7 @@ mail comes.
 """
 
 import contextlib
+import itertools
 import json
 import random
 import socket
@@ -77,8 +78,10 @@ def together(tasks: int, task: Callable[[], None]) -> None:
         raise faults[0]
 
 
-def mix(load: list[tuple[str, bytes]], count: int, seed: int) -> list[tuple[str, bytes]]:
-    """Senders and messages in the order in which they are sent: the same for the same seed."""
+def mix(load: list[tuple[str, bytes]], count: int, seed: int | None) -> list[tuple[str, bytes]]:
+    """Senders and messages in the order in which they are sent: the same for the same seed; without one, in turn."""
+    if seed is None:
+        return list(itertools.islice(itertools.cycle(load), count))
     weights = [1 / rank for rank in range(1, len(load) + 1)]
     return random.Random(seed).choices(load, weights, k=count)  # noqa: S311
 
@@ -95,7 +98,7 @@ class Host:
         }
         self._held: list[Session] = []
 
-    def deliver(self, target: str, load: str, sessions: int, messages: int, seed: int) -> dict[str, Any]:
+    def deliver(self, target: str, load: str, sessions: int, messages: int, seed: int | None = None) -> dict[str, Any]:
         """Send messages, so many at a time; when that began and ended (CLOCK_MONOTONIC), and the latencies."""
         waiting = mix(self._loads[load], messages, seed)
         latencies: list[float] = []

@@ -137,6 +137,12 @@ def test_mix_follows_zipf() -> None:
     assert set(mix(load[:1], 5, 3)) == {load[0]}
 
 
+def test_mix_without_a_seed_takes_turns() -> None:
+    """Each sender comes once before any comes twice."""
+    load = [(f"user@d{rank}.example", b"") for rank in range(1, 4)]
+    assert mix(load, 5, None) == [*load, *load[:2]]
+
+
 @pytest.mark.parametrize("name", LOADS)
 def test_messages(name: str) -> None:
     """Messages have the length that is said, whole lines, and need no dot-stuffing (RFC 5321 section 4.5.2)."""
