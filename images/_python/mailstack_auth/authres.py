@@ -15,6 +15,7 @@ _PIECE = re.compile(rb"\\.|[()]|[^\\()]+", re.DOTALL)
 _LEFT_OUT = rb'[\s\\"]*+'
 # What may stand in a value without quotes (RFC 2045 section 5.1, token).
 _TOKEN = re.compile(r"[!#-'*+.0-9A-Z^-z{|}~-]+")
+_UNPRINTABLE, _QUOTE, _BRACKET = re.compile(r"[^ -~]"), re.compile(r'["\\]'), re.compile(r"[()]")
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Claim:
     # Which one of its name, from 1.
     at: int
     results: bytes
-    # What stands before the results, in lower case; with and without comments, since a comment may hold a semicolon,
-    # and what looks like a comment may be none to others.
-    starts: tuple[bytes, bytes]
+    # What stands before the results, in lower case; with comments and, if there are any, without, since a comment may
+    # hold a semicolon, and what looks like a comment may be none to others.
+    starts: tuple[bytes, ...]
 
     def of(self, identity: str) -> bool:
         """Whether they might be this authserv-id's.
@@ -52,9 +53,10 @@ def claims(fields: Fields) -> list[Claim]:
     found = []
     for at, field in enumerate(fields.named(NAME.lower()), start=1):
         start, _, results = field.value.partition(b";")
-        raw = start.lower()
-        uncommented = _uncommented(field.value).partition(b";")[0].lower() if b"(" in start else raw
-        found.append(Claim(at, results, (raw, uncommented)))
+        starts: tuple[bytes, ...] = (start.lower(),)
+        if b"(" in start:
+            starts += (_uncommented(field.value).partition(b";")[0].lower(),)
+        found.append(Claim(at, results, starts))
     return found
 
 
@@ -82,8 +84,8 @@ def result(method: str, value: str, properties: Mapping[str, str | None], commen
     """One result (section 2.2, resinfo). Properties that are None are left out."""
     parts = [f"{method}={value}"]
     if comment:
-        parts.append(f"({_plain(comment, '()')})")
-    if _plain(reason):
+        parts.append(f"({_BRACKET.sub('', _plain(comment))})")
+    if reason and _plain(reason):
         parts.append(f"reason={_value(reason)}")
     parts += [f"{name}={_value(text)}" for name, text in properties.items() if text is not None]
     return " ".join(parts)
@@ -98,6 +100,6 @@ def _value(text: str) -> str:
     return text if _TOKEN.fullmatch(text) else f'"{_plain(text)}"'
 
 
-def _plain(text: str, more: str = "") -> str:
-    """A text as it may stand in quotes or in a comment, for readers too who know nothing of quoted pairs."""
-    return re.sub(rf'["\\{more}]', "", re.sub(r"[^ -~]", "?", text))
+def _plain(text: str) -> str:
+    """A text as it may stand in quotes, for readers too who know nothing of quoted pairs."""
+    return _QUOTE.sub("", _UNPRINTABLE.sub("?", text))

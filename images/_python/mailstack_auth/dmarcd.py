@@ -458,8 +458,10 @@ def _report(facts: Facts, outcome: Outcome) -> dict[str, object]:
 _SCOPES = {"mailfrom": "mfrom", "helo": "helo"}
 
 
-def _reported(facts: Facts) -> list[Signature]:
+def _reported(facts: Facts) -> Sequence[Signature]:
     """The signatures whose results are written down; of too many those that pass, and those that could align."""
+    if len(facts.signatures) <= _MAX_RESULTS:
+        return facts.signatures
 
     def weight(one: Signature) -> tuple[bool, bool]:
         return one.result != "pass", not (one.domain and could_align(facts.author, one.domain))
