@@ -65,13 +65,15 @@ reference: $(INSTALLED) ## Write env.example and README's settings table anew fr
 figures: $(INSTALLED) ## Measure sizes, memory, ready and build times, against their budgets
 	$(BIN)/python -m bench.appliance
 
+SAVED = $(if $(SAVE),--save $(SAVE))
+
 .PHONY: bench-quick
-bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five minutes (bench/README.md)
-	$(BIN)/python -m bench run --quick
+bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five minutes (bench/README.md); SAVE=FILE keeps the figures
+	$(BIN)/python -m bench run --quick $(SAVED)
 
 .PHONY: bench
 bench: $(INSTALLED) ## The same with all loads, numbers of sessions and more rounds, in half an hour
-	$(BIN)/python -m bench run
+	$(BIN)/python -m bench run $(SAVED)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches

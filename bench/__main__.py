@@ -4,6 +4,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -24,9 +25,9 @@ def main() -> None:
 @main.command()
 @click.option("--quick", is_flag=True, help="Fewer points, messages and rounds: five minutes at most.")
 @click.option("--hold", type=int, help="Open sessions for the memory, in place of 100.")
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, in place of tables.")
+@click.option("--save", type=click.File("w", lazy=False), help="Write all figures to this file, too, as JSON.")
 @click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
-def run(*, quick: bool, hold: int | None, as_json: bool, base_image: str) -> None:
+def run(*, quick: bool, hold: int | None, save: TextIO | None, base_image: str) -> None:
     """Measure all candidates and print what came out. What is started is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="mailstack-bench-") as directory:
         try:
@@ -36,13 +37,15 @@ def run(*, quick: bool, hold: int | None, as_json: bool, base_image: str) -> Non
         except MailstackError as error:
             fail(str(error))
             sys.exit(error.exit_code)
-    click.echo(figures.to_json() if as_json else report.text(figures), nl=False)
+    click.echo(report.text(figures), nl=False)
+    if save:
+        save.write(figures.to_json())
 
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def show(file: Path) -> None:
-    """Print the tables of what "run --json" printed earlier."""
+    """Print the tables of what "run --save" wrote earlier."""
     click.echo(report.text(_read(file)), nl=False)
 
 
@@ -60,7 +63,7 @@ def _read(file: Path) -> Figures:
     try:
         return Figures.from_json(file.read_text())
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise click.BadParameter(f"{file}: is not what 'run --json' prints ({error})") from None
+        raise click.BadParameter(f"{file}: is not what 'run --save' writes ({error})") from None
 
 
 if __name__ == "__main__":
