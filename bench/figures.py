@@ -124,14 +124,27 @@ class Figures:
     def use(self, candidate: str) -> MemoryUse:
         return next(one for one in self.memory if one.candidate == candidate)
 
+    def means(self, point: Point, value: Callable[[Run], float]) -> list[float]:
+        """Each round's mean of all candidates: how fast the machine was, beside other rounds."""
+        by_candidate = [[value(run) for run in self.at(candidate, point)] for candidate in self.candidates]
+        return [statistics.mean(one) for one in zip(*by_candidate, strict=True)]
+
     def medians(self) -> Iterator[tuple[str, float]]:
-        """Every figure that two benchmarks should agree on, with its name."""
+        """Every figure that two benchmarks should agree on, with its name.
+
+        What depends on how fast the machine is in that hour is over the mean of all candidates in the same round.
+        """
+        values: dict[str, Callable[[Run], float]] = {
+            "CPU": lambda run: run.cpu,
+            "messages/s": lambda run: run.throughput,
+            "DATA 50 %": lambda run: run.latency.p50,
+        }
         for point in self.points:
-            for candidate in self.candidates:
-                name = f"{point}, {candidate}"
-                yield f"{name}: CPU", self.spread(candidate, point, lambda run: run.cpu).median
-                yield f"{name}: messages/s", self.spread(candidate, point, lambda run: run.throughput).median
-                yield f"{name}: DATA 50 %", self.spread(candidate, point, lambda run: run.latency.p50).median
+            for what, value in values.items():
+                means = self.means(point, value)
+                for candidate in self.candidates:
+                    share = ratio((value(run) for run in self.at(candidate, point)), means)
+                    yield f"{point}, {candidate}: {what}, of the mean", share.median
         for one in self.memory:
             yield f"memory, {one.candidate}: idle", one.idle.total
             if one.busy:
