@@ -5,6 +5,7 @@ import os
 import subprocess
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,14 +133,13 @@ def public_pem(pem):
     return loaded(pem).public_key().public_bytes(*PUBLIC)
 
 
-def damaged_pem(pem):
-    """A key with a bit turned over in each of its private numbers."""
+def damaged_pem(pem, number):
+    """A key with a bit turned over in one of its private numbers."""
     key = loaded(pem)
     octets = bytearray(key.private_bytes(serialization.Encoding.DER, OLD_FORM, serialization.NoEncryption()))
-    numbers = key.private_numbers()
-    for one in (numbers.d, numbers.p, numbers.q, numbers.dmp1, numbers.dmq1, numbers.iqmp):
-        number = one.to_bytes((one.bit_length() + 7) // 8, "big")
-        octets[octets.index(number) + len(number) // 2] ^= 4
+    value = getattr(key.private_numbers(), number)
+    whole = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    octets[octets.index(whole) + len(whole) // 2] ^= 4
     form = b"-----%b RSA PRIVATE KEY-----\n"
     return form % b"BEGIN" + base64.encodebytes(octets) + form % b"END"
 
@@ -155,7 +155,10 @@ BROKEN = {
     "another algorithm": (lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
     "encrypted": (lambda pem: pem_of(loaded(pem), b"passphrase"), "is encrypted"),
     "encrypted as of old": (lambda pem: pem_of(loaded(pem), b"passphrase", OLD_FORM), "is encrypted"),
-    "damaged": (damaged_pem, "is not a whole RSA private key"),
+    **{
+        f"damaged {number}": (partial(damaged_pem, number=number), "is not a whole RSA private key")
+        for number in ("d", "p", "q", "dmp1", "dmq1", "iqmp")
+    },
     "512 bits": (lambda pem: weak_pem(), "1024"),
     "replaced": (lambda pem: pem_of(rsa_key()), "does not match the record"),
 }
