@@ -72,7 +72,7 @@ bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five min
 	$(BIN)/python -m bench run --quick $(SAVED)
 
 .PHONY: bench
-bench: $(INSTALLED) ## The same with all loads, numbers of sessions and more rounds, in half an hour
+bench: $(INSTALLED) ## The same with all loads and numbers of sessions, in half an hour
 	$(BIN)/python -m bench run $(SAVED)
 
 .PHONY: clean

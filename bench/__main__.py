@@ -4,7 +4,6 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -23,12 +22,18 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--quick", is_flag=True, help="Fewer points, messages and rounds: five minutes at most.")
+@click.option("--quick", is_flag=True, help="One load at one number of sessions: five minutes at most.")
 @click.option("--hold", type=int, help="Open sessions for the memory, in place of 100.")
-@click.option("--save", type=click.File("w", lazy=False), help="Write all figures to this file, too, as JSON.")
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write all figures to this file, too, as JSON.",
+)
 @click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
-def run(*, quick: bool, hold: int | None, save: TextIO | None, base_image: str) -> None:
+def run(*, quick: bool, hold: int | None, save: Path | None, base_image: str) -> None:
     """Measure all candidates and print what came out. What is started is removed at the end."""
+    if save and not save.absolute().parent.is_dir():
+        raise click.BadParameter(f"{save}: there is no such directory")
     with tempfile.TemporaryDirectory(prefix="mailstack-bench-") as directory:
         try:
             with Arena(Path(directory), base_image=base_image, names=NAMES) as arena:
@@ -37,9 +42,9 @@ def run(*, quick: bool, hold: int | None, save: TextIO | None, base_image: str) 
         except MailstackError as error:
             fail(str(error))
             sys.exit(error.exit_code)
-    click.echo(report.text(figures), nl=False)
     if save:
-        save.write(figures.to_json())
+        save.write_text(figures.to_json())
+    click.echo(report.text(figures), nl=False)
 
 
 @main.command()
@@ -53,7 +58,7 @@ def show(file: Path) -> None:
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def agree(first: Path, second: Path) -> None:
-    """Compare the medians of two runs; ends with 1 if some are more than 10 % apart."""
+    """Compare what two runs both have; ends with 1 if set-ups are missing or medians more than 10 % apart."""
     text, agreed = report.agreement(_read(first), _read(second))
     click.echo(text, nl=False)
     sys.exit(0 if agreed else 1)

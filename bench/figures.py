@@ -125,9 +125,9 @@ class Figures:
         return next(one for one in self.memory if one.candidate == candidate)
 
     def means(self, point: Point, value: Callable[[Run], float]) -> list[float]:
-        """Each round's mean of all candidates: how fast the machine was, beside other rounds."""
+        """Each round's geometric mean of all candidates: how fast the machine was, beside other rounds."""
         by_candidate = [[value(run) for run in self.at(candidate, point)] for candidate in self.candidates]
-        return [statistics.mean(one) for one in zip(*by_candidate, strict=True)]
+        return [statistics.geometric_mean(one) for one in zip(*by_candidate, strict=True)]
 
     def medians(self) -> Iterator[tuple[str, float]]:
         """Every figure that two benchmarks should agree on, with its name.

@@ -23,7 +23,7 @@ class Plan:
     rounds: int
     # Open sessions for the memory.
     hold: int
-    # How long all are left alone, to see what they use without mail: a multiple of the health checks' interval.
+    # How long all are left alone, to see what they use without mail: some times the ten seconds of the health checks.
     idle_seconds: int
 
 
@@ -31,7 +31,7 @@ QUICK = Plan(
     points={Point(ZIPF.name, 10): 1000},
     rounds=7,
     hold=100,
-    idle_seconds=10,
+    idle_seconds=20,
 )
 FULL = Plan(
     points={

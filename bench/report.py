@@ -64,7 +64,8 @@ def agreement(one: Figures, other: Figures) -> tuple[str, bool]:
         if point in other.points:
             speeds = (f"{Spread.of(each.means(point, lambda run: run.cpu)).median:.2f}" for each in (one, other))
             notes.append(f"{point}: the mean of all set-ups in a round is {' and '.join(speeds)} ms of CPU")
-    return "\n".join([_table(rows), *notes, ""]), all(share <= AGREEMENT for share, *_ in apart)
+    agreed = one.candidates == other.candidates and all(share <= AGREEMENT for share, *_ in apart)
+    return "\n".join([_table(rows), *notes, ""]), agreed
 
 
 def budgets(figures: Figures) -> Iterator[Budget]:
