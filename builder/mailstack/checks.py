@@ -244,6 +244,7 @@ def warnings(chosen: Settings) -> list[str]:
         f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is no mailbox here, so reports will be refused; add it to "
         f"{PREFIX}MAILBOXES or {PREFIX}ALIASES"
         for one in chosen.dmarc_report_addresses
-        if _domain(one) in chosen.domains and _listed(chosen, {}) and not _known(one, addresses)
+        if (_listed(chosen, {}) if _domain(one) in chosen.domains else _domain(one) == chosen.hostname)
+        and not _known(one, addresses)
     ]
     return found

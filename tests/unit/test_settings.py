@@ -599,6 +599,10 @@ def test_settings_that_agree(changes):
             {"dmarc_report_addresses": "user@example.com,dmarc@example.com"},
             ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@example.com is no mailbox here"],
         ),
+        (
+            LMTP | {"dmarc_report_addresses": "dmarc@mail.example.com,root@mail.example.com"},
+            ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@mail.example.com is no mailbox here"],
+        ),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
             ({"trusted_networks": one, "subnet": subnet}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
