@@ -191,7 +191,7 @@ def test_upkeep(kept: Path) -> None:
         done = run(kept, example.text)
         assert done.returncode == 0, done.stdout
     assert key.read_bytes() == whole
-    assert both_are_there(kept)
+    wait_for(lambda: both_are_there(kept), "the messages did not come back")
 
 
 @pytest.mark.parametrize("example", FILES, ids=lambda one: f"{one.document}:{one.line}: {one.file}")
