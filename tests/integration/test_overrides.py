@@ -2,11 +2,17 @@
 
 import shutil
 import sys
+from functools import partialmethod
 from pathlib import Path
 
+import docker
 import pytest
+import yaml
+from docker.models.containers import ContainerCollection
 
 from integration.conftest import CHECKOUT, run_in
+from mailstack.engine import checker
+from mailstack.tree import File, Tree
 
 
 @pytest.fixture
@@ -110,3 +116,13 @@ def test_env_that_compose_does_not_read(directory: Path, line: str) -> None:
     done = run_in(directory, sys.executable, "-m", "mailstack", "build")
     assert done.returncode == 2, done.stderr
     assert f"{directory / '.env'}: docker compose does not take it" in done.stderr
+
+
+def test_a_busy_machine(directory: Path, engine_client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small part of a processor Postfix takes its configuration as well, only later."""
+    files = directory / ".mailstack/postfix"
+    tree = Tree({str(one.relative_to(files)): File(one.read_bytes()) for one in files.rglob("*") if one.is_file()})
+    image = yaml.safe_load((directory / "compose.yaml").read_text())["services"]["postfix"]["image"]
+    slow = partialmethod(ContainerCollection.create, nano_cpus=80_000_000)
+    monkeypatch.setattr(ContainerCollection, "create", slow)
+    checker.check(engine_client, "postfix", image, tree, added=[], mounted={})
