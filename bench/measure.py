@@ -29,7 +29,7 @@ class Plan:
 
 QUICK = Plan(
     points={Point(ZIPF.name, 10): 1000},
-    rounds=7,
+    rounds=6,
     hold=100,
     idle_seconds=20,
 )
