@@ -87,6 +87,7 @@ def test_budgets() -> None:
     verdicts = {one.what.removeprefix(f"{POINT}: "): (one.measured, one.verdict) for one in report.budgets(figures())}
     assert verdicts["authentication, of tutorial-opendmarc's"] == (pytest.approx(0.5), "met")
     assert verdicts["authentication, of rspamd's"] == (pytest.approx(4 / 3), "NOT MET")
+    assert verdicts["SPF and DMARC services"] == (pytest.approx(0.3), "met, and the aim")
     assert verdicts["SPF and DMARC services, where bare takes 2.1 ms"] == (pytest.approx(0.315), "met, and the aim")
     assert verdicts["SPF check, of the tutorial's"] == (pytest.approx(1 / 3), "met")
     assert verdicts["memory: idle"] == (45, "met, and the aim")
