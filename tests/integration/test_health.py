@@ -23,7 +23,12 @@ NOTICED_WITHIN = 30.0
 
 
 def wait_healthy(site: Site) -> None:
-    wait_for(site.healthy, "not every service became healthy", NOTICED_WITHIN)
+    def healthy() -> bool:
+        if not site.healthy():
+            raise EngineError(f"{site.states()}")
+        return True
+
+    wait_for(healthy, "not every service became healthy", NOTICED_WITHIN)
 
 
 def wait_not_healthy(site: Site, service: str) -> None:

@@ -252,7 +252,7 @@ def test_one_setting_recreates_one_service(
 
 OVERRIDE = """\
 services:
-  policyd-spf: {mem_limit: 32m, memswap_limit: 32m}
+  policyd-spf: {mem_limit: 48m, memswap_limit: 48m}
 volumes:
   queue:
     driver_opts: {type: tmpfs, device: tmpfs, o: "size=6m,mode=0755"}
@@ -291,8 +291,8 @@ def test_full_disk(golf: Site, world: Internet, outsider: Machine, insider: Mach
     assert count(bravo, "user@bravo.example", about) == 1
 
 
-# Requests that never end, each almost as long as one may be, from where Postfix connects.
-HOG = """
+# Requests that are cut off, each almost as long as one may be, from where Postfix connects.
+CUT_OFF = """
 use IO::Socket::UNIX;
 my @open;
 for (1 .. 1000) {
@@ -302,14 +302,24 @@ for (1 .. 1000) {
     push @open, $socket;
 }
 """
+# They do not even end.
+HOG = f"{CUT_OFF} readline $open[0];"
 
 
 def test_memory_limit(
     golf: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site, engine_client: docker.DockerClient
 ) -> None:
-    """A service that the kernel ends at its memory limit comes back by itself, and mail flows as before."""
+    """A service that the kernel ends at its memory limit comes back by itself, and mail flows as before.
+
+    What is cut off takes no memory any more.
+    """
     wait_healthy(golf)
     container = golf.container("policyd-spf")
+    golf.run("postfix", "perl", "-e", CUT_OFF)
+    wait_for(
+        lambda: sum("what came last is cut off" in line for line in golf.log("policyd-spf")) == 1000, "not all end"
+    )
+    assert not any("the worker ended" in line for line in golf.log("policyd-spf"))
     starts = engine_client.api.inspect_container(container)["RestartCount"]
     with contextlib.suppress(EngineError):  # the connections break when the service ends
         golf.run("postfix", "perl", "-e", HOG)

@@ -105,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         cut_off = self._waiting and not self._transport.is_closing()
+        self._waiting.clear()
         self.close()
         if cut_off:
             self._serving.log("closing a connection: what came last is cut off")
