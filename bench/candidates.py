@@ -23,6 +23,9 @@ JUDGES = ("policyd-spf", "dmarc")
 
 # What a host's Postfix and its helpers may do; the engine gives as much to every container by default.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT")
+# Off the engine's storage driver: of fuse-overlayfs a container has no more open files than its own process may have,
+# and hundreds of interpreters want more.
+_MOVED = ("/usr/bin", "/usr/lib")
 _UNBOUND = "/etc/unbound/mailstack.conf"
 
 
@@ -116,6 +119,7 @@ class Place:
             address,
             command=[],
             volumes=mounts,
+            moved=_MOVED,
             capabilities=_CAPABILITIES,
         )
         self._clean_up(machine.remove)

@@ -76,7 +76,7 @@ class Run:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """A candidate's memory, never used and with many open sessions; None if it refused some of these.
+    """A candidate's memory, hardly used and with many open sessions; None if it refused some of these.
 
     Then its SPF service's too, and that of all judges beside OpenDKIM, where they can be told apart.
     """
@@ -129,10 +129,11 @@ class Figures:
         by_candidate = [[value(run) for run in self.at(candidate, point)] for candidate in self.candidates]
         return [statistics.geometric_mean(one) for one in zip(*by_candidate, strict=True)]
 
-    def medians(self) -> Iterator[tuple[str, float]]:
+    def medians(self, *, plain: bool) -> Iterator[tuple[str, float]]:
         """Every figure that two benchmarks should agree on, with its name.
 
-        What depends on how fast the machine is in that hour is over the mean of all candidates in the same round.
+        What depends on how fast the machine is in that hour is plain, or over the mean of all candidates in the same
+        round.
         """
         values: dict[str, Callable[[Run], float]] = {
             "CPU": lambda run: run.cpu,
@@ -143,8 +144,11 @@ class Figures:
             for what, value in values.items():
                 means = self.means(point, value)
                 for candidate in self.candidates:
-                    share = ratio((value(run) for run in self.at(candidate, point)), means)
-                    yield f"{point}, {candidate}: {what}, of the mean", share.median
+                    if plain:
+                        yield f"{point}, {candidate}: {what}", self.spread(candidate, point, value).median
+                    else:
+                        share = ratio((value(run) for run in self.at(candidate, point)), means)
+                        yield f"{point}, {candidate}: {what}, of the mean", share.median
         for one in self.memory:
             yield f"memory, {one.candidate}: idle", one.idle.total
             if one.busy:

@@ -46,7 +46,7 @@ FULL = Plan(
 
 
 def measure(arena: Arena, plan: Plan) -> Figures:
-    """All runs of a plan, and each candidate's memory: first without mail ever, at the end with open sessions."""
+    """All runs of a plan, and each candidate's memory: first after one message, at the end with open sessions."""
     progress(f"{plan.idle_seconds} s without mail …")
     idle, everything = _idle(arena.candidates, plan.idle_seconds)
     unused = {one.name: _memory(one.parts) for one in arena.candidates}

@@ -130,6 +130,9 @@ def test_agreement() -> None:
     text, agreed = report.agreement(whole, figures((1.2, 1.2, 1.2)))
     assert agreed
     assert " ms of CPU" in text
+    text, agreed = report.agreement(whole, figures((1.2, 1.2, 1.2)), plain=True)
+    assert not agreed
+    assert f"{POINT}, bare: CPU " in text
     slower = tuple(
         dataclasses.replace(one, parts={"all": 1.2 * one.cpu}) if one.candidate == MAILSTACK else one
         for one in whole.runs

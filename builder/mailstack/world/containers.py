@@ -96,9 +96,13 @@ class Edge:
         ports: tuple[int, ...] = (),
         volumes: Mapping[Path, str] | None = None,
         tmpfs: Mapping[str, str] | None = None,
+        moved: tuple[str, ...] = (),
         capabilities: tuple[str, ...] = (),
     ) -> "Machine":
-        """Start a container with an address on the edge; ports are published on loopback for this host alone."""
+        """Start a container with an address on the edge; ports are published on loopback for this host alone.
+
+        The image's directories that are moved lie on volumes, which end with the container.
+        """
         container = self._client.containers.create(
             image,
             command,
@@ -107,14 +111,19 @@ class Edge:
             ports={f"{port}/tcp": ("127.0.0.1", None) for port in ports},  # type: ignore[misc]
             volumes={str(source): {"bind": target, "mode": "ro"} for source, target in (volumes or {}).items()},
             tmpfs=dict(tmpfs or {}),
+            mounts=[docker.types.Mount(target, None, type="volume") for target in moved],
             cap_drop=["ALL"],
             cap_add=list(capabilities),
             sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
             init=True,
         )
-        self._network.connect(container, ipv4_address=str(address))
-        container.start()
-        return Machine(container, address)
+        machine = Machine(container, address)
+        with contextlib.ExitStack() as unless_started:
+            unless_started.callback(machine.remove)
+            self._network.connect(container, ipv4_address=str(address))
+            container.start()
+            unless_started.pop_all()
+        return machine
 
     def remove(self) -> None:
         self._network.remove()
