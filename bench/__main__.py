@@ -57,9 +57,7 @@ def show(file: Path) -> None:
 @main.command()
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--plain", is_flag=True, help="Milliseconds as they are: on a machine that is as fast in both runs."
-)
+@click.option("--plain", is_flag=True, help="Milliseconds as they are: on a machine that is as fast in both runs.")
 def agree(first: Path, second: Path, *, plain: bool) -> None:
     """Compare what two runs both have; ends with 1 if set-ups are missing or medians more than 10 % apart."""
     text, agreed = report.agreement(_read(first), _read(second), plain=plain)
