@@ -1,5 +1,6 @@
 """The command line: python -m bench."""
 
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -32,8 +33,8 @@ def main() -> None:
 @click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
 def run(*, quick: bool, hold: int | None, save: Path | None, base_image: str) -> None:
     """Measure all candidates and print what came out. What is started is removed at the end."""
-    if save and not save.absolute().parent.is_dir():
-        raise click.BadParameter(f"{save}: there is no such directory")
+    if save and not os.access(save.absolute().parent, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"{save}: its directory is not there, or not writable")
     with tempfile.TemporaryDirectory(prefix="mailstack-bench-") as directory:
         try:
             with Arena(Path(directory), base_image=base_image, names=NAMES) as arena:
@@ -42,9 +43,12 @@ def run(*, quick: bool, hold: int | None, save: Path | None, base_image: str) ->
         except MailstackError as error:
             fail(str(error))
             sys.exit(error.exit_code)
-    if save:
-        save.write_text(figures.to_json())
     click.echo(report.text(figures), nl=False)
+    if save:
+        try:
+            save.write_text(figures.to_json())
+        except OSError as error:
+            raise click.FileError(str(save), error.strerror) from None
 
 
 @main.command()
@@ -57,10 +61,12 @@ def show(file: Path) -> None:
 @main.command()
 @click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--plain", is_flag=True, help="Milliseconds as they are: on a machine that is as fast in both runs.")
-def agree(first: Path, second: Path, *, plain: bool) -> None:
+@click.option(
+    "--relative", is_flag=True, help="To the mean of all set-ups in a round: for a machine that changes its speed."
+)
+def agree(first: Path, second: Path, *, relative: bool) -> None:
     """Compare what two runs both have; ends with 1 if set-ups are missing or medians more than 10 % apart."""
-    text, agreed = report.agreement(_read(first), _read(second), plain=plain)
+    text, agreed = report.agreement(_read(first), _read(second), relative=relative)
     click.echo(text, nl=False)
     sys.exit(0 if agreed else 1)
 

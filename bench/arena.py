@@ -58,7 +58,7 @@ class Arena(Temporary):
 
     def warm_up(self, candidate: Candidate, point: Point) -> None:
         """Send from each host for each of a load's domains, so that what may be remembered of them is."""
-        each = max(len(one.domains) for one in load.LOADS.values())
+        each = len(load.LOADS[point.load].domains)
         self._arrived(candidate, self._senders.warm_up(candidate.address, point.load, point.sessions, each))
 
     def _arrived(self, candidate: Candidate, delivery: Delivery) -> Delivery:

@@ -67,6 +67,8 @@ class Senders:
 
     def deliver(self, target: str, load: str, sessions: int, messages: int, seed: int) -> Delivery:
         """Send messages of a load, so many at a time; messages must be a multiple of the sessions."""
+        if messages % sessions:
+            raise ValueError(f"{messages} messages do not go into {sessions} sessions")
         shares = self._shares(sessions)
         for at, (host, some) in enumerate(shares):
             count = messages // sessions * some

@@ -129,11 +129,11 @@ class Figures:
         by_candidate = [[value(run) for run in self.at(candidate, point)] for candidate in self.candidates]
         return [statistics.geometric_mean(one) for one in zip(*by_candidate, strict=True)]
 
-    def medians(self, *, plain: bool) -> Iterator[tuple[str, float]]:
+    def medians(self, *, relative: bool) -> Iterator[tuple[str, float]]:
         """Every figure that two benchmarks should agree on, with its name.
 
-        What depends on how fast the machine is in that hour is plain, or over the mean of all candidates in the same
-        round.
+        What depends on how fast the machine is in that hour may be relative to the mean of all candidates in the same
+        round. One that became dearer is in that mean, too: what was a tenth counts as less.
         """
         values: dict[str, Callable[[Run], float]] = {
             "CPU": lambda run: run.cpu,
@@ -142,13 +142,12 @@ class Figures:
         }
         for point in self.points:
             for what, value in values.items():
-                means = self.means(point, value)
                 for candidate in self.candidates:
-                    if plain:
-                        yield f"{point}, {candidate}: {what}", self.spread(candidate, point, value).median
-                    else:
-                        share = ratio((value(run) for run in self.at(candidate, point)), means)
+                    if relative:
+                        share = ratio((value(run) for run in self.at(candidate, point)), self.means(point, value))
                         yield f"{point}, {candidate}: {what}, of the mean", share.median
+                    else:
+                        yield f"{point}, {candidate}: {what}", self.spread(candidate, point, value).median
         for one in self.memory:
             yield f"memory, {one.candidate}: idle", one.idle.total
             if one.busy:

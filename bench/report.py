@@ -52,9 +52,9 @@ def text(figures: Figures) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def agreement(one: Figures, other: Figures, *, plain: bool = False) -> tuple[str, bool]:
+def agreement(one: Figures, other: Figures, *, relative: bool = False) -> tuple[str, bool]:
     """Two benchmarks' medians side by side, the most different first; and whether all that both have agree."""
-    first, second = (dict(each.medians(plain=plain)) for each in (one, other))
+    first, second = (dict(each.medians(relative=relative)) for each in (one, other))
     pairs = [(name, first[name], second[name]) for name in first if name in second]
     apart = sorted(((abs(b - a) / ((a + b) / 2), name, a, b) for name, a, b in pairs), reverse=True)
     rows = [["figure", "first", "second", "apart"]]

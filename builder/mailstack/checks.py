@@ -242,7 +242,7 @@ def warnings(chosen: Settings) -> list[str]:
     addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
     found += [
         f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is no mailbox here, so reports will be refused; add it to "
-        f"{PREFIX}MAILBOXES or {PREFIX}ALIASES"
+        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in chosen.domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
         if (_listed(chosen, {}) if _domain(one) in chosen.domains else _domain(one) == chosen.hostname)
         and not _known(one, addresses)

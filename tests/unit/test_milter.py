@@ -535,3 +535,22 @@ def test_a_log_that_cannot_be_written():
         return found
 
     assert asyncio.run(asyncio.wait_for(run(), 10)) == b""
+
+
+@pytest.mark.parametrize("octets", [struct.pack("!IB", 60_001, 66), bytes(4)], ids=["cut off", "refused"])
+@pytest.mark.parametrize("read", [True, False])
+def test_what_has_come_goes_with_the_connection(octets, read):
+    """Nothing of it stays until Python looks for garbage, however the connection ends."""
+
+    async def run():
+        connection, postfix, to_milter = await connected(Judge(), [])
+        to_milter.write(NEGOTIATION)
+        if read:
+            await postfix.read(4)
+        to_milter.write(octets + bytes(50_000))
+        await to_milter.drain()
+        to_milter.close()
+        await connection._serving._all_gone.wait()
+        return bytes(connection._waiting)
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == b""

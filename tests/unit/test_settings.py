@@ -625,6 +625,20 @@ def test_warnings(changes, expected):
 
 
 @pytest.mark.parametrize(
+    ("address", "expected"),
+    [("dmarc@example.com", ["mailboxes", "aliases"]), ("dmarc@mail.example.com", ["aliases"])],
+)
+def test_where_a_report_address_is_added(address, expected):
+    """Each variable that the warning names takes the address; only those of the domains are mailboxes."""
+    changes = LMTP | {"mailboxes": "user@example.com", "dmarc_report_addresses": address}
+    (found,) = warnings(settings(**changes))
+    values = {"mailboxes": f"user@example.com,{address}", "aliases": f"{address}=user@example.com"}
+    assert [name for name in values if f"MAILSTACK_{name.upper()}" in found] == expected
+    for name in expected:
+        assert warnings(settings(**changes | {name: values[name]})) == []
+
+
+@pytest.mark.parametrize(
     ("line", "value"),
     [
         ("MAILSTACK_SPF_RECORD=v=spf1 mx -all", "v=spf1 mx -all"),

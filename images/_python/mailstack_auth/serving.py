@@ -153,6 +153,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._waiting.clear()
         self._session.gone()
         self._serving.gone(self)
 
