@@ -101,9 +101,12 @@ def status(*, as_json: bool) -> None:
     console.warn(*warnings)
     click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
     if not data["well"]:
-        if all(one["state"] == NOT_THERE for one in data["services"]):
-            raise NotWellError(f"{data['project']} was not started; run: docker compose up -d --wait")
-        raise NotWellError(f"{data['project']} is not well; 'docker compose ps' and 'docker compose logs' say more")
+        services, project = data["services"], data["project"]
+        if all(one["state"] == NOT_THERE for one in services):
+            raise NotWellError(f"{project} was not started; run: docker compose up -d --wait")
+        if all(one["state"] == "running" and one["current"] for one in services):
+            raise NotWellError(f"{project} is not well; 'docker compose ps' and 'docker compose logs' say more")
+        raise NotWellError(f"{project} is not well: not all of the last build runs; run: docker compose up -d --wait")
 
 
 @main.command(name="first-steps")

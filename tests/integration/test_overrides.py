@@ -30,6 +30,7 @@ def add(directory: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
+ANYBODY = "check_client_access static:OK, reject_unauth_destination"
 BROKEN = [
     ("overrides/postfix/main.cf", "smtpd_helo_requird = yes\n", "unused parameter: smtpd_helo_requird"),
     ("overrides/postfix/main.cf", "smtpd_helo_required\n", "missing '=' after attribute name"),
@@ -51,6 +52,17 @@ BROKEN = [
         "overrides/postfix/master.cf",
         "submission inet n - y - - smtpd\n  -o smtpd_recipient_restrictions=permit_nobody\n",
         "permit_nobody",
+    ),
+    ("overrides/postfix/main.cf", "mynetworks = 0.0.0.0/0\n", "through port 25 587 (an open relay)"),
+    (
+        "overrides/postfix/main.cf",
+        f"smtpd_relay_restrictions = {ANYBODY}\nsmtpd_recipient_restrictions = {ANYBODY}\n",
+        "through port 25 (an open relay)",
+    ),
+    (
+        "overrides/postfix/master.cf",
+        f"2525 inet n - y - - smtpd\n  -o {{ smtpd_relay_restrictions={ANYBODY} }} -o {{ smtpd_recipient_restrictions={ANYBODY} }}\n",
+        "through port 2525 (an open relay)",
     ),
     ("overrides/opendkim/opendkim.conf", "On-Default foo\n", "On-Default foo"),
     ("overrides/opendkim/opendkim.conf", "Socket inet:8891@localhost\n", "sets Socket"),
