@@ -1,6 +1,11 @@
 """Containers beside a stack send their mail through it, as docs/own-additions.md shows."""
 
+import ipaddress
+import subprocess
+from pathlib import Path
+
 import docker
+import yaml
 
 from integration.conftest import CHECKOUT, site
 from integration.test_documents import examples
@@ -20,7 +25,7 @@ with smtplib.SMTP("postfix", 587) as client:
 def test_mail_from_another_container(world: Internet, bravo: Site, engine_client: docker.DockerClient) -> None:
     """One on the shared network needs no password, and what it sends is signed."""
     assert NETWORK in OVERRIDE
-    site(
+    quebec = site(
         world,
         "mail.quebec.example",
         "quebec.example",
@@ -35,3 +40,22 @@ def test_mail_from_another_container(world: Internet, bravo: Site, engine_client
     arrived = delivered(bravo, recipient, about)
     found = [(one.result, one.properties[0].value) for one in dkim_results(arrived, bravo)]
     assert found == [("pass", "quebec.example")]
+    quebec.down()
+
+
+def test_strangers_do_not_come_by_that_network(world: Internet, tmp_path: Path) -> None:
+    """What the engine hands on to published ports has the address of the network with the way out, which is no other."""
+    service = {"image": world.image, "command": ["cat", "/proc/net/route"], "networks": ["edge"]}
+    site = {"name": "mail-quebec-example", "services": {"postfix": service}, "networks": {"edge": {}}}
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(site))
+    (tmp_path / "compose.override.yaml").write_text(OVERRIDE)
+    try:
+        shown = subprocess.run(
+            ["docker", "compose", "run", "--rm", "postfix"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+    finally:
+        subprocess.run(["docker", "compose", "down"], cwd=tmp_path, check=True, capture_output=True)
+    routes = [line.split() for line in shown.stdout.splitlines()]
+    # In the order of the machine (proc(5)).
+    (gateway,) = [ipaddress.IPv4Address(bytes.fromhex(one[2])[::-1]) for one in routes if one[1] == "00000000"]
+    assert gateway not in ipaddress.IPv4Network(NETWORK)
