@@ -73,7 +73,7 @@ class Attack:
     """A row. Without more it is a forged From from a host that its own domain's SPF names."""
 
     name: str
-    outcome: str
+    outcome: str | tuple[str, ...]
     fields: bytes = FROM_BANK
     _: KW_ONLY
     # Whom it pretends to be.
@@ -869,6 +869,16 @@ def _chunk(octets: bytes, last: bytes = b" LAST") -> bytes:
     return b"BDAT %d%s\r\n" % (len(octets.replace(b"{row}", b"row-0000")), last) + octets
 
 
+_HTTP = b"".join(
+    [
+        b"POST / HTTP/1.1\r\nHost: mail.bravo.example\r\nContent-Length: 1000\r\n\r\n",
+        *_HELLO,
+        b"DATA\r\n",
+        _MESSAGE,
+        b".\r\n",
+    ]
+)
+
 # Commands that come before their time, and chunks (RFC 3030).
 PIPELINING = (
     Attack(
@@ -892,16 +902,12 @@ PIPELINING = (
     ),
     Attack(
         "pipelining: a request of HTTP",
-        "554 5.5.0",
+        # By what comes first, its first line or Postfix's greeting.
+        ("554 5.5.0", "221 2.7.0 Error"),
         early=True,
-        pieces=(
-            b"POST / HTTP/1.1\r\nHost: mail.bravo.example\r\nContent-Length: 1000\r\n\r\n"
-            + b"".join(_HELLO)
-            + b"DATA\r\n"
-            + _MESSAGE
-            + b".\r\n",
-        ),
+        pieces=(_HTTP,),
     ),
+    Attack("pipelining: a request of HTTP behind the greeting", "221 2.7.0 Error", pieces=(_HTTP,)),
     Attack(
         "pipelining: behind STARTTLS",
         "502 5.5.1",

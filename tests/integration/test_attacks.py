@@ -225,7 +225,7 @@ def _assert_outcome(attack: Attack, came: Played, all_readers: Mapping[str, read
         assert came.refusal is None, came.replies
         assert came.actions == {"discard" if attack.outcome == DISCARDED else "reject"}
     else:
-        assert (came.refusal or "").startswith(attack.outcome), came.replies
+        assert (came.refusal or came.replies[-1]).startswith(attack.outcome), came.replies
 
 
 # What it can send itself; as a customer it insists on TLS and a password.
