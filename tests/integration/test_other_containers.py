@@ -46,8 +46,8 @@ def test_mail_from_another_container(world: Internet, bravo: Site, engine_client
 def test_strangers_do_not_come_by_that_network(world: Internet, tmp_path: Path) -> None:
     """What the engine hands on to published ports has the address of the network with the way out, which is no other."""
     service = {"image": world.image, "command": ["cat", "/proc/net/route"], "networks": ["edge"]}
-    site = {"name": "mail-quebec-example", "services": {"postfix": service}, "networks": {"edge": {}}}
-    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(site))
+    project = {"name": "mail-quebec-example", "services": {"postfix": service}, "networks": {"edge": {}}}
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(project))
     (tmp_path / "compose.override.yaml").write_text(OVERRIDE)
     try:
         shown = subprocess.run(

@@ -291,18 +291,19 @@ def test_full_disk(golf: Site, world: Internet, outsider: Machine, insider: Mach
     assert count(bravo, "user@bravo.example", about) == 1
 
 
-# Requests that are cut off, each almost as long as one may be, from where Postfix connects.
-CUT_OFF = """
+# Requests that are cut off, each almost as long as one may be, from where Postfix connects; or, with an argument, that
+# do not even end.
+REQUESTS = """
 use IO::Socket::UNIX;
 my @open;
 for (1 .. 1000) {
     my $socket = IO::Socket::UNIX->new(Peer => '/var/spool/postfix/policyd-spf/policyd-spf.sock') or exit;
     print {$socket} map { "attribute$_=" . ('x' x 8000) . "\\n" } 1 .. 8;
     $socket->flush;
+    push @open, $socket if @ARGV;
 }
+readline $open[0] if @ARGV;
 """
-# They do not even end.
-HOG = CUT_OFF.replace("flush;", "flush; push @open, $socket;") + "readline $open[0];"
 
 
 def test_memory_limit(
@@ -314,14 +315,14 @@ def test_memory_limit(
     """
     wait_healthy(golf)
     container = golf.container("policyd-spf")
-    golf.run("postfix", "perl", "-e", CUT_OFF)
+    golf.run("postfix", "perl", "-e", REQUESTS)
     wait_for(
         lambda: sum("what came last is cut off" in line for line in golf.log("policyd-spf")) == 1000, "not all end"
     )
     assert not any("the worker ended" in line for line in golf.log("policyd-spf"))
     starts = engine_client.api.inspect_container(container)["RestartCount"]
     with contextlib.suppress(EngineError):  # the connections break when the service ends
-        golf.run("postfix", "perl", "-e", HOG)
+        golf.run("postfix", "perl", "-e", REQUESTS, "held")
     # It takes the worker, or the supervisor and the worker with it.
     wait_for(
         lambda: (

@@ -105,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         cut_off = self._waiting and not self._transport.is_closing()
+        # Not only in connection_lost: that is called when all other connections of this turn were read.
         self._waiting.clear()
         self.close()
         if cut_off:
