@@ -155,14 +155,16 @@ def _what_came(rows: Mapping[str, object], *sites: Site) -> dict[str, tuple[tupl
         wait_for(
             lambda site=site: recipients not in site.run("postfix", "postqueue", "-j"), "mail stays in a queue", 60
         )
-    mail, said = sites[-1].mail("user@bravo.example"), verdicts(sites[-1])
-    return {
-        row: (
-            tuple(one for one in mail if row.encode() in one),
-            frozenset(one["action"] for one in said if row in one["message_id"]),
-        )
-        for row in rows
-    }
+    mail = sites[-1].mail("user@bravo.example")
+    arrived = {row: tuple(one for one in mail if row.encode() in one) for row in rows}
+
+    def on_record() -> dict[str, frozenset[str]] | None:
+        said = verdicts(sites[-1])
+        found = {row: frozenset(one["action"] for one in said if row in one["message_id"]) for row in rows}
+        return found if all(found[row] for row in rows if arrived[row]) else None
+
+    judged = wait_for(on_record, "what was delivered is not on record")
+    return {row: (arrived[row], judged[row]) for row in rows}
 
 
 def _converse(machine: Machine, host: str, port: int, attack: Attack, pieces: tuple[bytes, ...]) -> tuple[str, ...]:

@@ -231,7 +231,9 @@ def test_spf_is_logged(outsider: Machine, bravo: Site) -> None:
     assert send(outsider, address_of(bravo), sender, "user@bravo.example", content).code == 250
     (line,) = {one for one in bravo.log("postfix") if f"from=<{sender}>" in one and "qmgr" in one}
     queue_id = line.split(": ")[1]
-    (decision,) = [one for one in bravo.log("policyd-spf") if f" {queue_id}: " in one]
+    (decision,) = wait_for(
+        lambda: [one for one in bravo.log("policyd-spf") if f" {queue_id}: " in one], "the decision is not logged"
+    )
     assert decision.endswith(
         f"client={outsider.address} identity=mailfrom domain='softfail.example' result=softfail action=PREPEND"
     )

@@ -577,13 +577,17 @@ def test_off(outsider: Machine, echo: Site, mailbox_server: MailboxServer) -> No
         assert_judged("accept", content, echo, outsider.address, sender)
 
 
-def test_trusted_clients_are_not_judged(insider: Machine, bravo: Site) -> None:
+def test_trusted_clients_are_not_judged(insider: Machine, outsider: Machine, bravo: Site) -> None:
     """A trusted client sends with a local address to a local mailbox: delivered, signed, without a verdict."""
-    about, before = subject("trusted"), verdicts(bravo)
+    about = subject("trusted")
     content = message("user@bravo.example", "user@bravo.example", about)
     assert send(insider, address_of(bravo), "user@bravo.example", "user@bravo.example", content).code == 250
     arrived = parse(delivered(bravo, "user@bravo.example", about))
     for name in ("Received-SPF", "Authentication-Results"):
         assert arrived[name] is None
     assert arrived["DKIM-Signature"] is not None
-    assert verdicts(bravo) == before
+    # A later message's verdict is written behind all earlier ones.
+    later = message(FOREIGN, "user@bravo.example", subject("later"))
+    assert send(outsider, address_of(bravo), FOREIGN, "user@bravo.example", later).code == 250
+    assert verdict(bravo, later)["action"] == "accept"
+    assert actions(bravo, content) == []

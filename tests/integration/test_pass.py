@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mailstack.world.containers import Machine
+from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
 from support import (
@@ -246,7 +246,7 @@ def test_one_log_line_for_each_event(insider: Machine, alpha: Site, bravo: Site)
 
     received = next(one for one in parse(arrived).get_all("Received") if "by mail.bravo.example" in one)
     theirs = received.split(" id ")[1].split()[0]
-    judged = [line for line in bravo.log("policyd-spf") if theirs in line]
+    judged = wait_for(lambda: [line for line in bravo.log("policyd-spf") if theirs in line], "SPF is not logged")
     assert len(judged) == 1
     client = f"client={address_of(alpha)}"
     assert f"{client} identity=mailfrom domain='alpha.example' result=pass action=PREPEND" in judged[0]

@@ -1,6 +1,7 @@
 """What the documents name is there: tests, files; and what they say of the rendered files and of dmarc's code holds."""
 
 import ast
+import asyncio
 import json
 import re
 from dataclasses import replace
@@ -203,7 +204,11 @@ def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
     outside = dmarcd.Outside(
         FOLLOW, "secret", dmarcd.SpfResults(Path("results"), Path("results.sock")), dmarcd.Dns(Lookups())
     )
-    outside._record(message, known, outcome)
+
+    async def record():
+        outside._record(message, known, outcome)
+
+    asyncio.run(record())
     logged = json.loads(capsys.readouterr().out)
     shown = json.loads(block("verdict").removeprefix("```json\n").removesuffix("```"))
     assert shown | {"time": logged["time"]} == logged

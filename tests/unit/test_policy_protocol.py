@@ -10,7 +10,7 @@ from mailstack_auth import protocol
 def read(octets):
     """The requests in what arrives on a connection."""
     waiting = bytearray(octets)
-    found = list(protocol.requests(waiting))
+    found = list(iter(lambda: protocol.request(waiting), None))
     if waiting:
         raise protocol.ProtocolError("cut off")
     return found

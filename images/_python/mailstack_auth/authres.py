@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from mailstack_auth.milter import Fields
 
@@ -18,8 +18,7 @@ _TOKEN = re.compile(r"[!#-'*+.0-9A-Z^-z{|}~-]+")
 _UNPRINTABLE, _QUOTE, _BRACKET = re.compile(r"[^ -~]"), re.compile(r'["\\]'), re.compile(r"[()]")
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A field, and whose results some reader might take its own for."""
 
     # Which one of its name, from 1.

@@ -25,9 +25,9 @@ import spf as pyspf
 
 from mailstack_auth import authres, names, protocol, signatures
 from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.authres import Claim
 from mailstack_auth.dmarc import RecordError, Tree, could_align
 from mailstack_auth.evaluation import Result as SpfResult
+from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Insert, Judge, Message, Session, Verdict
 from mailstack_auth.serving import Serving
@@ -185,6 +185,7 @@ class Outside:
         self.kept = 0
         self._verifications = asyncio.Semaphore(VERIFICATIONS)
         self._counts: Counter[str] = Counter()
+        self._lines = Lines()
 
     def needs_body(self, message: Message) -> bool:
         """Where a signature would align, but OpenDKIM has no pass for it."""
@@ -288,15 +289,13 @@ class Outside:
     def _read(self, message: Message) -> "_Reading":
         """Once for each message, when its fields are all there."""
         if not isinstance(message.reading, _Reading):
-            claims = authres.claims(message.fields)
-            internal = [one.results for one in claims if one.of(self._internal_id)]
+            internal, removals = _claims(message, self._site.hostname, self._internal_id)
             found = tuple(signatures.verified(signatures.of(message.fields), internal))
             author, ambiguous = None, ""
             try:
                 author = author_domain(message.fields)
             except AmbiguousError as error:
                 ambiguous = str(error)
-            removals = _removals(message, claims, self._site.hostname, self._internal_id)
             message.reading = _Reading(author, _sender_domain(message), found, removals, ambiguous)
         return message.reading
 
@@ -324,8 +323,7 @@ class Outside:
         }
         if facts:
             entry |= _report(facts, outcome)
-        sys.stdout.write(json.dumps(entry) + "\n")
-        sys.stdout.flush()
+        self._lines.write(json.dumps(entry), soon=outcome.action == "accept")
 
 
 class Inside:
@@ -360,8 +358,8 @@ class Inside:
             for name, value in added.items()
             if not message.fields.named(name.lower())
         ]
-        claims = authres.claims(message.fields)
-        return Verdict((*_removals(message, claims, self._site.hostname, self._internal_id), *missing))
+        _, removals = _claims(message, self._site.hostname, self._internal_id)
+        return Verdict((*removals, *missing))
 
 
 def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signature]:
@@ -385,8 +383,9 @@ async def _aligned(
     tree: Tree, author: str, identifiers: Sequence[str], mode: Literal["r", "s"], doubts: list[str]
 ) -> bool:
     """Whether one of them is aligned. Each is looked at: one whose domain gives no answer hides no other."""
-    # The author's own domain first, which takes no look at DNS.
-    for one in sorted(dict.fromkeys(identifiers), key=lambda one: one != author):
+    if author in identifiers:
+        return True  # without a look at DNS
+    for one in dict.fromkeys(identifiers):
         try:
             if await tree.aligned(author, one, mode):
                 return True
@@ -395,11 +394,18 @@ async def _aligned(
     return False
 
 
-def _removals(message: Message, claims: Sequence[Claim], *identities: str) -> list[Delete]:
-    """Results that somebody might take for ours, and marks."""
-    found = [one.at for one in claims if one.disguised or any(map(one.of, identities))]
+def _claims(message: Message, hostname: str, internal_id: str) -> tuple[list[bytes], list[Delete]]:
+    """OpenDKIM's results; and what has to be removed: results that somebody might take for ours, and marks."""
+    internal: list[bytes] = []
+    removals: list[Delete] = []
+    for one in authres.claims(message.fields):
+        if one.of(internal_id):
+            internal.append(one.results)
+        elif not (one.disguised or one.of(hostname)):
+            continue
+        removals.append(Delete(authres.NAME, one.at))
     marks = len(message.fields.named(QUARANTINE.lower()))
-    return [*(Delete(authres.NAME, at) for at in found), *(Delete(QUARANTINE, at + 1) for at in range(marks))]
+    return internal, [*removals, *(Delete(QUARANTINE, at + 1) for at in range(marks))]
 
 
 def _results(facts: Facts, outcome: Outcome) -> list[str]:

@@ -10,8 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import greenlet
 import idna
@@ -53,8 +52,7 @@ _SCOPES = {
 }
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What SPF says of one identity. The reason is text that may come from the domain's own record."""
 
     identity: Identity
@@ -63,8 +61,7 @@ class Result:
     reason: str
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """Both identities of a message.
 
     mailfrom is None where there is no envelope sender. helo is None where it was given up, since MAIL FROM had a result
@@ -103,6 +100,14 @@ class Evaluator:
         self._seconds = seconds
         self._relay_seconds = min(relay_seconds, seconds)
 
+    def known(self, client: str, helo: str, sender: str) -> Evaluation | None:
+        """What evaluate() would say without asking anybody; None if it would have to ask."""
+        by_helo = self._known("helo", client, _name(helo))
+        if by_helo is None or not sender:
+            return by_helo and Evaluation(by_helo, None)
+        mailfrom = self._known("mailfrom", client, _domain(sender))
+        return mailfrom and Evaluation(by_helo, mailfrom)
+
     async def evaluate(self, client: str, helo: str, sender: str) -> Evaluation:
         """Judge HELO and MAIL FROM side by side, both within the time limit."""
         helo, sender = _name(helo), _sender(sender)
@@ -126,10 +131,7 @@ class Evaluator:
 
     async def _check(self, identity: Identity, client: str, helo: str, sender: str, seconds: float) -> Result:
         domain = sender.rpartition("@")[2] if identity == "mailfrom" else helo
-        if "." not in domain or domain.startswith("[") or len(domain) > MAX_NAME:
-            # An address literal, and what is not a multi-label name (RFC 7208 section 4.3).
-            return Result(identity, domain, "none", "no domain name")
-        known = self._results.get((identity, client, domain.lower()))
+        known = self._known(identity, client, domain)
         if known is not None:
             return known
         deadline = asyncio.get_running_loop().time() + seconds
@@ -159,6 +161,12 @@ class Evaluator:
             lifetime = min(self._lookups.seconds_left(*question) for question in worker.asked)
             self._results.put((identity, client, domain.lower()), found, lifetime)
         return found
+
+    def _known(self, identity: Identity, client: str, domain: str) -> Result | None:
+        if "." not in domain or domain.startswith("[") or len(domain) > MAX_NAME:
+            # An address literal, and what is not a multi-label name (RFC 7208 section 4.3).
+            return Result(identity, domain, "none", "no domain name")
+        return self._results.get((identity, client, domain.lower()))
 
     async def _fulfil(self, wish: "_Wish") -> list[Answer]:
         if wish is None:
@@ -273,10 +281,14 @@ def _sender(sender: str) -> str:
 
     Postfix hands on a local part without its quotes, and pyspf takes the first "@". Octets that are no UTF-8 stop it.
     """
-    local, at, domain = sender.rpartition("@")
+    local, at, _ = sender.rpartition("@")
     local = local.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     # No name that DNS is asked for is longer, whose left side goes first (RFC 7208 section 7.3).
-    return f"{local.replace('@', '=40')[-MAX_NAME:]}{at}{_name(domain)}"
+    return f"{local.replace('@', '=40')[-MAX_NAME:]}{at}{_domain(sender)}"
+
+
+def _domain(sender: str) -> str:
+    return _name(sender.rpartition("@")[2])
 
 
 def _name(name: str) -> str:

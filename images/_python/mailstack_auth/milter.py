@@ -5,7 +5,7 @@ only if it is UTF-8. Here all connections share one event loop, and every octet 
 """
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -70,24 +70,21 @@ class Message:
     reading: object = None
 
 
-@dataclass(frozen=True)
-class Delete:
+class Delete(NamedTuple):
     """Remove a field: the one that was the at-th of this name, from 1, in any letter case."""
 
     name: bytes
     at: int
 
 
-@dataclass(frozen=True)
-class Insert:
+class Insert(NamedTuple):
     """Put a field on top of all others."""
 
     name: bytes
     value: bytes
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a message. A reply is an SMTP reply, one line; without one, and not discarded, it is accepted."""
 
     edits: tuple[Delete | Insert, ...] = ()
@@ -125,20 +122,24 @@ class Session:
         # None: nobody was asked yet.
         self._keeps_body: bool | None = None
 
-    async def take(self, waiting: bytearray) -> None:
-        """Answer the packets that have come."""
-        for command, data in _packets(waiting):
-            if command == b"L":
-                self._header(data)
-            elif command == b"Q":
-                self._connection.close()
-                return
-            elif command == b"E" and self.message is not None:
-                self._connection.send(b"".join(_answer(await self._verdict())))
-                if self._connection.end():
-                    return
-            elif answer := self._step(command, data):
-                self._connection.send(answer)
+    def take(self, waiting: bytearray) -> Coroutine[object, None, None] | None:
+        """Answer the packets that have come, up to the end of a message."""
+        done = 0
+        try:
+            for command, data, end in _packets(bytes(waiting)):
+                done = end
+                if command == b"L":
+                    self._header(data)
+                elif command == b"E" and self.message is not None:
+                    return self._end(self.message)
+                elif command == b"Q":
+                    self._connection.close()
+                    break
+                elif answer := self._step(command, data):
+                    self._connection.send(answer)
+        finally:
+            del waiting[:done]
+        return None
 
     def _step(self, command: bytes, data: bytes) -> bytes:
         """Take a command; the reply, if it gets one."""
@@ -147,15 +148,16 @@ class Session:
             raise ProtocolError(f"unexpected command {command!a}")
         return step(self, data)
 
-    async def _verdict(self) -> Verdict:
-        """What becomes of the message, whose end has come."""
-        assert self.message is not None  # noqa: S101
-        message, self.message = self.message, None
+    async def _end(self, message: Message) -> None:
+        """SMFIC_BODYEOB: reply what becomes of the message."""
+        self.message = None
         message.queue_id, self._queue_id = self._queue_id, ""
         try:
-            return await self._judge.judge(message)
+            verdict = await self._judge.judge(message)
         finally:
             self._judge.kept -= len(message.body or b"")
+        self._connection.send(b"".join(_answer(verdict)))
+        self._connection.end()
 
     def _macros(self, data: bytes) -> bytes:
         """SMFIC_MACRO: the step that they belong to, then names and values.
@@ -178,7 +180,7 @@ class Session:
         self._helo = b""
         text = data.partition(b"\0")[2][3:].removesuffix(b"\0").decode("latin-1")
         try:
-            self._client = str(names.address(text.removeprefix("IPv6:")))
+            self._client = names.canonical(text.removeprefix("IPv6:"))
         except ValueError:
             self._client = ""
         return b""
@@ -259,20 +261,17 @@ class Session:
     }
 
 
-def _packets(waiting: bytearray) -> Iterator[tuple[bytes, bytes]]:
-    """Commands and their data, as far as they have come whole; these are taken away in the end."""
-    at = 0
-    while len(waiting) - at >= _LENGTH.size:
-        (length,) = _LENGTH.unpack_from(waiting, at)
+def _packets(octets: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """Commands, their data and where they end, as far as they have come whole."""
+    at, size = 0, len(octets)
+    while size - at >= _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(octets, at)
         if not 0 < length <= _MAX_PACKET:
             raise ProtocolError(f"a packet of {length} octets")
-        start, end = at + _LENGTH.size, at + _LENGTH.size + length
-        if end > len(waiting):
+        start, at = at + _LENGTH.size, at + _LENGTH.size + length
+        if at > size:
             break
-        packet = bytes(waiting[start:end])
-        yield packet[:1], packet[1:]
-        at = end
-    del waiting[:at]
+        yield octets[start : start + 1], octets[start + 1 : at], at
 
 
 def _packet(command: bytes, data: bytes = b"") -> bytes:

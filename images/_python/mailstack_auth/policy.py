@@ -5,7 +5,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import spf as pyspf
 
@@ -23,8 +23,7 @@ class RequestError(Exception):
     """The request says too little to be judged by, which says nothing about the message."""
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """What SPF needs to know of a message. Values are the client's, so anything may stand in them."""
 
     queue_id: str
@@ -53,21 +52,20 @@ class Message:
         """From the attributes of a policy request. Raises RequestError."""
         text = request.get("client_address", "")
         try:
-            address = names.address(text)
+            client = names.canonical(text)
         except ValueError:
             raise RequestError(f"no client address: {text!a:.100}") from None
         queue_id = request.get("queue_id", "")
         return cls(
             queue_id if queue_id.isascii() and queue_id.isalnum() else "",
-            str(address),
+            client,
             request.get("helo_name", ""),
             request.get("sender", ""),
             request.get("sasl_username", ""),
         )
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """A message's evaluation, or why there is none."""
 
     evaluation: Evaluation | None = None
@@ -110,11 +108,21 @@ class Policy:
             return "relay"
         return None
 
-    async def judge(self, message: Message, evaluator: Evaluator) -> Judgement:
-        """Evaluate a message. The relays' domains are looked at only where it makes a difference."""
+    def known(self, message: Message, evaluator: Evaluator) -> Judgement | None:
+        """What judge() would say without asking DNS; None if it would have to ask."""
         exempt = self.exemption(message)
         if exempt:
             return Judgement(exempt=exempt)
+        evaluation = evaluator.known(message.client, message.helo, message.sender)
+        if evaluation and (evaluation.judged.result == "pass" or not self.skip_domains):
+            return Judgement(evaluation)
+        return None
+
+    async def judge(self, message: Message, evaluator: Evaluator) -> Judgement:
+        """Evaluate a message. The relays' domains are looked at only where it makes a difference."""
+        known = self.known(message, evaluator)
+        if known:
+            return known
         evaluation = await evaluator.evaluate(message.client, message.helo, message.sender)
         if evaluation.judged.result == "pass" or not self.skip_domains:
             return Judgement(evaluation)

@@ -8,12 +8,13 @@ import json
 import mmap
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from mailstack_auth import protocol
 from mailstack_auth.evaluation import Evaluator, Result
+from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Message, Policy, explain
 from mailstack_auth.remember import Latest, Remembered, digest
@@ -49,12 +50,13 @@ class Server:
         self._policy = policy
         self._evaluator = evaluator
         # One evaluation for a message, whoever asks and how often.
-        self._judgements: Remembered[tuple[str, str], asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
+        self._judgements: Remembered[tuple[str, str], Judgement | asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
         # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
         # header between them.
         self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
         self._headers = headers
         self._left = left
+        self._lines = Lines()
         for one in headers:
             self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
 
@@ -91,7 +93,8 @@ class Server:
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
             return TROUBLE
-        log(decision(message, judgement, action))
+        line, mild = decision(message, judgement, action), action.startswith(("DUNNO", "PREPEND "))
+        self._lines.write(f"policyd-spf: {line}", soon=mild)
         return action
 
     async def results(self, request: dict[str, str], send: Send) -> None:
@@ -103,14 +106,18 @@ class Server:
         send(found)
 
     async def _judge(self, message: Message) -> Judgement:
-        task = self._judgements.get(message.key)
-        if task is None:
-            task = asyncio.create_task(self._policy.judge(message, self._evaluator))
+        found = self._judgements.get(message.key)
+        if found is None:
+            found = self._policy.known(message, self._evaluator)
+            if found is None:
+                found = asyncio.create_task(self._policy.judge(message, self._evaluator))
             if message.queue_id:
-                self._judgements.put(message.key, task, REMEMBERED_SECONDS)
+                self._judgements.put(message.key, found, REMEMBERED_SECONDS)
+        if isinstance(found, Judgement):
+            return found
         try:
             # A connection that goes away leaves the evaluation to the others.
-            return await asyncio.shield(task)
+            return await asyncio.shield(found)
         except Exception:
             self._judgements.forget(message.key)
             raise
@@ -123,13 +130,15 @@ class Session:
         self._answer = answer
         self._connection = connection
 
-    async def take(self, waiting: bytearray) -> None:
-        """Answer the requests that have come."""
-        for request in protocol.requests(waiting):
-            self._connection.begin()
-            await self._answer(request, self._connection.send)
-            if self._connection.end():
-                return
+    def take(self, waiting: bytearray) -> Coroutine[object, None, None] | None:
+        """Answer the next request, if it has come."""
+        request = protocol.request(waiting)
+        return None if request is None else self._take(request)
+
+    async def _take(self, request: dict[str, str]) -> None:
+        self._connection.begin()
+        await self._answer(request, self._connection.send)
+        self._connection.end()
 
     def gone(self) -> None:
         """Nothing is kept."""
@@ -146,8 +155,9 @@ def decision(message: Message, judgement: Judgement, action: str) -> str:
     return f"{line} reason={explain(judged)!a}" if judged.result in {"temperror", "permerror"} else line
 
 
+@lru_cache(512)
 def report(judgement: Judgement) -> bytes:
-    """What the internal socket says of a message: one JSON object on one line."""
+    """What the internal socket says of a message: one JSON object on one line. A sender's next one gets the same."""
     evaluation = judgement.evaluation
     if evaluation is None:
         return _line({"exempt": judgement.exempt})

