@@ -36,7 +36,7 @@ from integration.conftest import BASE_IMAGE, OUTSIDER
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
-from support import address_of, delivered, message, send, subject, verdicts
+from support import address_of, delivered, message, send, subject, verdict, verdicts
 
 ESPOOFER = EDGE[62]
 # How long the whole of a conversation may take, in seconds; and how many are held at a time.
@@ -144,10 +144,14 @@ def played(
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         replies = dict(zip(rows, pool.map(play, rows), strict=True))
-    return {rows[row].name: Played(replies[row], *came) for row, came in _what_came(rows, alpha, bravo).items()}
+    return {
+        rows[row].name: Played(replies[row], *came) for row, came in _what_came(rows, outsider, alpha, bravo).items()
+    }
 
 
-def _what_came(rows: Mapping[str, object], *sites: Site) -> dict[str, tuple[tuple[bytes, ...], frozenset[str]]]:
+def _what_came(
+    rows: Mapping[str, object], outsider: Machine, *sites: Site
+) -> dict[str, tuple[tuple[bytes, ...], frozenset[str]]]:
     """Of each row what the last site delivered, and what its dmarc service did, once nothing is under way."""
     # Others' mail may wait in the queues.
     recipients = f"@{LOCAL}".encode()
@@ -155,16 +159,18 @@ def _what_came(rows: Mapping[str, object], *sites: Site) -> dict[str, tuple[tupl
         wait_for(
             lambda site=site: recipients not in site.run("postfix", "postqueue", "-j"), "mail stays in a queue", 60
         )
-    mail = sites[-1].mail("user@bravo.example")
-    arrived = {row: tuple(one for one in mail if row.encode() in one) for row in rows}
-
-    def on_record() -> dict[str, frozenset[str]] | None:
-        said = verdicts(sites[-1])
-        found = {row: frozenset(one["action"] for one in said if row in one["message_id"]) for row in rows}
-        return found if all(found[row] for row in rows if arrived[row]) else None
-
-    judged = wait_for(on_record, "what was delivered is not on record")
-    return {row: (arrived[row], judged[row]) for row in rows}
+    # A later message's verdict is written behind all earlier ones.
+    sender, later = "someone@listed.example", message("someone@listed.example", "user@bravo.example", subject("later"))
+    assert send(outsider, address_of(sites[-1]), sender, "user@bravo.example", later).code == 250
+    verdict(sites[-1], later)
+    mail, said = sites[-1].mail("user@bravo.example"), verdicts(sites[-1])
+    return {
+        row: (
+            tuple(one for one in mail if row.encode() in one),
+            frozenset(one["action"] for one in said if row in one["message_id"]),
+        )
+        for row in rows
+    }
 
 
 def _converse(machine: Machine, host: str, port: int, attack: Attack, pieces: tuple[bytes, ...]) -> tuple[str, ...]:
@@ -236,7 +242,7 @@ _BY_ESPOOFER = {one.espoofer: one for one in CASES_OF_ESPOOFER if one.way == "ou
 
 @pytest.fixture(scope="module")
 def sent_by_espoofer(
-    world: Internet, keys: Keys, bravo: Site, tmp_path_factory: pytest.TempPathFactory
+    world: Internet, keys: Keys, outsider: Machine, bravo: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Played]:
     """The cases that the package can send itself, all at once since it takes its time; from a host of their own."""
     directory = tmp_path_factory.mktemp("espoofer")
@@ -263,7 +269,9 @@ def sent_by_espoofer(
     replies = {
         row: tuple(re.findall(r"^(?:\x1b\[\d+m)*>>> (\d{3} .*)", text, re.MULTILINE)) for row, text in said.items()
     }
-    return {row.strip("()"): Played(replies[row], *came) for row, came in _what_came(processes, bravo).items()}
+    return {
+        row.strip("()"): Played(replies[row], *came) for row, came in _what_came(processes, outsider, bravo).items()
+    }
 
 
 @pytest.mark.parametrize("case", _BY_ESPOOFER)

@@ -357,6 +357,40 @@ def test_record_in_the_cache_is_not_asked_for():
     assert server.asked == asked
 
 
+ODD = [
+    "",
+    ".",
+    "@",
+    "x",
+    "a@",
+    "@pass.example",
+    "a@[192.0.2.1]",
+    "a@PASS.example.",
+    "a@b@pass.example",
+    "a@b\xfccher.example",
+]
+
+
+@pytest.mark.parametrize("helo", ["mx.example", "none.example.", "NONE.example", "localhost", "[192.0.2.1]", ""])
+@pytest.mark.parametrize("sender", ["a@pass.example", "a@fail.example", *ODD])
+def test_what_is_known_is_what_would_be_evaluated(helo, sender):
+    """It is known without a question or not at all."""
+    server = Server.of(ZONE)
+
+    async def evaluate():
+        async with server.evaluator() as evaluator:
+            before = evaluator.known(CLIENT, helo, sender)
+            asked = list(server.asked)
+            evaluation = await evaluator.evaluate(CLIENT, helo, sender)
+            return before, asked, evaluation, evaluator.known(CLIENT, helo, sender)
+
+    before, asked, evaluation, after = asyncio.run(evaluate())
+    assert asked == []
+    assert before in {None, evaluation}
+    assert (before is None) == bool(server.asked)
+    assert after == evaluation
+
+
 def evaluated(server, *messages, clock=time.monotonic):
     """The results of messages (HELO and sender), one after the other, and how many each has asked DNS."""
 

@@ -102,10 +102,11 @@ class Evaluator:
 
     def known(self, client: str, helo: str, sender: str) -> Evaluation | None:
         """What evaluate() would say without asking anybody; None if it would have to ask."""
-        by_helo = self._known("helo", client, _name(helo))
+        helo, sender = _name(helo), _sender(sender)
+        by_helo = self._known("helo", client, helo)
         if by_helo is None or not sender:
             return by_helo and Evaluation(by_helo, None)
-        mailfrom = self._known("mailfrom", client, _domain(sender))
+        mailfrom = self._known("mailfrom", client, sender.rpartition("@")[2])
         return mailfrom and Evaluation(by_helo, mailfrom)
 
     async def evaluate(self, client: str, helo: str, sender: str) -> Evaluation:
@@ -281,14 +282,10 @@ def _sender(sender: str) -> str:
 
     Postfix hands on a local part without its quotes, and pyspf takes the first "@". Octets that are no UTF-8 stop it.
     """
-    local, at, _ = sender.rpartition("@")
+    local, at, domain = sender.rpartition("@")
     local = local.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     # No name that DNS is asked for is longer, whose left side goes first (RFC 7208 section 7.3).
-    return f"{local.replace('@', '=40')[-MAX_NAME:]}{at}{_domain(sender)}"
-
-
-def _domain(sender: str) -> str:
-    return _name(sender.rpartition("@")[2])
+    return f"{local.replace('@', '=40')[-MAX_NAME:]}{at}{_name(domain)}"
 
 
 def _name(name: str) -> str:

@@ -93,8 +93,8 @@ class Server:
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
             return TROUBLE
-        line, mild = decision(message, judgement, action), action.startswith(("DUNNO", "PREPEND "))
-        self._lines.write(f"policyd-spf: {line}", soon=mild)
+        line, usual = decision(message, judgement, action), action.startswith(("DUNNO", "PREPEND "))
+        self._lines.write(f"policyd-spf: {line}", soon=usual)
         return action
 
     async def results(self, request: dict[str, str], send: Send) -> None:
@@ -157,7 +157,7 @@ def decision(message: Message, judgement: Judgement, action: str) -> str:
 
 @lru_cache(512)
 def report(judgement: Judgement) -> bytes:
-    """What the internal socket says of a message: one JSON object on one line. A sender's next one gets the same."""
+    """What the internal socket says of a message: one JSON object on one line, mostly that of the sender's last one."""
     evaluation = judgement.evaluation
     if evaluation is None:
         return _line({"exempt": judgement.exempt})
