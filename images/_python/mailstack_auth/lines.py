@@ -5,7 +5,7 @@ import sys
 
 # How long a line may wait for others, in seconds. A write for each costs about as much as what it tells of, since it
 # wakes up who reads the log.
-_WAIT = 0.02
+_WAIT = 0.05
 
 
 class Lines:

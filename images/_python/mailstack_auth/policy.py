@@ -143,13 +143,15 @@ class Policy:
                 return f"PREPEND X-SPF-Skipped: {self.hostname} trusts {message.client} to hand on mail"
             return "DUNNO"
         judged = judgement.evaluation.judged
-        late = judged.result != "temperror" and any(
-            names.within(judged.domain.lower(), one) for one in self.judged_late
-        )
-        if late or self.actions.get(judged.result, "tag") == "tag":
+        if self.actions.get(judged.result, "tag") == "tag" or self._late(judged):
             header = received_spf.field(judged, message.client, message.helo, message.sender, self.hostname)
             return f"PREPEND {header}"
         return refusal(judged, message.client, doubtful=judgement.doubtful)
+
+    def _late(self, judged: Result) -> bool:
+        """Whether it is for others to refuse it."""
+        ours = any(names.within(judged.domain.lower(), one) for one in self.judged_late)
+        return ours and judged.result != "temperror"
 
 
 def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
