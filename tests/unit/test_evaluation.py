@@ -391,6 +391,20 @@ def test_what_is_known_is_what_would_be_evaluated(helo, sender):
     assert after == evaluation
 
 
+@pytest.mark.parametrize("sender", ["a@silent.example", "a@macro.example"])
+def test_what_may_be_another_result_next_time_is_not_known(sender):
+    """A temporary error, and what a record with macros says of one sender."""
+
+    async def evaluate():
+        async with Server.of(ZONE | {"macro.example": [{"TXT": "v=spf1 exists:%{l}.pass.example ?all"}]}).evaluator(
+            seconds=0.3
+        ) as evaluator:
+            await evaluator.evaluate(CLIENT, "mx.example", sender)
+            return evaluator.known(CLIENT, "mx.example", sender)
+
+    assert asyncio.run(evaluate()) is None
+
+
 def evaluated(server, *messages, clock=time.monotonic):
     """The results of messages (HELO and sender), one after the other, and how many each has asked DNS."""
 

@@ -4,6 +4,8 @@ import asyncio
 import io
 import sys
 
+import pytest
+
 from mailstack_auth.lines import Lines
 
 
@@ -11,6 +13,7 @@ class Output(io.RawIOBase):
     """Standard output, and what each write brought."""
 
     def __init__(self):
+        self.broken = False
         self.writes = []
         self.written = asyncio.Event()
 
@@ -18,8 +21,10 @@ class Output(io.RawIOBase):
         return True
 
     def write(self, octets):
-        self.writes.append(bytes(octets))
         self.written.set()
+        if self.broken:
+            raise BrokenPipeError
+        self.writes.append(bytes(octets))
         return len(octets)
 
 
@@ -59,3 +64,25 @@ def test_at_once(monkeypatch):
         assert output.writes == [b"a\nb\n", b"c\n"]
 
     asyncio.run(run())
+
+
+def test_a_log_that_cannot_be_written(monkeypatch):
+    """The next one is told, and so holds its message back; until it can be written again."""
+
+    async def run():
+        output, lines = redirected(monkeypatch), Lines()
+        output.broken = True
+        lines.write("a", soon=True)
+        await output.written.wait()
+        for _ in range(2):
+            with pytest.raises(BrokenPipeError):
+                lines.write("b", soon=True)
+        output.broken = False
+        lines.write("c", soon=True)
+        assert output.writes[-1].endswith(b"c\n")
+        output.written.clear()
+        lines.write("d", soon=True)
+        await output.written.wait()
+        assert output.writes[-1] == b"d\n"
+
+    asyncio.run(asyncio.wait_for(run(), 10))

@@ -516,6 +516,67 @@ def test_a_peer_that_does_not_read():
     assert len(found) == count * len(packet(NEGOTIATED[:1], NEGOTIATED[1:]))
 
 
+class Slow(Judge):
+    """Has to wait for others before each verdict."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked_for, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def judge(self, message):
+        self.asked_for.set()
+        await self.may_answer.wait()
+        return await super().judge(message)
+
+
+@pytest.mark.parametrize(
+    ("more", "seen"), [(10, "eof_received"), (200, "_read")], ids=["the end", "more than may wait"]
+)
+def test_what_comes_while_a_verdict_is_waited_for(more, seen):
+    """It is answered behind it."""
+
+    async def run():
+        judge, lines, come = Slow(), [], asyncio.Event()
+        connection, postfix, to_milter = await connected(judge, lines)
+        to_milter.write(START + MESSAGE)
+        await judge.asked_for.wait()
+        method = getattr(connection, seen)
+        setattr(connection, seen, lambda: (come.set(), method())[1])
+        to_milter.write((MAIL + FROM + END_OF_HEADER + packet(b"B", bytes(900)) + END) * more)
+        to_milter.write_eof()
+        await come.wait()
+        assert judge.messages == []
+        judge.may_answer.set()
+        found = await postfix.read()
+        to_milter.close()
+        return replies(found), judge, lines
+
+    found, judge, lines = asyncio.run(asyncio.wait_for(run(), 20))
+    assert found == [NEGOTIATED, *[ACCEPT] * (1 + more)]
+    assert (judge.kept, len(judge.messages), lines) == (0, 1 + more, [])
+
+
+def test_quit_in_the_middle_of_a_message():
+    """Nothing of it is kept any longer than its octets are worked on."""
+
+    async def run():
+        judge, kept = Judge(), []
+        connection, postfix, to_milter = await connected(judge, [])
+        work = connection.buffer_updated
+
+        def buffer_updated(nbytes):
+            work(nbytes)
+            kept.append((judge.kept, connection._session.message, bytes(connection._waiting)))
+
+        connection.buffer_updated = buffer_updated
+        to_milter.write(START + MAIL + FROM + END_OF_HEADER + packet(b"B", b"one") + packet(b"Q") + MAIL)
+        await postfix.read()
+        to_milter.close()
+        return kept
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == [(0, None, b"")]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_log_that_cannot_be_written():
     """The connection ends all the same: Postfix would wait for an answer for minutes."""

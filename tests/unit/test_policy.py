@@ -44,7 +44,7 @@ def message(client, *, user="", sender="a@fail.example"):
 def judge(policy, one, server):
     async def run():
         async with server.evaluator(seconds=0.3) as evaluator:
-            judgement = await policy.judge(one, evaluator)
+            judgement = policy.known(one, evaluator) or await policy.judge(one, evaluator)
             return judgement, policy.action(judgement, one)
 
     return asyncio.run(run())
@@ -100,6 +100,22 @@ def test_a_relay_that_cannot_be_known_is_not_refused():
     known = Policy.from_json(DATA | {"skip_domains": ["relay.example"]})
     _, action = judge(known, message("192.0.2.1"), Server.of(ZONE))
     assert action == "550 5.7.23 SPF fail: 192.0.2.1 may not send with MAIL FROM fail.example"
+
+
+def test_a_known_fail_may_be_a_relays():
+    """What passes is known without DNS, what does not only where no domain is listed whose record might name it."""
+    plain = Policy.from_json(DATA | {"skip_domains": []})
+
+    async def run(one):
+        async with Server.of(ZONE).evaluator(seconds=0.3) as evaluator:
+            before = [policy.known(one, evaluator) for policy in (POLICY, plain)]
+            judged = await plain.judge(one, evaluator)
+            return before, judged, [policy.known(one, evaluator) for policy in (POLICY, plain)]
+
+    before, judged, known = asyncio.run(run(message("192.0.2.1")))
+    assert (before, judged.evaluation.judged.result, known) == ([None, None], "fail", [None, judged])
+    before, judged, known = asyncio.run(run(message("192.0.2.3")))
+    assert (before, judged.evaluation.judged.result, known) == ([None, None], "pass", [judged, judged])
 
 
 def test_relays_and_evaluation_together_are_bounded():

@@ -5,6 +5,7 @@ import contextlib
 import json
 import mmap
 import os
+import re
 import signal
 import socket
 import stat
@@ -215,9 +216,10 @@ def test_no_answer_is_no_pass(program, client):
     """A request that cannot be judged makes the message wait, each time anew, and is one line of ASCII in the log."""
     before = len(program.log())
     assert actions(program.ask(request(client=client, instance="no answer") * 2)) == [TROUBLE] * 2
-    lines = [line for line in program.log()[before:] if line.endswith("action=DEFER_IF_PERMIT")]
+    # Lines about messages that Postfix went on with may still come.
+    lines = [line for line in program.log()[before:] if not re.search("action=(DUNNO|PREPEND)", line)]
     assert len(lines) == 2
-    assert all(line.isascii() for line in lines)
+    assert all(line.isascii() and "action=DEFER_IF_PERMIT" in line for line in lines)
 
 
 def test_one_log_line_for_a_decision(program):
@@ -232,7 +234,7 @@ def test_one_log_line_for_a_decision(program):
     def decisions() -> list[str]:
         return [line for line in program.log() if "4gX1" in line or "\\r.example" in line]
 
-    wait_for(decisions, "the decisions are not logged")
+    wait_for(lambda: "\\r.example" in "".join(decisions()), "the last decision is not logged")
     broken, odd = decisions()
     assert broken == f"{start} reason='Unknown mechanism found: nonsense:term'"
     assert odd == (

@@ -8,6 +8,7 @@ import time
 
 import dkim
 import dkim.canonicalization
+import dkim.util
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
@@ -96,6 +97,35 @@ def hash_of(digest, octets):
     found = hashes.Hash(digest())
     found.update(octets)
     return found.finalize()
+
+
+TAGS = st.one_of(
+    st.binary(max_size=30), st.text("ab1_ =;:\t\r\n", max_size=12).map(str.encode), st.sampled_from([b"v=1; a = b ;"])
+)
+
+
+@given(TAGS)
+@example(b"; ")
+@example(b"a=1;;")
+@example(b"a=1; a=2")
+@example(b"a=1; A=2=3 ")
+def test_tags_are_read_as_dkimpy_reads_them(octets):
+    """Who looks at a signature and who verifies it must not differ; of nothing at all nobody makes a signature."""
+    try:
+        expected = dkim.util.parse_tag_value(octets)
+    except dkim.util.InvalidTagValueList:
+        expected = None
+    try:
+        found = signatures._tags(octets)
+    except ValueError:
+        found = None
+    assert found == (expected or None)
+
+
+@pytest.mark.parametrize("record", [b"", b" ", b";", b"nonsense", b"p=a; p=b"])
+def test_a_malformed_key_record(record):
+    """The reason says so, for who publishes it."""
+    assert look(sign(), record=record) == ("permerror", "the key record is malformed")
 
 
 def look(field, *, kind=1024, head=HEAD, body=BODY, record=None):

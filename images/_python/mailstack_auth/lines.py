@@ -9,19 +9,27 @@ _WAIT = 0.05
 
 
 class Lines:
-    """Those that come with most messages are written some at a time, the others at once."""
+    """Lines that may wait are written some at a time, the others at once and behind them."""
 
     def __init__(self) -> None:
         self._timer: asyncio.TimerHandle | None = None
+        self._failed = False
 
     def write(self, line: str, *, soon: bool = False) -> None:
-        """Write a line, behind those before it. One that is written soon is lost if the process is killed meanwhile."""
+        """Write a line. One that is written soon is lost if the process is killed meanwhile.
+
+        Raises OSError when it cannot be written, or when those before it could not.
+        """
         sys.stdout.write(f"{line}\n")
-        if not soon:
+        if not soon or self._failed:
             sys.stdout.flush()
+            self._failed = False
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_WAIT, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            self._failed = True

@@ -131,7 +131,8 @@ class Session:
                 if command == b"L":
                     self._header(data)
                 elif command == b"E" and self.message is not None:
-                    return self._end(self.message)
+                    message, self.message = self.message, None
+                    return self._end(message)
                 elif command == b"Q":
                     self._connection.close()
                     break
@@ -150,7 +151,6 @@ class Session:
 
     async def _end(self, message: Message) -> None:
         """SMFIC_BODYEOB: reply what becomes of the message."""
-        self.message = None
         message.queue_id, self._queue_id = self._queue_id, ""
         try:
             verdict = await self._judge.judge(message)

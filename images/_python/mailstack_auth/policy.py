@@ -109,7 +109,7 @@ class Policy:
         return None
 
     def known(self, message: Message, evaluator: Evaluator) -> Judgement | None:
-        """What judge() would say without asking DNS; None if it would have to ask."""
+        """A judgement that takes no look at DNS; None where judge() has to be asked."""
         exempt = self.exemption(message)
         if exempt:
             return Judgement(exempt=exempt)
@@ -119,10 +119,7 @@ class Policy:
         return None
 
     async def judge(self, message: Message, evaluator: Evaluator) -> Judgement:
-        """Evaluate a message. The relays' domains are looked at only where it makes a difference."""
-        known = self.known(message, evaluator)
-        if known:
-            return known
+        """Evaluate a message that is not exempt. Relays' domains are looked at only where it makes a difference."""
         evaluation = await evaluator.evaluate(message.client, message.helo, message.sender)
         if evaluation.judged.result == "pass" or not self.skip_domains:
             return Judgement(evaluation)

@@ -133,10 +133,12 @@ class Session:
     def take(self, waiting: bytearray) -> Coroutine[object, None, None] | None:
         """Answer the next request, if it has come."""
         request = protocol.request(waiting)
-        return None if request is None else self._take(request)
+        if request is None:
+            return None
+        self._connection.begin()
+        return self._take(request)
 
     async def _take(self, request: dict[str, str]) -> None:
-        self._connection.begin()
         await self._answer(request, self._connection.send)
         self._connection.end()
 
@@ -157,7 +159,10 @@ def decision(message: Message, judgement: Judgement, action: str) -> str:
 
 @lru_cache(512)
 def report(judgement: Judgement) -> bytes:
-    """What the internal socket says of a message: one JSON object on one line, mostly that of the sender's last one."""
+    """What the internal socket says of a message: one JSON object on one line.
+
+    Remembered, since it is mostly the same for a sender's next message.
+    """
     evaluation = judgement.evaluation
     if evaluation is None:
         return _line({"exempt": judgement.exempt})

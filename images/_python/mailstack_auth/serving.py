@@ -30,9 +30,10 @@ class Session(Protocol):
     """The protocol's side of a connection."""
 
     def take(self, waiting: bytearray) -> Coroutine[object, None, None] | None:
-        """Answer what has come whole and take it away; what is there in part stays. Raises ProtocolError.
+        """Answer what has come whole and take it away, up to what may have to wait for others.
 
-        What may have to wait for others is returned, to be run. More may come meanwhile; it is taken after that.
+        That is returned, to be run at once; take() is called again behind it. None: nothing that is whole is left.
+        Raises ProtocolError.
         """
 
     def gone(self) -> None:
@@ -56,12 +57,11 @@ class Connection(asyncio.BufferedProtocol):
         """Something was asked for, which should be finished before an end."""
         self.in_hand = True
 
-    def end(self) -> bool:
-        """It is answered; whether the connection has ended with it."""
+    def end(self) -> None:
+        """It is answered."""
         self.in_hand = False
         if self._stopping:
             self.close()
-        return self._stopping
 
     def send(self, octets: bytes) -> bool:
         """Hand octets to the peer; False if it has gone."""
@@ -70,8 +70,9 @@ class Connection(asyncio.BufferedProtocol):
         return not self._transport.is_closing()
 
     def close(self) -> None:
-        """End the connection when everything is sent."""
+        """End the connection when everything is sent; nothing else of it is kept."""
         self._transport.close()
+        self._drop()
 
     def stop(self) -> None:
         """Finish what is in hand, and end."""
@@ -106,18 +107,16 @@ class Connection(asyncio.BufferedProtocol):
         # An error that is no ProtocolError is one of ours; neither may leave the peer without an end.
         # Nor may a log that cannot be written.
         self.close()
-        self._drop()
         self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
 
     def _finish(self) -> None:
         cut_off = self._waiting and not self._transport.is_closing()
         self.close()
-        self._drop()
         if cut_off:
             self._serving.log("closing a connection: what came last is cut off")
 
     def _drop(self) -> None:
-        """Keep nothing: connection_lost is called when all other connections of this turn were read."""
+        """Keep nothing. connection_lost would be late: it comes when all others were read, and everything is sent."""
         self._waiting.clear()
         self._session.gone()
 

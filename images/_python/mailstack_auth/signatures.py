@@ -67,7 +67,7 @@ def _values(fields: Fields) -> list[bytes]:
 
 
 def _tags(value: bytes) -> dict[bytes, bytes]:
-    """A tag list (RFC 6376 section 3.2), read as dkimpy reads it in a fifth of its time. Raises ValueError."""
+    """A tag list (RFC 6376 section 3.2), read as dkimpy reads it, in less time. Raises ValueError, for none, too."""
     tags: dict[bytes, bytes] = {}
     for one in value.strip().removesuffix(b";").split(b";"):
         name, equals, text = one.partition(b"=")
@@ -178,7 +178,11 @@ def _applicable(key: bytes, value: bytes) -> bytes:
 
     dkimpy knows nothing of h= and t=s, and takes s= for one word.
     """
-    record, tags = _tags(key), _tags(value)
+    tags = _tags(value)
+    try:
+        record = _tags(key)
+    except ValueError:
+        raise _InapplicableError("the key record is malformed") from None
     limits = {tag: [one.strip() for one in record[tag].split(b":")] for tag in (b"h", b"s", b"t") if tag in record}
     if b"sha256" not in limits.get(b"h", [b"sha256"]):
         raise _InapplicableError("the key is for other hash algorithms")
