@@ -158,6 +158,14 @@ def verdicts(site: Site) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+def all_verdicts(site: Site, recipient: str, outsider: Machine) -> list[dict[str, Any]]:
+    """Those about all that was sent before, and one more: a message's line is written behind those of earlier ones."""
+    sender, later = "someone@listed.example", message("someone@listed.example", recipient, subject("later"))
+    assert send(outsider, address_of(site), sender, recipient, later).code == 250
+    verdict(site, later)
+    return verdicts(site)
+
+
 def verdict(site: Site, content: bytes) -> dict[str, Any]:
     """The one verdict of a site about a message that was sent to it, known by its Message-ID."""
     wanted = parse(content)["Message-ID"]
