@@ -472,6 +472,17 @@ def test_a_body_too_long_to_be_looked_at(tmp_path, monkeypatch):
     assert seen(tmp_path, Sent((said(SIGNATURE, "fail"), *SIGNED))).reply == NOT_SHOWN
 
 
+@pytest.mark.parametrize("result", ["permerror", "fail", "temperror"])
+def test_no_room_for_a_body(result, tmp_path, monkeypatch):
+    """What is kept for other messages is there for a while only: this one waits, whatever OpenDKIM says of it."""
+    sent = Sent((said(SIGNATURE, result), *SIGNED))
+    assert seen(tmp_path, sent).results()[-1] == "dmarc=pass"
+    monkeypatch.setattr(Outside, "max_bodies", len(BODY) - 1)
+    found = seen(tmp_path, sent)
+    assert found.reply == NO_ANSWER.format("a DKIM signature, beside so many messages,")
+    assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
+
+
 MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")
 
 

@@ -281,7 +281,7 @@ def test_all_bodies_together():
             to_milter.write_eof()
             await postfix.read()
             to_milter.close()
-        return judge.kept, sorted((one.body_too_long, len(one.body)) for one in judge.messages)
+        return judge.kept, sorted((one.body_crowded_out, len(one.body)) for one in judge.messages)
 
     assert asyncio.run(asyncio.wait_for(run(), 10)) == (0, [(False, 1000)] * 3 + [(True, 0)])
 

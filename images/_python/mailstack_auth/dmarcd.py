@@ -279,6 +279,10 @@ class Outside:
                 # What OpenDKIM knows of it stands; it would be the same each time.
                 if one.result == "temperror":
                     doubts.append("a DKIM signature of so long a message")
+            elif message.body_crowded_out:
+                # Other messages' bodies are in the way: later it can be looked at.
+                found[one.at] = one._replace(result="temperror", reason="")
+                doubts.append("a DKIM signature, beside so many messages,")
             else:
                 async with self._verifications:
                     found[one.at] = await asyncio.to_thread(

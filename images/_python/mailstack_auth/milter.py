@@ -66,6 +66,7 @@ class Message:
     # None: nobody asked for it.
     body: bytearray | None = None
     body_too_long: bool = False
+    body_crowded_out: bool = False
     # What the judge has read out of the fields, its own business.
     reading: object = None
 
@@ -216,8 +217,10 @@ class Session:
         if self._keeps_body and message.body is not None:
             message.body += data
             self._judge.kept += len(data)
-            if len(message.body) > self._judge.max_body or self._judge.kept > self._judge.max_bodies:
-                message.body_too_long, self._keeps_body = True, False
+            message.body_too_long = len(message.body) > self._judge.max_body
+            message.body_crowded_out = self._judge.kept > self._judge.max_bodies
+            if message.body_too_long or message.body_crowded_out:
+                self._keeps_body = False
                 self._judge.kept -= len(message.body)
                 message.body.clear()
         return b""
