@@ -33,10 +33,11 @@ from mailstack_auth.evaluation import Evaluator
 from mailstack_auth.milter import MAX_HEADER_OCTETS, Field, Fields
 from mailstack_auth.policy import Policy
 from mailstack_auth.remember import Latest
-from mailstack_auth.serving import Connection, Serving, Session
+from mailstack_auth.serving import Connection, Serving, Session, begin_tasks_at_once
 from mailstack_auth.shared import Writer
 from mailstack_auth.verdict import Site
 from unit.dns_server import Server
+from unit.test_lines import full_disk
 from unit.test_milter import END, NEGOTIATED, NEGOTIATION, connect, header, macros, packet, replies
 from unit.test_signatures import BODY, HEAD, fields, key, sign
 
@@ -126,11 +127,15 @@ class Postfix:
         self._path = path
 
     async def hand_on(self, sent: Sent) -> Seen:
+        return _applied(sent.fields, await self.replies(sent))
+
+    async def replies(self, sent: Sent) -> list[bytes]:
+        """To the negotiation and to the message; without the latter Postfix defers."""
         stream, sink = await asyncio.open_unix_connection(str(self._path))
         sink.write(NEGOTIATION + sent.packets() + packet(b"Q"))
         found = replies(await asyncio.wait_for(stream.read(), 20))
         await _close(sink)
-        return _applied(sent.fields, found)
+        return found
 
 
 async def _close(sink: asyncio.StreamWriter) -> None:
@@ -231,6 +236,7 @@ async def running(
             "inside": partial(milter.Session, judge=Inside(site, INTERNAL_ID)),
         }
         serving, loop = Serving(dmarcd.log, protocol.MAX_REQUEST), asyncio.get_running_loop()
+        begin_tasks_at_once(loop)
         servers = [
             await loop.create_unix_server(partial(Connection, serving, session), directory / name)
             for name, session in sessions.items()
@@ -466,21 +472,31 @@ def test_results_under_an_id_that_has_to_be_decoded(role, tmp_path):
 def test_a_body_too_long_to_be_looked_at(tmp_path, monkeypatch):
     """Nothing is known of its signature then: it waits, and is neither believed nor refused."""
     monkeypatch.setattr(Outside, "max_body", len(BODY) - 1)
-    assert seen(tmp_path, Sent(SIGNED)).reply == NO_ANSWER.format("a DKIM signature of so long a message")
+    assert (
+        seen(tmp_path, Sent(SIGNED)).reply
+        == "451 4.3.4 a DKIM signature cannot be checked now, the message is too long"
+    )
     assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
     # It would be so each time that the sender tries again.
     assert seen(tmp_path, Sent((said(SIGNATURE, "fail"), *SIGNED))).reply == NOT_SHOWN
 
 
+@pytest.mark.parametrize("local", [SITE.local_domains[0], "a.example"])
 @pytest.mark.parametrize("result", ["permerror", "fail", "temperror"])
-def test_no_room_for_a_body(result, tmp_path, monkeypatch):
+def test_no_room_for_a_body(result, local, tmp_path, monkeypatch):
     """What is kept for other messages is there for a while only: this one waits, whatever OpenDKIM says of it."""
-    sent = Sent((said(SIGNATURE, result), *SIGNED))
-    assert seen(tmp_path, sent).results()[-1] == "dmarc=pass"
+    sent, site = Sent((said(SIGNATURE, result), *SIGNED)), replace(SITE, local_domains=(local,))
+    assert seen(tmp_path, sent, site=site).results()[-1] == "dmarc=pass"
     monkeypatch.setattr(Outside, "max_bodies", len(BODY) - 1)
-    found = seen(tmp_path, sent)
-    assert found.reply == NO_ANSWER.format("a DKIM signature, beside so many messages,")
+    found = seen(tmp_path, sent, site=site)
+    assert found.reply == "451 4.3.1 a DKIM signature cannot be checked now, other messages take all the room"
     assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
+
+
+@pytest.mark.parametrize("known", [(), (GARBAGE,), (said(SIGNATURE, "temperror"),), (said(SIGNATURE, "permerror"),)])
+def test_a_field_with_space_behind_its_name(known, tmp_path):
+    """It costs a genuine message nothing when its signature is looked at again (RFC 5322 section 4.5.8)."""
+    assert seen(tmp_path, Sent((*known, *SIGNED, Field(b"X-Odd ", b" y")))).results()[-1] == "dmarc=pass"
 
 
 MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")
@@ -539,6 +555,40 @@ def test_local_domains(sent, reason, tmp_path, capsys):
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert (line["action"], line["reason"], line["source_ip"]) == ("discard", reason, STRANGER)
     assert seen(tmp_path, sent, site=replace(SITE, local_sender="reject")).reply == f"550 5.7.1 {reason}"
+
+
+NOT_ACCEPTED = {
+    "reject": plain("a.example"),
+    "no author": Sent(()),
+    "discard": plain("ours.example"),
+    "defer": plain("failing.example"),
+    "quarantine": plain("quarantine.example"),
+}
+
+
+@pytest.mark.parametrize("sent", NOT_ACCEPTED.values(), ids=NOT_ACCEPTED.keys())
+def test_no_fate_without_a_line(sent, tmp_path):
+    """What becomes of a message that is not just accepted is in the log before Postfix learns it."""
+
+    async def hand_on():
+        async with running(tmp_path) as one:
+            with full_disk():
+                return await one.outside.replies(sent)
+
+    assert asyncio.run(hand_on()) == [NEGOTIATED]
+
+
+def test_nothing_is_accepted_unrecorded(tmp_path):
+    """Lines about accepted mail may wait for others; once they could not be written, mail waits."""
+
+    async def hand_on():
+        async with running(tmp_path) as one:
+            with full_disk():
+                while len(found := await one.outside.replies(plain("a.example", **FROM_A))) > 1:
+                    pass
+            return found
+
+    assert asyncio.run(asyncio.wait_for(hand_on(), 10)) == [NEGOTIATED]
 
 
 def test_on_record(tmp_path, capsys):

@@ -15,7 +15,7 @@ from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, signatures, w
 from mailstack_auth.author import AmbiguousError, author_domain
 from mailstack_auth.evaluation import Result
 from mailstack_auth.lookup import Lookups
-from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
+from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide
 from unit.sites import stack
 
 CHECKOUT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def published(record: str) -> dmarc.Published:
 
 def facts(policy: dmarc.Published | None, result: str) -> Facts:
     """Of a message whose SPF and DKIM say nothing."""
-    doubt = f"the DMARC record of {AUTHOR}" if result == "temperror" else None
+    doubt = Doubt(f"the DMARC record of {AUTHOR}") if result == "temperror" else None
     silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
     return Facts("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, doubt=doubt)
 
@@ -146,7 +146,7 @@ OURS = signatures.Signature(0, "example.com", "default", result="pass")
 EVIDENCE = {
     "nothing shows that it may": {},
     "SPF or DKIM passes for it": {"signatures": (OURS,)},
-    "DNS gives no answer that could show it": {"doubt": "the DKIM key default._domainkey.example.com"},
+    "DNS gives no answer that could show it": {"doubt": Doubt("the DKIM key default._domainkey.example.com")},
     "any": {},
 }
 
@@ -230,7 +230,7 @@ def test_limits_of_dmarc():
         "records at one name": f"{wire.MAX_RECORDS - 1}",
         "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
         "signatures that are looked at again": f"{dmarcd._MAX_LOOKS} of a message, {dmarcd.VERIFICATIONS} at a time",
-        "such a signature": f"{signatures._MAX_FIELD} octets; names in `h=` times fields {signatures._MAX_COMPARISONS:,}",
+        "such a signature": f"{signatures._MAX_FIELD} octets",
         "a body for that": f"{dmarcd.MAX_BODY >> 20} MiB, {dmarcd.MAX_BODIES >> 20} MiB of all together",
         "signatures whose results are written down": f"{dmarcd._MAX_RESULTS} of a message",
         "answers of DNS that are kept": f"{lookup.CACHE_OCTETS >> 20} MiB, for their TTL, {lookup.MAX_TTL // 86400} day at most",

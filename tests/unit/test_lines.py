@@ -1,8 +1,10 @@
 """mailstack_auth.lines: the log's lines, some at a time."""
 
 import asyncio
+import contextlib
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,18 @@ def redirected(monkeypatch):
     output = Output()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(output)))
     return output
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Standard output for which there is no room."""
+    output = Path("/dev/full").open("w")  # noqa: SIM115
+    try:
+        with contextlib.redirect_stdout(output):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            output.close()
 
 
 def test_some_at_a_time(monkeypatch):

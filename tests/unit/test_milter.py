@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailstack_auth import milter
 from mailstack_auth.milter import Delete, Field, Insert, Verdict
-from mailstack_auth.serving import Connection, Serving
+from mailstack_auth.serving import Connection, Serving, begin_tasks_at_once
 
 # What Postfix 3.10 offers: all actions and all steps that libmilter's version 6 knows (milter8.c).
 OFFER = struct.pack("!III", 6, 0x1FF, 0x1FFFFF)
@@ -80,6 +80,7 @@ async def connected(judge, lines):
     """A connection to a milter as the service holds it, and Postfix's two ends."""
     ours, theirs = socket.socketpair()
     serving, loop = Serving(lines.append, 128 * 1024), asyncio.get_running_loop()
+    begin_tasks_at_once(loop)
     _, connection = await loop.connect_accepted_socket(
         lambda: Connection(serving, partial(milter.Session, judge=judge)), ours
     )
@@ -188,7 +189,7 @@ def test_one_message():
         Field(b"Subject", b""),
         Field(b"x-odd", b"no space"),
     ]
-    assert (message.body, message.body_too_long) == (b"one\r\ntwo\r\n", False)
+    assert (message.body, message.body_missing) == (b"one\r\ntwo\r\n", "")
 
 
 CLIENTS = {
@@ -248,7 +249,7 @@ def test_the_longest_body(pieces, too_long):
     found = said(START + MAIL + FROM + END_OF_HEADER + octets + END, judge)
     assert found == [NEGOTIATED, ACCEPT]
     (message,) = judge.messages
-    assert message.body_too_long is too_long
+    assert message.body_missing == ("too long" if too_long else "")
     assert len(message.body) == (0 if too_long else 1000)
 
 
@@ -281,9 +282,9 @@ def test_all_bodies_together():
             to_milter.write_eof()
             await postfix.read()
             to_milter.close()
-        return judge.kept, sorted((one.body_crowded_out, len(one.body)) for one in judge.messages)
+        return judge.kept, sorted((one.body_missing, len(one.body)) for one in judge.messages)
 
-    assert asyncio.run(asyncio.wait_for(run(), 10)) == (0, [(False, 1000)] * 3 + [(True, 0)])
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == (0, [("", 1000)] * 3 + [("no room", 0)])
 
 
 @pytest.mark.parametrize("values", [[b"x" * 100_000] * 30, [b""] * 20_000], ids=["long fields", "many fields"])

@@ -29,6 +29,7 @@ from mailstack_auth.remember import Latest
 from mailstack_auth.shared import Reader, Writer
 from received_spf import parse
 from unit.dns_server import Server as NameServer
+from unit.test_lines import full_disk
 
 # The program itself; its paths, its DNS and its time limit for an evaluation are the test's.
 PROGRAM = """
@@ -209,6 +210,26 @@ def test_one_header_for_a_message(program):
 def test_trusted_and_authenticated_are_not_judged(program, one):
     """Even if Postfix asks about them."""
     assert actions(program.ask(one)) == ["DUNNO"]
+
+
+def test_a_log_that_cannot_be_written():
+    """A refusal is in the log before Postfix learns it; once lines that may wait could not be written, mail waits."""
+
+    async def ask(server, octets, sent):
+        while len(sent) < 100_000:
+            await server.action(protocol.request(bytearray(octets)), sent.append)
+
+    async def run():
+        async with NameServer.of(ZONE).lookups() as lookups:
+            server = Server(Policy.from_json(POLICY), Evaluator(lookups), Latest(mmap.mmap(-1, 144)), None)
+            with full_disk():
+                for sender, expected in (("a@fail.example", set()), ("a@pass.example", {b"action=PREPEND"})):
+                    sent = []
+                    with pytest.raises(OSError, match="No space left"):
+                        await ask(server, request(sender), sent)
+                    assert {one.split()[0] for one in sent} <= expected
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("client", ["", "unknown", "192.0.2.256", "é", "\udcff"])

@@ -29,6 +29,18 @@ SHORT = (
 )
 
 
+def original(module):
+    """A module of dkimpy's as it is without us."""
+    spec = importlib.util.spec_from_file_location("original", module.__file__)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+ORIGINAL = original(dkim.canonicalization)
+select_headers = original(dkim).select_headers
+
+
 @functools.cache
 def key(kind):
     """A private key as dkimpy takes it, and its record."""
@@ -80,15 +92,21 @@ def sign(kind=1024, *, head=HEAD, body=BODY, algorithm=b"rsa-sha256", c=b"relaxe
     return fields(made)[0]
 
 
-def by_hand(*, body=BODY, digest=hashes.SHA256, **tags):
-    """The field of a signature with any tags, right in all else; those that are None are left out."""
+def by_hand(octets=None, *, body=BODY, digest=hashes.SHA256, **tags):
+    """The field of a signature with any tags, right in all else; those that are None are left out.
+
+    Octets: what the header is in canonical form, where it is not the relaxed one of HEAD.
+    """
     standard = {"v": "1", "a": "rsa-sha256", "c": "relaxed/relaxed", "d": "a.example", "s": "s1", "h": "from:subject"}
     canonical = Relaxed.canonicalize_body(body)[: int(tags.get("l", len(body)))]
     made = standard | {"bh": base64.b64encode(hash_of(digest, canonical)).decode()} | tags
     value = "".join(f" {name}={text};" for name, text in made.items() if text is not None).encode() + b" b="
-    head = Relaxed.canonicalize_headers(dkim.rfc822_parse(HEAD)[0])
-    signed = dkim.select_headers(head, [one.strip().lower() for one in str(made["h"]).encode().split(b":")])
-    octets = b"".join(b"%s:%s" % one for one in signed) + b"dkim-signature:" + value.strip()
+    if octets is None:
+        head = Relaxed.canonicalize_headers(dkim.rfc822_parse(HEAD)[0])
+        signed = select_headers(head, [one.strip().lower() for one in str(made["h"]).encode().split(b":")])
+        octets = b"".join(b"%s:%s" % one for one in signed)
+    simple = made["c"].startswith("simple")
+    octets += b"DKIM-Signature:" + value if simple else b"dkim-signature:" + value.strip()
     private = serialization.load_pem_private_key(key(1024)[0], None)
     return Field(b"DKIM-Signature", value + base64.b64encode(private.sign(octets, padding.PKCS1v15(), digest())))
 
@@ -154,6 +172,45 @@ def test_pass_of_other_keys():
     assert look(sign(2048), kind=2048) == ("pass", "")
 
 
+# Names that dkimpy does not take for names.
+ODD = [b"X-Odd : y", b"X-Odd \t: y", b"X Odd: y", b"From : z", b"X-\xe9: y", b": y", b"DKIM-Signature : y"]
+
+
+@pytest.mark.parametrize("c", CANONICALISATIONS)
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_names_beside_what_is_signed(c, odd):
+    """A field with an odd name (RFC 5322 section 4.5.8) is no fault of a signature that leaves it out."""
+    signature = sign(c=c, include_headers=[b"to", b"from"])
+    found = Fields([Field(*odd.split(b":", 1)), signature, *fields(HEAD)])
+    result = verify(of(found)[0], found, BODY, key(1024)[1]).result
+    # A second From is in what dkimpy compares.
+    assert result == ("fail" if odd.startswith(b"From") else "pass")
+
+
+@pytest.mark.parametrize(
+    ("c", "octets"),
+    [
+        ("relaxed/relaxed", b"from:Jo <jo@a.example>\r\nx-odd:y z\r\n"),
+        ("simple/relaxed", HEAD[:25] + b"X-Odd : y  z\r\n"),
+    ],
+)
+def test_a_signed_field_with_space_behind_its_name(c, octets):
+    """Relaxed leaves the space out, simple keeps it (RFC 6376 section 3.4); in h= it has none."""
+    found = Fields([by_hand(octets, h="from:x-odd", c=c), *fields(HEAD), Field(b"X-Odd ", b" y  z")])
+    assert verify(of(found)[0], found, BODY, key(1024)[1]).result == "pass"
+    found[-1] = Field(b"X-Odd ", b" y  other")
+    assert verify(of(found)[0], found, BODY, key(1024)[1]).result == "fail"
+
+
+NAMES = st.sampled_from([b"from", b"From", b"to", b"X", b"x"])
+
+
+@given(st.lists(st.tuples(NAMES, st.binary(max_size=2))), st.lists(NAMES.map(bytes.lower)))
+def test_fields_are_selected_as_dkimpy_selects_them(headers, include):
+    """What stands in place of dkimpy's function selects the same in less time."""
+    assert signatures._selected(headers, include) == select_headers(headers, include)
+
+
 def test_what_each_canonicalisation_allows():
     """Space and folds changed on the way: relaxed forgives them, simple does not."""
     head, body = HEAD.replace(b"Subject: one\r\n two", b"subject:  one two "), BODY.replace(b"  there \t", b" there")
@@ -184,7 +241,7 @@ ALTERED = {
     "a key of another version": ({"record": key(1024)[1].replace(b"DKIM1", b"DKIM2")}, "permerror"),
     "an empty record": ({"record": b""}, "permerror"),
     "a revoked key": ({"record": b"v=DKIM1; p="}, "permerror"),
-    "absurdly many fields": ({"head": HEAD + b"X-Y: z\r\n" * 500_000}, "permerror"),
+    "many other fields": ({"head": HEAD + b"X-Y: z\r\n" * 4000}, "pass"),
 }
 
 
@@ -376,17 +433,6 @@ def test_the_longest_body_takes_no_seconds(body):
     start = time.process_time()
     assert verify(of(everything)[0], everything, body, key(1024)[1]).result == "fail"
     assert time.process_time() - start < 2
-
-
-def original():
-    """Dkimpy's canonicalisation as it is without us."""
-    spec = importlib.util.spec_from_file_location("original", dkim.canonicalization.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ORIGINAL = original()
 
 
 @given(st.lists(st.sampled_from([b" ", b"\t", b"\r\n", b"\r", b"a", b"\v"]), max_size=12).map(b"".join))

@@ -8,7 +8,7 @@ import pytest
 from mailstack_auth.dmarc import Published, parse
 from mailstack_auth.evaluation import RESULTS, Result
 from mailstack_auth.signatures import Signature
-from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
+from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide
 
 CLIENT = "192.0.2.1"
 SITE = Site(
@@ -141,8 +141,11 @@ LOCAL = {
     "bounce that names an author of ours": (message(None, "ours.example"), DISCARD_AUTHOR),
     "bounce by a host of ours": (message(None, "ours.example", spf=spf("pass", "mx.ours.example", "helo")), ACCEPT),
     # In doubt.
-    "forged, but DNS gives no answer": (message("ours.example", doubt="the DKIM key x"), DEFER),
-    "author forged, but DNS gives no answer": (message("a.example", "ours.example", doubt="the DKIM key x"), DEFER),
+    "forged, but DNS gives no answer": (message("ours.example", doubt=Doubt("the DKIM key x")), DEFER),
+    "author forged, but DNS gives no answer": (
+        message("a.example", "ours.example", doubt=Doubt("the DKIM key x")),
+        DEFER,
+    ),
     "SPF temperror of ours, without a DMARC record": (
         message("ours.example", spf=spf("temperror", "ours.example")),
         DEFER,
@@ -310,56 +313,56 @@ DMARC = {
     ),
     "permerror": (message(dmarc="permerror"), SITE, ACCEPT, "none", None),
     "temperror of the record": (
-        message(dmarc="temperror", doubt="the DMARC record of a.example"),
+        message(dmarc="temperror", doubt=Doubt("the DMARC record of a.example")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=reject": (
-        message(published=published("p=reject"), dmarc="temperror", doubt="the DKIM key x"),
+        message(published=published("p=reject"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=reject, t=y": (
-        message(published=published("p=reject; t=y"), dmarc="temperror", doubt="the DKIM key x"),
+        message(published=published("p=reject; t=y"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=none": (
-        message(published=published("p=none"), dmarc="temperror", doubt="the DKIM key x"),
+        message(published=published("p=none"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror of a key, p=quarantine, t=y": (
-        message(published=published("p=quarantine; t=y"), dmarc="temperror", doubt="the DKIM key x"),
+        message(published=published("p=quarantine; t=y"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, by a trusted network": (
-        message(client="198.51.100.7", dmarc="temperror", doubt="the DMARC record of a.example"),
+        message(client="198.51.100.7", dmarc="temperror", doubt=Doubt("the DMARC record of a.example")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, by a trusted domain": (
-        message(spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", doubt="the DKIM key x"),
+        message(spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, only marked": (
-        message(published=published("p=reject"), dmarc="temperror", doubt="the DKIM key x"),
+        message(published=published("p=reject"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         MARK,
         ACCEPT,
         "none",
@@ -409,9 +412,9 @@ SPF = {
         REJECT,
     ),
     "fail, only marked by DMARC": (message(spf=FAIL, published=published("p=reject"), dmarc="fail"), MARK, SPF_REJECT),
-    "fail, DNS in doubt": (message(spf=FAIL, doubt="the DKIM key x"), SITE, DEFER),
+    "fail, DNS in doubt": (message(spf=FAIL, doubt=Doubt("the DKIM key x")), SITE, DEFER),
     "fail, DNS in doubt, p=none": (
-        message(spf=FAIL, published=published("p=none"), dmarc="temperror", doubt="the DKIM key x"),
+        message(spf=FAIL, published=published("p=none"), dmarc="temperror", doubt=Doubt("the DKIM key x")),
         SITE,
         DEFER,
     ),

@@ -33,7 +33,7 @@ from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Insert, Judge, Mess
 from mailstack_auth.serving import Serving
 from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
-from mailstack_auth.verdict import Facts, Outcome, Site, Spf, decide
+from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide
 
 SPF_RESULTS, SPF_SOCKET = Path("/run/spf-memory/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
@@ -225,13 +225,13 @@ class Outside:
         tree = Tree(self._dns)
         published, dmarc = None, "none"
         # What DNS does not say now, and would count.
-        doubts: list[str] = []
+        doubts: list[Doubt] = []
         try:
             published = await tree.published(author)
         except RecordError:
             dmarc = "permerror"
         except pyspf.TempError:
-            dmarc, doubts = "temperror", [f"the DMARC record of {author}"]
+            dmarc, doubts = "temperror", [Doubt(f"the DMARC record of {author}")]
         found = reading.signatures
         wanted = _candidates(found, self._used(author, reading.sender))
         if wanted:
@@ -248,7 +248,7 @@ class Outside:
             else:
                 identifier = spf.identifier
                 if identifier and identifier.result == "temperror" and could_align(author, identifier.domain):
-                    doubts.append(f"SPF of {identifier.domain}")
+                    doubts.append(Doubt(f"SPF of {identifier.domain}"))
                 dmarc = "temperror" if doubts else "fail"
         doubt = doubts[0] if doubts else None
         return Facts(
@@ -262,27 +262,28 @@ class Outside:
 
     async def _second_look(
         self, message: Message, known: Sequence[Signature], wanted: Sequence[Signature]
-    ) -> tuple[tuple[Signature, ...], list[str]]:
+    ) -> tuple[tuple[Signature, ...], list[Doubt]]:
         """Verify those that would align, and of which OpenDKIM says nothing good; all of them, and what is in doubt."""
-        found, doubts = list(known), []
+        found = list(known)
+        doubts: list[Doubt] = []
         for one in wanted:
             try:
                 keys = await self._dns.texts(signatures.key_name(one))
             except pyspf.TempError:
                 # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
                 found[one.at] = one._replace(result="temperror", reason="")
-                doubts.append(f"the DKIM key {signatures.key_name(one)}")
+                doubts.append(Doubt(f"the DKIM key {signatures.key_name(one)}"))
                 continue
             if len(keys) != 1:
                 found[one.at] = one if one.result != "temperror" else one._replace(result="permerror", reason="no key")
-            elif message.body_too_long:
+            elif message.body_missing == "too long":
                 # What OpenDKIM knows of it stands; it would be the same each time.
                 if one.result == "temperror":
-                    doubts.append("a DKIM signature of so long a message")
-            elif message.body_crowded_out:
+                    doubts.append(Doubt("a DKIM signature", "the message is too long", "4.3.4"))
+            elif message.body_missing == "no room":
                 # Other messages' bodies are in the way: later it can be looked at.
                 found[one.at] = one._replace(result="temperror", reason="")
-                doubts.append("a DKIM signature, beside so many messages,")
+                doubts.append(Doubt("a DKIM signature", "other messages take all the room", "4.3.1"))
             else:
                 async with self._verifications:
                     found[one.at] = await asyncio.to_thread(
@@ -384,7 +385,7 @@ _MAX_RESULTS = 20
 
 
 async def _aligned(
-    tree: Tree, author: str, identifiers: Sequence[str], mode: Literal["r", "s"], doubts: list[str]
+    tree: Tree, author: str, identifiers: Sequence[str], mode: Literal["r", "s"], doubts: list[Doubt]
 ) -> bool:
     """Whether one of them is aligned. Each is looked at: one whose domain gives no answer hides no other."""
     if author in identifiers:
@@ -394,7 +395,7 @@ async def _aligned(
             if await tree.aligned(author, one, mode):
                 return True
         except pyspf.TempError:
-            doubts.append(f"the organisational domain of {author}")
+            doubts.append(Doubt(f"the organisational domain of {author}"))
     return False
 
 

@@ -7,7 +7,7 @@ only if it is UTF-8. Here all connections share one event loop, and every octet 
 import struct
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 from mailstack_auth import names
 from mailstack_auth.serving import Connection, ProtocolError
@@ -63,10 +63,9 @@ class Message:
     queue_id: str = ""
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
-    # None: nobody asked for it.
+    # None: nobody asked for it. Where it was asked for and is not there, why: beside other messages there was no room.
     body: bytearray | None = None
-    body_too_long: bool = False
-    body_crowded_out: bool = False
+    body_missing: Literal["", "too long", "no room"] = ""
     # What the judge has read out of the fields, its own business.
     reading: object = None
 
@@ -217,9 +216,11 @@ class Session:
         if self._keeps_body and message.body is not None:
             message.body += data
             self._judge.kept += len(data)
-            message.body_too_long = len(message.body) > self._judge.max_body
-            message.body_crowded_out = self._judge.kept > self._judge.max_bodies
-            if message.body_too_long or message.body_crowded_out:
+            if len(message.body) > self._judge.max_body:
+                message.body_missing = "too long"
+            elif self._judge.kept > self._judge.max_bodies:
+                message.body_missing = "no room"
+            if message.body_missing:
                 self._keeps_body = False
                 self._judge.kept -= len(message.body)
                 message.body.clear()

@@ -22,6 +22,12 @@ from mailstack_auth import supervisor
 _INPUT = memoryview(bytearray(64 * 1024))
 
 
+def begin_tasks_at_once(loop: asyncio.AbstractEventLoop) -> None:
+    """What needs no answer from elsewhere is done without a turn of the loop for each step; from Python 3.12 on."""
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+
+
 class ProtocolError(Exception):
     """The peer does not speak the protocol; the connection cannot be used any further."""
 
@@ -191,9 +197,7 @@ class Serving:
     async def _run(self, sessions: Mapping[socket.socket, Callable[[Connection], Session]], grace: float) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        if sys.version_info >= (3, 12):
-            # What needs no answer from elsewhere is done at once, without a turn of the loop for each step.
-            loop.set_task_factory(asyncio.eager_task_factory)
+        begin_tasks_at_once(loop)
         for number in supervisor.STOP:
             loop.add_signal_handler(number, stop.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.WATCHED)

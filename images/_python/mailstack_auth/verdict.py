@@ -58,6 +58,14 @@ class Spf:
         return self.identifier.domain if self.identifier and self.identifier.result == "pass" else None
 
 
+class Doubt(NamedTuple):
+    """What cannot be checked now and why, with its status (RFC 3463; the first is a directory server that failed)."""
+
+    what: str
+    why: str = "DNS gives no answer"
+    status: str = "4.4.3"
+
+
 class Facts(NamedTuple):
     """What is known of a message. Domains are in lower case and A-labels."""
 
@@ -72,8 +80,8 @@ class Facts(NamedTuple):
     dmarc: str = "none"
     spf_aligned: bool = False
     dkim_aligned: bool = False
-    # DNS gave no answer that could have made a pass of it.
-    doubt: str | None = None
+    # What could have made a pass of it.
+    doubt: Doubt | None = None
 
     def authenticated(self) -> Iterable[str]:
         """Domains that SPF or DKIM has authenticated."""
@@ -131,11 +139,11 @@ def _local(facts: Facts, site: Site, *, spared: bool) -> Outcome | None:
     return Outcome("reject", f"550 5.7.1 {reason}", reason)
 
 
-def _own_spf_in_doubt(facts: Facts, site: Site) -> str | None:
+def _own_spf_in_doubt(facts: Facts, site: Site) -> Doubt | None:
     """SPF of a domain of ours that DNS gives no answer for, whether or not it would matter to DMARC."""
     found = facts.spf.identifier
     ours = found and any(names.within(found.domain, one) for one in site.local_domains)
-    return f"SPF of {found.domain}" if found and ours and found.result == "temperror" else None
+    return Doubt(f"SPF of {found.domain}") if found and ours and found.result == "temperror" else None
 
 
 def _forged(domain: str | None, facts: Facts, site: Site) -> bool:
@@ -163,7 +171,7 @@ def _by_dmarc(facts: Facts, site: Site, disposition: Policy, *, spared: bool) ->
     # "p=none" may change nothing (RFC 9989 section 5.4), and a fail would be spared here.
     harmless = spared or site.dmarc == "mark" or (facts.published is not None and facts.published.applied == "none")
     if facts.dmarc == "temperror" and not harmless:
-        return _defer(facts.doubt or "DMARC")
+        return _defer(facts.doubt or Doubt("DMARC"))
     return None
 
 
@@ -178,11 +186,10 @@ def _by_spf(facts: Facts, site: Site) -> Outcome | None:
         return _defer(facts.doubt)
     text = refusal(judged, facts.client, doubtful=facts.spf.doubtful)
     if text.startswith("DEFER"):
-        return _defer("SPF")
+        return _defer(Doubt("SPF"))
     return Outcome("reject", text, text)
 
 
-def _defer(what: str) -> Outcome:
-    reason = f"{what} cannot be checked now, DNS gives no answer"
-    # RFC 3463 section 3.5: a directory server failed.
-    return Outcome("defer", f"451 4.4.3 {reason}", reason)
+def _defer(doubt: Doubt) -> Outcome:
+    reason = f"{doubt.what} cannot be checked now, {doubt.why}"
+    return Outcome("defer", f"451 {doubt.status} {reason}", reason)
