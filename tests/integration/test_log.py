@@ -8,7 +8,7 @@ import pytest
 
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
-from support import address_of, message, send, subject
+from support import address_of, message, one_more, send, subject
 
 # An id that Postfix gives with enable_long_queue_ids (postconf(5)).
 QUEUE_ID = r"[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,}"
@@ -53,6 +53,7 @@ def test_refused_at_rcpt(outcome: str, outsider: Machine, bravo: Site, engine_cl
     (line,) = [one for one in log(engine_client, bravo, "postfix") if queue_id in one and event in one]
     for word in (f"[{outsider.address}]", f"from=<{sender}>", f"to=<{recipient}>"):
         assert word in line
+    one_more(bravo, "user@bravo.example", outsider)
     for service in ("policyd-spf", "opendkim", "dmarc"):
         assert not any(queue_id in one for one in log(engine_client, bravo, service))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import smtplib
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -271,6 +272,10 @@ class Stream:
             content = message(self.sender, self.recipient, about)
             try:
                 reply = send(self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port)
+            except smtplib.SMTPResponseException as error:
+                # The greeting, or the reply to HELO.
+                self.refused.append(error.smtp_code)
+                continue
             except OSError:
                 # No connection, or one that broke: nothing was accepted. smtplib's errors are OSErrors.
                 continue
