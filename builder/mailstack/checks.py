@@ -228,8 +228,16 @@ def warnings(chosen: Settings) -> list[str]:
             f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
             f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
         )
-    if chosen.spf_record and {"all", "+all"} & set(chosen.spf_record.lower().split()):
-        found.append(f"{PREFIX}SPF_RECORD: 'all' without a sign is '+all': every host may send; write ~all or -all")
+    found += [
+        f"{PREFIX}SPF_RECORD: {one!r} lets every host send; write ~all or -all"
+        for one in (chosen.spf_record or "").lower().split()
+        if one in {"all", "+all"}
+    ]
+    if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
+        found.append(
+            f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} is done to nothing while "
+            f"{PREFIX}LOCAL_SENDER is 'off'; write 'aligned' or 'envelope' there"
+        )
     if chosen.milter_default_action == "accept":
         found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
     if chosen.dmarc_action == "follow":

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import ipaddress
 import json
 import re
 from dataclasses import replace
@@ -11,11 +12,13 @@ import pytest
 import yaml
 
 from mailstack.render import SITE, site
-from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, signatures, wire
+from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, wire
 from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.evaluation import Result
+from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
+from mailstack_auth.policy import Message, Policy
 from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide
+from unit.dns_server import Server
 from unit.sites import stack
 
 CHECKOUT = Path(__file__).parents[2]
@@ -83,6 +86,7 @@ def test_what_is_written_lies_on_volumes():
 
 
 DMARC = (CHECKOUT / "docs/dmarc.md").read_text()
+SPF = (CHECKOUT / "docs/spf.md").read_text()
 AUTHOR = "author.example"
 MAIL_FROM = Result("mailfrom", f"bounces.{AUTHOR}", "pass", "sender SPF authorized")
 FOLLOW = Site("mail.example.com", ("example.com",))
@@ -218,6 +222,25 @@ def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
         flags=re.MULTILINE,
     )
     assert [name for cell in explained for name in re.findall(r"`(\w+)`", cell)] == list(logged)
+
+
+def test_lines_of_policyd_spf():
+    """The lines shown are what is logged about such messages."""
+    shown = re.search(r"<!-- decision -->\n```text\n(.*?)```", SPF, re.DOTALL)[1].splitlines()
+    zone = {
+        "author.example": [{"TXT": "v=spf1 ip4:192.0.2.80 -all"}],
+        "broken.example": [{"TXT": "v=spf1 nonsense:term -all"}],
+    }
+    policy = Policy("mail.example.com", {}, skip_networks=(ipaddress.ip_network("198.51.100.7/32"),))
+
+    async def logged(line: str) -> str:
+        queue_id, client, domain = re.search(r"policyd-spf: (\w+): client=(\S+) .* domain='(.*?)'", line).groups()
+        message = Message(queue_id, client, "mx.author.example", f"news@{domain or 'author.example'}", "")
+        async with Server.of(zone).lookups() as lookups:
+            judgement = await policy.judge(message, Evaluator(lookups))
+        return f"policyd-spf: {policyd.decision(message, judgement, policy.action(judgement, message))}"
+
+    assert [asyncio.run(logged(line)) for line in shown] == shown
 
 
 def test_limits_of_dmarc():

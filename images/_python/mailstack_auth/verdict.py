@@ -187,7 +187,8 @@ def _by_spf(facts: Facts, site: Site) -> Outcome | None:
     text = refusal(judged, facts.client, doubtful=facts.spf.doubtful)
     if text.startswith("DEFER"):
         return _defer(Doubt("SPF"))
-    return Outcome("reject", text, text)
+    # Without the reply's code and status.
+    return Outcome("reject", text, text.split(maxsplit=2)[2])
 
 
 def _defer(doubt: Doubt) -> Outcome:
