@@ -25,7 +25,10 @@ _INPUT = memoryview(bytearray(64 * 1024))
 def begin_tasks_at_once(loop: asyncio.AbstractEventLoop) -> None:
     """What needs no answer from elsewhere is done without a turn of the loop for each step; from Python 3.12 on."""
     if sys.version_info >= (3, 12):
-        loop.set_task_factory(asyncio.eager_task_factory)
+        # Not asyncio.eager_task_factory, which knows nothing of what later loops hand to it.
+        loop.set_task_factory(
+            lambda loop, work, **options: asyncio.Task(work, loop=loop, **(options | {"eager_start": True}))
+        )
 
 
 class ProtocolError(Exception):
