@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import authres
 import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
@@ -16,7 +15,19 @@ from mailstack.dns.records import Record
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site, parse
-from support import address_of, as_sent, count, delivered, message, raw_results, results, send, subject, verdicts
+from support import (
+    address_of,
+    as_sent,
+    count,
+    delivered,
+    message,
+    properties,
+    raw_results,
+    results,
+    send,
+    subject,
+    verdicts,
+)
 
 SELECTORS = ("rsa", "ed25519")
 
@@ -305,11 +316,6 @@ def assert_written(mail: Mail, content: bytes, site: Site, verdict: Mapping[str,
 
     marks = parse(content).get_all("X-Mailstack-Quarantine", [])
     assert marks == ([f"DMARC policy of {mail.author_domain}"] if mail.then == "quarantined" else [])
-
-
-def properties(result: authres.AuthenticationResult) -> dict[str, str]:
-    """A result's properties as they are written, type and name."""
-    return {f"{one.type}.{one.name}": one.value for one in result.properties}
 
 
 def _independent(content: bytes, at: int, names: Nameserver) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from integration import failing_dns
 from integration.conftest import OUTSIDER
-from integration.dmarc_mail import Domain, Keys, by, properties, publish, sign, verdict_of
+from integration.dmarc_mail import Domain, Keys, by, publish, sign, verdict_of
 from integration.test_outage import flush_until_delivered
 from mailstack.errors import EngineError
 from mailstack.stack import IDS
@@ -22,6 +22,7 @@ from support import (
     dkim_results,
     dkim_sign,
     message,
+    properties,
     raw_results,
     results,
     send,

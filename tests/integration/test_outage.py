@@ -273,7 +273,7 @@ class Stream:
             try:
                 reply = send(self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port)
             except smtplib.SMTPResponseException as error:
-                # The greeting, or the reply to HELO.
+                # The greeting, or another reply that smtplib takes for an error.
                 self.refused.append(error.smtp_code)
                 continue
             except OSError:

@@ -472,12 +472,11 @@ def test_results_under_an_id_that_has_to_be_decoded(role, tmp_path):
 def test_a_body_too_long_to_be_looked_at(tmp_path, monkeypatch):
     """Nothing is known of its signature then: it waits, and is neither believed nor refused."""
     monkeypatch.setattr(Outside, "max_body", len(BODY) - 1)
-    assert (
-        seen(tmp_path, Sent(SIGNED)).reply
-        == "451 4.3.4 a DKIM signature cannot be checked now, the message is too long"
-    )
+    waits = "451 4.3.4 a DKIM signature cannot be checked now, the message is too long"
+    assert seen(tmp_path, Sent(SIGNED)).reply == waits
     assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
-    # It would be so each time that the sender tries again.
+    # What OpenDKIM takes for a missing key may be a fault of DNS, but an altered message is one each time.
+    assert seen(tmp_path, Sent((said(SIGNATURE, "permerror"), *SIGNED))).reply == waits
     assert seen(tmp_path, Sent((said(SIGNATURE, "fail"), *SIGNED))).reply == NOT_SHOWN
 
 
@@ -491,12 +490,6 @@ def test_no_room_for_a_body(result, local, tmp_path, monkeypatch):
     found = seen(tmp_path, sent, site=site)
     assert found.reply == "451 4.3.1 a DKIM signature cannot be checked now, other messages take all the room"
     assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
-
-
-@pytest.mark.parametrize("known", [(), (GARBAGE,), (said(SIGNATURE, "temperror"),), (said(SIGNATURE, "permerror"),)])
-def test_a_field_with_space_behind_its_name(known, tmp_path):
-    """It costs a genuine message nothing when its signature is looked at again (RFC 5322 section 4.5.8)."""
-    assert seen(tmp_path, Sent((*known, *SIGNED, Field(b"X-Odd ", b" y")))).results()[-1] == "dmarc=pass"
 
 
 MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")
@@ -584,11 +577,13 @@ def test_nothing_is_accepted_unrecorded(tmp_path):
     async def hand_on():
         async with running(tmp_path) as one:
             with full_disk():
-                while len(found := await one.outside.replies(plain("a.example", **FROM_A))) > 1:
-                    pass
-            return found
+                first = await one.outside.replies(sent)
+                while not one.judge._lines._failed:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                return first[-1], await one.outside.replies(sent)
 
-    assert asyncio.run(asyncio.wait_for(hand_on(), 10)) == [NEGOTIATED]
+    sent = plain("a.example", **FROM_A)
+    assert asyncio.run(asyncio.wait_for(hand_on(), 10)) == (b"a", [NEGOTIATED])
 
 
 def test_on_record(tmp_path, capsys):

@@ -92,21 +92,15 @@ def sign(kind=1024, *, head=HEAD, body=BODY, algorithm=b"rsa-sha256", c=b"relaxe
     return fields(made)[0]
 
 
-def by_hand(octets=None, *, body=BODY, digest=hashes.SHA256, **tags):
-    """The field of a signature with any tags, right in all else; those that are None are left out.
-
-    Octets: what the header is in canonical form, where it is not the relaxed one of HEAD.
-    """
+def by_hand(*, body=BODY, digest=hashes.SHA256, **tags):
+    """The field of a signature with any tags, right in all else; those that are None are left out."""
     standard = {"v": "1", "a": "rsa-sha256", "c": "relaxed/relaxed", "d": "a.example", "s": "s1", "h": "from:subject"}
     canonical = Relaxed.canonicalize_body(body)[: int(tags.get("l", len(body)))]
     made = standard | {"bh": base64.b64encode(hash_of(digest, canonical)).decode()} | tags
     value = "".join(f" {name}={text};" for name, text in made.items() if text is not None).encode() + b" b="
-    if octets is None:
-        head = Relaxed.canonicalize_headers(dkim.rfc822_parse(HEAD)[0])
-        signed = select_headers(head, [one.strip().lower() for one in str(made["h"]).encode().split(b":")])
-        octets = b"".join(b"%s:%s" % one for one in signed)
-    simple = made["c"].startswith("simple")
-    octets += b"DKIM-Signature:" + value if simple else b"dkim-signature:" + value.strip()
+    head = Relaxed.canonicalize_headers(dkim.rfc822_parse(HEAD)[0])
+    signed = select_headers(head, [one.strip().lower() for one in str(made["h"]).encode().split(b":")])
+    octets = b"".join(b"%s:%s" % one for one in signed) + b"dkim-signature:" + value.strip()
     private = serialization.load_pem_private_key(key(1024)[0], None)
     return Field(b"DKIM-Signature", value + base64.b64encode(private.sign(octets, padding.PKCS1v15(), digest())))
 
@@ -170,36 +164,6 @@ def test_pass_of_other_keys():
     """Ed25519 (RFC 8463), and RSA of other lengths."""
     assert look(sign("ed25519", algorithm=b"ed25519-sha256"), kind="ed25519") == ("pass", "")
     assert look(sign(2048), kind=2048) == ("pass", "")
-
-
-# Names that dkimpy does not take for names.
-ODD = [b"X-Odd : y", b"X-Odd \t: y", b"X Odd: y", b"From : z", b"X-\xe9: y", b": y", b"DKIM-Signature : y"]
-
-
-@pytest.mark.parametrize("c", CANONICALISATIONS)
-@pytest.mark.parametrize("odd", ODD)
-def test_odd_names_beside_what_is_signed(c, odd):
-    """A field with an odd name (RFC 5322 section 4.5.8) is no fault of a signature that leaves it out."""
-    signature = sign(c=c, include_headers=[b"to", b"from"])
-    found = Fields([Field(*odd.split(b":", 1)), signature, *fields(HEAD)])
-    result = verify(of(found)[0], found, BODY, key(1024)[1]).result
-    # A second From is in what dkimpy compares.
-    assert result == ("fail" if odd.startswith(b"From") else "pass")
-
-
-@pytest.mark.parametrize(
-    ("c", "octets"),
-    [
-        ("relaxed/relaxed", b"from:Jo <jo@a.example>\r\nx-odd:y z\r\n"),
-        ("simple/relaxed", HEAD[:25] + b"X-Odd : y  z\r\n"),
-    ],
-)
-def test_a_signed_field_with_space_behind_its_name(c, octets):
-    """Relaxed leaves the space out, simple keeps it (RFC 6376 section 3.4); in h= it has none."""
-    found = Fields([by_hand(octets, h="from:x-odd", c=c), *fields(HEAD), Field(b"X-Odd ", b" y  z")])
-    assert verify(of(found)[0], found, BODY, key(1024)[1]).result == "pass"
-    found[-1] = Field(b"X-Odd ", b" y  other")
-    assert verify(of(found)[0], found, BODY, key(1024)[1]).result == "fail"
 
 
 NAMES = st.sampled_from([b"from", b"From", b"to", b"X", b"x"])
@@ -416,6 +380,20 @@ def test_time_is_linear(c, tags, body):
     start = time.process_time()
     assert verify(of(everything)[0], everything, body, key(1024)[1]).result in {"fail", "permerror"}
     assert time.process_time() - start < 1
+
+
+def test_many_names_and_many_fields():
+    """As many as a signature and a header may have: they are not compared each with each."""
+    names = ":".join(f"{at:x}" for at in range(256, 2000))
+    everything = [by_hand(h=f"from:{names}"), *fields(HEAD), *[Field(b"X-Y", b" z")] * 4000]
+    (signature,) = of(everything)
+
+    def seconds():
+        start = time.process_time()
+        assert verify(signature, everything, BODY, key(1024)[1]).result == "pass"
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) < 0.1
 
 
 LONG = 16 * 1024 * 1024

@@ -446,6 +446,11 @@ def test_spf_fail(facts, site, expected):
     assert outcome(facts, site) == expected
 
 
+def test_why_spf_refuses():
+    """In words; the reply has code and status."""
+    assert decide(message(spf=FAIL), SITE).reason.startswith("SPF fail: ")
+
+
 @pytest.mark.parametrize("result", [one for one in RESULTS if one != "fail"])
 def test_other_spf_results_are_no_reason(result):
     """They are policyd-spf's own business, or nobody's."""

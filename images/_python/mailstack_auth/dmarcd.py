@@ -277,8 +277,9 @@ class Outside:
             if len(keys) != 1:
                 found[one.at] = one if one.result != "temperror" else one._replace(result="permerror", reason="no key")
             elif message.body_missing == "too long":
-                # What OpenDKIM knows of it stands; it would be the same each time.
-                if one.result == "temperror":
+                # What OpenDKIM says stands, unless it may not have seen the key.
+                if one.result in {"temperror", "permerror"}:
+                    found[one.at] = one._replace(result="temperror", reason="")
                     doubts.append(Doubt("a DKIM signature", "the message is too long", "4.3.4"))
             elif message.body_missing == "no room":
                 # Other messages' bodies are in the way: later it can be looked at.

@@ -63,8 +63,9 @@ class Message:
     queue_id: str = ""
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
-    # None: nobody asked for it. Where it was asked for and is not there, why: beside other messages there was no room.
+    # None: nobody asked for it.
     body: bytearray | None = None
+    # Why one that was asked for is not there: it is longer than one may be, or there was no room beside others.
     body_missing: Literal["", "too long", "no room"] = ""
     # What the judge has read out of the fields, its own business.
     reading: object = None

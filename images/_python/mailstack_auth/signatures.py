@@ -150,7 +150,7 @@ def verify(signature: Signature, fields: Fields, body: bytes, key: bytes) -> Sig
         return signature._replace(result="permerror", reason="too long")
     try:
         verifier = dkim.DKIM(minkey=MIN_KEY_BITS)
-        # Not as text, of which dkimpy would make an object of every line of the body, and refuse names that are odd.
+        # Not as text: dkimpy would make an object of every line of the body.
         verifier.headers = [(one.name, _crlf(one.value) + b"\r\n") for one in fields]
         verifier.body, canonical = _body(value, body)
         applicable = _applicable(key, value)
@@ -221,13 +221,10 @@ def _crlf(value: bytes) -> bytes:
 
 
 def _selected(headers: Sequence[tuple[bytes, bytes]], include_headers: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """In place of dkim.select_headers, whose time grows with the names in h= times the message's fields.
-
-    A name may have space behind it (RFC 5322 section 4.5.8), which is no part of it in h=.
-    """
+    """In place of dkim.select_headers, whose time grows with the names in h= times the message's fields."""
     left: dict[bytes, list[tuple[bytes, bytes]]] = {}
     for one in headers:
-        left.setdefault(one[0].strip().lower(), []).append(one)
+        left.setdefault(one[0].lower(), []).append(one)
     return [left[name].pop() for name in include_headers if left.get(name)]
 
 

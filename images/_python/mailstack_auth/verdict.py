@@ -59,7 +59,7 @@ class Spf:
 
 
 class Doubt(NamedTuple):
-    """What cannot be checked now and why, with its status (RFC 3463; the first is a directory server that failed)."""
+    """What cannot be checked now, and why, with the status of RFC 3463: 4.4.3 is a directory server that failed."""
 
     what: str
     why: str = "DNS gives no answer"
