@@ -224,7 +224,7 @@ class Outside:
     async def _facts(self, message: Message, author: str, reading: _Reading, spf: Spf) -> Facts:
         tree = Tree(self._dns)
         published, dmarc = None, "none"
-        # What DNS does not say now, and would count.
+        # What cannot be checked now, and would count.
         doubts: list[Doubt] = []
         try:
             published = await tree.published(author)
