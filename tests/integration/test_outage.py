@@ -271,18 +271,19 @@ class Stream:
             about = subject("stream")
             content = message(self.sender, self.recipient, about)
             try:
-                reply = send(self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port)
+                code = send(
+                    self.machine, address_of(self.site), self.sender, self.recipient, content, port=self.port
+                ).code
             except smtplib.SMTPResponseException as error:
                 # The greeting, or another reply that smtplib takes for an error.
-                self.refused.append(error.smtp_code)
-                continue
+                code = error.smtp_code
             except OSError:
                 # No connection, or one that broke: nothing was accepted. smtplib's errors are OSErrors.
                 continue
-            if reply.code == 250:
+            if code == 250:
                 self.accepted.append(about)
             else:
-                self.refused.append(reply.code)
+                self.refused.append(code)
 
 
 def kill_nine(site: Site, service: str, client: docker.DockerClient, image: str) -> None:

@@ -267,30 +267,31 @@ class Outside:
         found = list(known)
         doubts: list[Doubt] = []
         for one in wanted:
-            try:
-                keys = await self._dns.texts(signatures.key_name(one))
-            except pyspf.TempError:
-                # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
-                found[one.at] = one._replace(result="temperror", reason="")
-                doubts.append(Doubt(f"the DKIM key {signatures.key_name(one)}"))
-                continue
-            if len(keys) != 1:
-                found[one.at] = one if one.result != "temperror" else one._replace(result="permerror", reason="no key")
-            elif message.body_missing == "too long":
-                # What OpenDKIM says stands, unless it may not have seen the key.
-                if one.result in {"temperror", "permerror"}:
-                    found[one.at] = one._replace(result="temperror", reason="")
-                    doubts.append(Doubt("a DKIM signature", "the message is too long", "4.3.4"))
-            elif message.body_missing == "no room":
-                # Other messages' bodies are in the way: later it can be looked at.
-                found[one.at] = one._replace(result="temperror", reason="")
-                doubts.append(Doubt("a DKIM signature", "other messages take all the room", "4.3.1"))
-            else:
-                async with self._verifications:
-                    found[one.at] = await asyncio.to_thread(
-                        signatures.verify, one, message.fields, bytes(message.body or b""), keys[0]
-                    )
+            found[one.at], doubt = await self._looked_at(message, one)
+            if doubt:
+                doubts.append(doubt)
         return tuple(found), doubts
+
+    async def _looked_at(self, message: Message, one: Signature) -> tuple[Signature, Doubt | None]:
+        unknown = one._replace(result="temperror", reason="")
+        try:
+            keys = await self._dns.texts(signatures.key_name(one))
+        except pyspf.TempError:
+            # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
+            return unknown, Doubt(f"the DKIM key {signatures.key_name(one)}")
+        if len(keys) != 1:
+            return one if one.result != "temperror" else one._replace(result="permerror", reason="no key"), None
+        if message.body_missing == "no room":
+            # Other messages' bodies are in the way: later it can be looked at.
+            return unknown, Doubt("a DKIM signature", "other messages take all the room", "4.3.1")
+        if message.body_missing == "too long":
+            # What OpenDKIM says stands, unless it may not have seen the key.
+            if one.result not in {"temperror", "permerror"}:
+                return one, None
+            return unknown, Doubt("a DKIM signature", "the message is too long", "4.3.4")
+        async with self._verifications:
+            body = bytes(message.body or b"")
+            return await asyncio.to_thread(signatures.verify, one, message.fields, body, keys[0]), None
 
     def _read(self, message: Message) -> "_Reading":
         """Once for each message, when its fields are all there."""
