@@ -278,6 +278,38 @@ def test_tags(tags, result):
     assert look(by_hand(**tags))[0] == result
 
 
+def record_of(modulus, exponent):
+    """The key record of any two numbers, as PKCS #1 has them (RFC 8017 appendix A.1.1)."""
+
+    def element(kind, content):
+        return bytes([kind, 0x83]) + len(content).to_bytes(3, "big") + content
+
+    numbers = b"".join(
+        element(2, b"\0" + one.to_bytes(-(-one.bit_length() // 8), "big")) for one in (modulus, exponent)
+    )
+    return b"v=DKIM1; k=rsa; p=" + base64.b64encode(element(0x30, numbers))
+
+
+HUGE = {
+    "a modulus of 24,576 bits": record_of((1 << 24575) + 1, 65537),
+    "a modulus of 8200 bits": record_of((1 << 8199) + 1, 65537),
+    "both of 24,576 bits": record_of((1 << 24575) + 1, (1 << 24575) - 1),
+    "an exponent of 8192 bits": record_of((1 << 2047) + 1, (1 << 8191) + 1),
+    "an exponent of 34 bits": record_of((1 << 2047) + 1, (1 << 33) + 1),
+    "a record of 60 kB": record_of((1 << 340000) + 1, 3),
+}
+
+
+@pytest.mark.parametrize("record", HUGE.values(), ids=HUGE.keys())
+def test_huge_keys_take_no_time(record):
+    """A key that a stranger publishes is measured before anything is computed with it."""
+    signed = by_hand().value.rpartition(b"b=")[0] + b"b=" + base64.b64encode(b"\x7f" * 256)
+    all_fields = [Field(b"DKIM-Signature", signed), *fields(HEAD)]
+    started = time.thread_time()
+    done = verify(of(all_fields)[0], all_fields, BODY, record)
+    assert (done.result, time.thread_time() - started < 0.1) == ("permerror", True)
+
+
 def test_appended_text_is_no_pass():
     """What stands behind l= octets could be anybody's (RFC 6376 section 8.2)."""
     field = sign(length=True)

@@ -5,12 +5,14 @@ is not one stands beside a good one. What a sender wrote into a signature (i=, q
 its results. So a pass counts only where all results are there and each one belongs to a signature.
 """
 
+import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import dkim
 import dkim.canonicalization
+import dkim.crypto
 
 from mailstack_auth import names
 from mailstack_auth.milter import Fields
@@ -20,6 +22,12 @@ MIN_KEY_BITS = 1024
 _ALGORITHMS = {b"rsa-sha256", b"ed25519-sha256"}
 # So many octets of b= at least tell signatures apart (RFC 6008 section 4).
 _SHOWN = 8
+
+# Bounds of keys, before any arithmetic: verification takes time in proportion to the square of the modulus's length and
+# to that of the exponent, and nothing else works here meanwhile. Octets of a record, and bits.
+_MAX_KEY_RECORD = 2048
+_MAX_KEY_BITS = 8192
+_MAX_EXPONENT_BITS = 32
 
 # What is verified here: dkimpy's time grows with the square of the field's length. Honest ones have less than 2 kB.
 _MAX_FIELD = 8192
@@ -187,9 +195,24 @@ def _applicable(key: bytes, value: bytes) -> bytes:
         raise _InapplicableError("the key is for other hash algorithms")
     if not {b"email", b"*"} & set(limits.get(b"s", [b"*"])):
         raise _InapplicableError("the key is not for mail")
+    _check_size(key, record)
     if b"s" in limits.get(b"t", []) and _domain(tags.get(b"i", tags[b"d"])) != _domain(tags[b"d"]):
         raise _InapplicableError("the key is not for sub-domains in i=")
     return b"; ".join(name + b"=" + text for name, text in record.items() if name not in {b"h", b"s", b"t"})
+
+
+def _check_size(key: bytes, record: Mapping[bytes, bytes]) -> None:
+    """Refuse a key that is too large to be worked with."""
+    if len(key) > _MAX_KEY_RECORD:
+        raise _InapplicableError("the key record is too long")
+    if record.get(b"k", b"rsa") != b"rsa":
+        return
+    try:
+        numbers = dkim.crypto.parse_public_key(base64.b64decode(b"".join(record.get(b"p", b"").split())))
+    except (ValueError, dkim.crypto.UnparsableKeyError):
+        return  # unusable, as will be seen
+    if numbers["modulus"].bit_length() > _MAX_KEY_BITS or numbers["publicExponent"].bit_length() > _MAX_EXPONENT_BITS:
+        raise _InapplicableError("the key is too large")
 
 
 def _domain(identity: bytes) -> bytes:
