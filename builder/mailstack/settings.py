@@ -23,6 +23,8 @@ MIN_MESSAGE_SIZE = 64 * 1024
 # No more than a guard against a slip: a message is held on the queue's disk.
 MAX_MESSAGE_SIZE = 1024**4
 MAX_AGE = 3650
+# RFC 5321 section 4.5.4.1: senders try for four or five days.
+MAX_WAIT = 96
 # Always trusted: the postfix container itself. Everything else is the site's choice.
 LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -170,9 +172,10 @@ class Settings(BaseSettings):
         description="The same for permerror, a broken record: 'tag' or 'reject-early'.",
         examples=["reject-early"],
     )
-    spf_temperror: Literal["defer", "tag"] = Field(
+    spf_temperror: Literal["defer", "defer-early", "tag"] = Field(
         default="defer",
-        description="When DNS gives no answer: 'defer' (the sender tries again) or 'tag'.",
+        description="When DNS does not answer for an SPF record: 'defer' (the sender retries, where the result could "
+        "matter once DKIM is known), 'defer-early' (at RCPT, before DKIM is known) or 'tag'.",
         examples=["tag"],
     )
     spf_skip_networks: _SkippedNetworks = Field(
@@ -197,11 +200,12 @@ class Settings(BaseSettings):
         examples=["dmarc@example.com"],
     )
 
-    dmarc_action: Literal["follow", "mark"] = Field(
+    dmarc_action: Literal["follow", "reject", "mark"] = Field(
         default="follow",
-        description="Mail from outside that fails DMARC: 'follow' (what the author's domain publishes: reject, or "
-        "quarantine, which delivers with an X-Mailstack-Quarantine field) or 'mark' (delivered with the result).",
-        examples=["mark"],
+        description="Mail from outside that fails DMARC: 'follow' (what the author's domain publishes, by RFC 9989 "
+        "section 7.4: 'reject' counts as 'quarantine' where SPF or DKIM passes for another domain, as for mailing "
+        "lists), 'reject' (refused then, too) or 'mark' (delivered with the result).",
+        examples=["reject"],
     )
     dmarc_skip_networks: _SkippedNetworks = Field(
         default=(),
@@ -215,6 +219,19 @@ class Settings(BaseSettings):
         examples=["lists.example.net"],
     )
 
+    dns_wait_hours: Annotated[int, BeforeValidator(fields.whole_number(0, MAX_WAIT, "a number of hours"))] = Field(
+        default=4,
+        description="How many hours mail from outside waits at most (451) while DNS does not answer for what decides; "
+        "0: it does not wait.",
+        examples=["24"],
+    )
+    dns_wait_action: Literal["quarantine", "reject"] = Field(
+        default="quarantine",
+        description="What happens to it then: 'quarantine' (delivered, with the reason in X-Mailstack-Quarantine) or "
+        "'reject'.",
+        examples=["reject"],
+    )
+
     local_sender: Literal["aligned", "envelope", "off"] = Field(
         default="aligned",
         description="Which mail from outside uses our domains without leave: 'aligned' (in the envelope sender or in "
@@ -224,8 +241,9 @@ class Settings(BaseSettings):
     )
     local_sender_action: Literal["discard", "reject"] = Field(
         default="discard",
-        description="What becomes of it: 'discard' (accepted and dropped, since a bounce would go to the person whose "
-        "name was used) or 'reject'.",
+        description="What happens to mail that uses one in the envelope sender while SPF and DKIM pass for no domain: "
+        "'discard' (accepted and dropped, since a bounce would go to the person whose address was used) or 'reject'. "
+        "Other such mail is refused, or quarantined where SPF or DKIM passes for another domain.",
         examples=["reject"],
     )
     milter_default_action: Literal["tempfail", "accept"] = Field(

@@ -80,19 +80,25 @@ class SpfActions:
     softfail: str
     permerror: str
     temperror: str
+    # How long a temperror makes mail wait.
+    hours: int
 
 
 @dataclass(frozen=True)
 class Judging:
     """What the dmarc milter does about mail from outside."""
 
-    dmarc: Literal["follow", "mark"]
-    # "reject" is its own part; the other values are policyd-spf's.
+    dmarc: Literal["follow", "reject", "mark"]
+    # "reject" and "defer" are its own part; the other values are policyd-spf's.
     spf_fail: str
+    spf_temperror: str
     # None: local domains are not its business.
     local_sender: Literal["discard", "reject"] | None
     skip_networks: tuple[Network, ...]
     skip_domains: tuple[str, ...]
+    # How long a message waits for DNS, and what happens to it then.
+    dns_hours: int
+    dns_action: Literal["quarantine", "reject"]
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,8 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
             "tag" if settings.spf_fail == "reject" else settings.spf_fail,
             settings.spf_softfail,
             settings.spf_permerror,
-            settings.spf_temperror,
+            "defer" if settings.spf_temperror == "defer-early" else "tag",
+            settings.dns_wait_hours,
         ),
         spf_skip_networks=settings.spf_skip_networks,
         spf_skip_domains=settings.spf_skip_domains,
@@ -209,9 +216,12 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         judging=Judging(
             settings.dmarc_action,
             settings.spf_fail,
+            settings.spf_temperror,
             settings.local_sender_action if settings.local_sender == "aligned" else None,
             settings.dmarc_skip_networks,
             settings.dmarc_skip_domains,
+            settings.dns_wait_hours,
+            settings.dns_wait_action,
         ),
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,

@@ -39,7 +39,7 @@ from mailstack_auth.verdict import Site
 from unit.dns_server import Server
 from unit.test_lines import full_disk
 from unit.test_milter import END, NEGOTIATED, NEGOTIATION, connect, header, macros, packet, replies
-from unit.test_signatures import BODY, HEAD, fields, key, sign
+from unit.test_verification import BODY, HEAD, fields, key, sign
 
 INTERNAL_ID = "mailstack-0123456789abcdef0123456789abcdef01234567"
 OUR_ID = "mail.ours.example"

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol
 
-from mailstack_auth import names
-
 Policy = Literal["none", "quarantine", "reject"]
 Psd = Literal["y", "n", "u"]
 
@@ -199,8 +197,3 @@ def _usable(found: Record | RecordError) -> Record:
     if isinstance(found, RecordError):
         raise found
     return found
-
-
-def could_align(author: str, identifier: str) -> bool:
-    """Whether two domains have anything in common, so that a look at DNS is worth it."""
-    return names.within(author, identifier) or author.split(".")[-2:] == identifier.split(".")[-2:]

@@ -6,6 +6,7 @@ Authentication-Results. For our own mail, before it is signed, it refuses what r
 
 import asyncio
 import contextlib
+import itertools
 import json
 import mmap
 import secrets
@@ -13,7 +14,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -25,7 +26,8 @@ import spf as pyspf
 
 from mailstack_auth import authres, names, protocol, signatures
 from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.dmarc import RecordError, Tree, could_align
+from mailstack_auth.deferrals import Deferrals
+from mailstack_auth.dmarc import Published, RecordError, Tree
 from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
@@ -33,21 +35,21 @@ from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Insert, Judge, Mess
 from mailstack_auth.serving import Serving
 from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
-from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide
+from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
+from mailstack_auth.verification import Body, Finding, Verifier
 
 SPF_RESULTS, SPF_SOCKET = Path("/run/spf-memory/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
 # Under this authserv-id OpenDKIM writes what it finds. Nobody outside knows it.
 INTERNAL_ID = Path("/run/dmarc/authserv-id")
+# Who waits for DNS; on a tmpfs, so that it outlives a worker and not the container.
+DEFERRALS = Path("/run/dmarc/deferrals.json")
 
-# For everything that a verdict needs, in seconds; Postfix waits 300 (postconf(5), milter_content_timeout).
+# For everything that a verdict needs, and for DNS in it, in seconds; Postfix waits 300 (postconf(5),
+# milter_content_timeout). Where the identifiers decide, DNS is asked for what is written down alone.
 MAX_SECONDS = 60.0
 DNS_SECONDS = 20.0
-# The longest body that is kept for a second look at a signature, all of them together, and how many are looked at at a
-# time.
-MAX_BODY = 16 * 1024 * 1024
-MAX_BODIES = 64 * 1024 * 1024
-VERIFICATIONS = 2
+DECIDED_SECONDS = 1.0
 GRACE_SECONDS = 25.0
 # Postfix's biggest piece of a message, twice.
 _INPUT_OCTETS = 128 * 1024
@@ -56,7 +58,7 @@ _INPUT_OCTETS = 128 * 1024
 QUARANTINE = b"X-Mailstack-Quarantine"
 
 # RFC 3463: a local problem, not the sender's.
-TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed inside, try again later")
+TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed: internal error, please retry")
 TOO_LONG = Verdict(reply="552 5.3.4 the header is too long")
 
 
@@ -144,55 +146,64 @@ def _spf_result(data: dict[str, str]) -> SpfResult:
 
 
 class Dns:
-    """The look-ups that DMARC needs. They raise spf.TempError when DNS gives no answer."""
+    """The lookups that one message needs, until a deadline. They raise spf.TempError when DNS does not answer."""
 
-    def __init__(self, lookups: Lookups) -> None:
+    def __init__(self, lookups: Lookups, seconds: float = DNS_SECONDS) -> None:
         self._lookups = lookups
+        self.allow(seconds)
+
+    def allow(self, seconds: float) -> None:
+        """Let what is asked from now on take so long, all together."""
+        self._deadline = asyncio.get_running_loop().time() + seconds
+
+    @property
+    def _seconds(self) -> float:
+        return self._deadline - asyncio.get_running_loop().time()
 
     async def texts(self, name: str) -> list[bytes]:
         try:
-            return await self._lookups.texts(name, DNS_SECONDS)
+            return await self._lookups.texts(name, self._seconds)
         except pyspf.PermError:
             return []  # as many records as nobody has
 
     async def exists(self, name: str) -> bool:
-        return await self._lookups.exists(name, DNS_SECONDS)
+        return await self._lookups.exists(name, self._seconds)
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a message says of itself, and OpenDKIM of its signatures; without an author, why there is none."""
+    """What a message says of itself, and OpenDKIM of its signatures."""
 
+    # None: From claims no domain.
     author: str | None
     # The envelope sender's domain; None for the null sender, and for what is no domain.
     sender: str | None
     signatures: tuple[Signature, ...]
     # What others wrote and nobody may take for ours.
     removals: Sequence[Delete]
+    # Why there is no author that all readers agree on; empty if there is.
     ambiguous: str = ""
 
 
 class Outside:
     """Judges mail from outside."""
 
-    max_body, max_bodies = MAX_BODY, MAX_BODIES
-
-    def __init__(self, site: Site, internal_id: str, results: SpfResults, dns: Dns) -> None:
+    def __init__(
+        self, site: Site, internal_id: str, results: SpfResults, lookups: Lookups, deferrals: Deferrals
+    ) -> None:
         self._site = site
         self._internal_id = internal_id
         self._results = results
-        self._dns = dns
-        self.kept = 0
-        self._verifications = asyncio.Semaphore(VERIFICATIONS)
+        self._lookups = lookups
+        self._deferrals = deferrals
         self._counts: Counter[str] = Counter()
         self._lines = Lines()
 
-    def needs_body(self, message: Message) -> bool:
-        """Where a signature would align, but OpenDKIM has no pass for it."""
+    def body(self, message: Message) -> Body | None:
+        """Its hashes, where a signature may have to be verified here."""
         reading = self._read(message)
-        return reading.author is not None and bool(
-            _candidates(reading.signatures, self._used(reading.author, reading.sender))
-        )
+        wanted = self._wanted(reading, _passes(reading.signatures))
+        return _body(message, wanted) if wanted else None
 
     async def judge(self, message: Message) -> Verdict:
         """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
@@ -208,12 +219,13 @@ class Outside:
         if message.header_octets > MAX_HEADER_OCTETS:
             return TOO_LONG
         reading = self._read(message)
-        if reading.author is None:
-            self._record(message, None, Outcome("reject", reason=reading.ambiguous))
+        if reading.ambiguous:
+            self._record(message, None, Outcome("reject", reason=reading.ambiguous, rule="author"))
             return Verdict(reply=f"550 5.7.1 {reading.ambiguous}")
-        spf = await self._results.of(message)
-        facts = await self._facts(message, reading.author, reading, spf)
+        facts = await self._facts(message, reading, await self._results.of(message))
         outcome = decide(facts, self._site)
+        if outcome.action == "defer" and self._deferrals.over(facts.client, facts.author or ""):
+            outcome = given_up(outcome, self._site)
         self._record(message, facts, outcome)
         if outcome.action == "discard":
             return Verdict(discard=True)
@@ -221,79 +233,68 @@ class Outside:
             return Verdict(reply=outcome.reply)
         return Verdict(self._edits(message, facts, outcome))
 
-    async def _facts(self, message: Message, author: str, reading: _Reading, spf: Spf) -> Facts:
-        tree = Tree(self._dns)
-        published, dmarc = None, "none"
-        # What cannot be checked now, and would count.
-        doubts: list[Doubt] = []
-        try:
-            published = await tree.published(author)
-        except RecordError:
-            dmarc = "permerror"
-        except pyspf.TempError:
-            dmarc, doubts = "temperror", [Doubt(f"the DMARC record of {author}")]
-        found = reading.signatures
-        wanted = _candidates(found, self._used(author, reading.sender))
+    async def _facts(self, message: Message, reading: _Reading, spf: Spf) -> Facts:
+        passes = {*_passes(reading.signatures), *filter(None, [spf.passed])}
+        wanted = self._wanted(reading, passes)
+        found, author, doubts = reading.signatures, reading.author, list[Doubt]()
+        seconds = DECIDED_SECONDS if author is None or author in passes else DNS_SECONDS
+        dns = Dns(self._lookups, seconds)
+        tree = Tree(dns)
         if wanted:
-            found, doubtful = await self._second_look(message, found, wanted)
-            doubts += doubtful
-        record = published.record if published else None
-        by_spf = [spf.passed] if spf.passed else []
-        by_dkim = [one.domain for one in found if one.result == "pass" and one.domain]
-        spf_aligned = await _aligned(tree, author, by_spf, record.aspf if record else "r", doubts)
-        dkim_aligned = await _aligned(tree, author, by_dkim, record.adkim if record else "r", doubts)
-        if published is not None:
-            if spf_aligned or dkim_aligned:
-                dmarc = "pass"
-            else:
-                identifier = spf.identifier
-                if identifier and identifier.result == "temperror" and could_align(author, identifier.domain):
-                    doubts.append(Doubt(f"SPF of {identifier.domain}"))
-                dmarc = "temperror" if doubts else "fail"
-        doubt = doubts[0] if doubts else None
-        return Facts(
-            message.client, reading.sender, author, spf, found, published, dmarc, spf_aligned, dkim_aligned, doubt
-        )
+            (published, dmarc), (found, doubts) = await asyncio.gather(
+                _policy(tree, author), self._verified(message, reading.signatures, wanted)
+            )
+        else:
+            published, dmarc = await _policy(tree, author)
+        identifier = spf.identifier
+        if identifier and identifier.result == "temperror":
+            doubts.append(Doubt(f"SPF record of {identifier.domain}", identifier.domain, by="spf"))
+        facts = Facts(message.client, reading.sender, author, spf, found, published, dmarc, doubts=tuple(doubts))
+        if author is None:
+            return facts
+        dns.allow(seconds)
+        return await _aligned(facts, tree, author)
 
-    def _used(self, author: str, sender: str | None) -> list[str]:
-        """The domains that a message uses, and for which a signature may make a difference."""
-        local = sender and any(names.within(sender, one) for one in self._site.local_domains)
-        return [author, sender] if sender and local and sender != author else [author]
+    def _wanted(self, reading: _Reading, passes: Collection[str]) -> list[Signature]:
+        """The signatures to verify here: those that could matter beside the domains that have a pass."""
+        found = [one for one in reading.signatures if one.open]
+        if not found or reading.ambiguous:
+            return []
+        author = reading.author or ""
+        used = [one for one in (author, reading.sender) if one]
+        special = [*self._site.skip_domains]
+        special += [own for own in self._site.local_domains if any(names.within(one, own) for one in used)]
+        special = [one for one in special if not any(names.within(passed, one) for passed in passes)]
 
-    async def _second_look(
+        def matters(domain: str) -> bool:
+            # Without any pass each one would tell who handed the message on. No organization has two top-level domains.
+            aligned = author not in passes and _top(author) == _top(domain)
+            return not passes or aligned or any(names.within(domain, one) for one in special)
+
+        found = [one for one in found if one.domain and matters(one.domain)]
+        # The author's own domain first, then what is nearest to it.
+        return sorted(found, key=lambda one: _distance(one.domain or "", author))[:_MAX_LOOKS]
+
+    async def _verified(
         self, message: Message, known: Sequence[Signature], wanted: Sequence[Signature]
     ) -> tuple[tuple[Signature, ...], list[Doubt]]:
-        """Verify those that would align, and of which OpenDKIM says nothing good; all of them, and what is in doubt."""
-        found = list(known)
-        doubts: list[Doubt] = []
-        for one in wanted:
-            found[one.at], doubt = await self._looked_at(message, one)
-            if doubt:
-                doubts.append(doubt)
+        """The signatures, those that are wanted verified here; and whose keys could not be looked up."""
+        dns, found, doubts = Dns(self._lookups), list(known), list[Doubt]()
+        answers = await asyncio.gather(*(_key(dns, one) for one in wanted))
+        body = message.body if isinstance(message.body, Body) else _body(message, wanted)
+        verifier, fields = Verifier(message.fields, body), signatures.fields(message.fields)
+        for one, keys in zip(wanted, answers, strict=True):
+            if keys is None:
+                # Whatever OpenDKIM says: it takes SERVFAIL for a key that does not exist.
+                found[one.at] = one.found(Finding("temperror"))
+                doubts.append(Doubt(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
+            elif len(keys) == 1:
+                found[one.at] = one.found(verifier.verify(fields[one.at], keys[0]))
+            elif one.result == "temperror":
+                found[one.at] = one.found(Finding("permerror", "more than one key" if keys else "no key"))
         return tuple(found), doubts
 
-    async def _looked_at(self, message: Message, one: Signature) -> tuple[Signature, Doubt | None]:
-        unknown = one._replace(result="temperror", reason="")
-        try:
-            keys = await self._dns.texts(signatures.key_name(one))
-        except pyspf.TempError:
-            # Whatever OpenDKIM says: it takes SERVFAIL for a key that is not there.
-            return unknown, Doubt(f"the DKIM key {signatures.key_name(one)}")
-        if len(keys) != 1:
-            return one if one.result != "temperror" else one._replace(result="permerror", reason="no key"), None
-        if message.body_missing == "no room":
-            # Other messages' bodies are in the way: later it can be looked at.
-            return unknown, Doubt("a DKIM signature", "other messages take all the room", "4.3.1")
-        if message.body_missing == "too long":
-            # What OpenDKIM says stands, unless it may not have seen the key.
-            if one.result not in {"temperror", "permerror"}:
-                return one, None
-            return unknown, Doubt("a DKIM signature", "the message is too long", "4.3.4")
-        async with self._verifications:
-            body = bytes(message.body or b"")
-            return await asyncio.to_thread(signatures.verify, one, message.fields, body, keys[0]), None
-
-    def _read(self, message: Message) -> "_Reading":
+    def _read(self, message: Message) -> _Reading:
         """Once for each message, when its fields are all there."""
         if not isinstance(message.reading, _Reading):
             internal, removals = _claims(message, self._site.hostname, self._internal_id)
@@ -301,6 +302,8 @@ class Outside:
             author, ambiguous = None, ""
             try:
                 author = author_domain(message.fields)
+                if author is None and message.sender != b"<>":
+                    ambiguous = "From has no address with a domain"
             except AmbiguousError as error:
                 ambiguous = str(error)
             message.reading = _Reading(author, _sender_domain(message), found, removals, ambiguous)
@@ -310,7 +313,7 @@ class Outside:
         field = Insert(authres.NAME, authres.value(self._site.hostname, _results(facts, outcome)))
         edits: list[Delete | Insert] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
-            edits.append(Insert(QUARANTINE, f" DMARC policy of {facts.author}".encode("ascii")))
+            edits.append(Insert(QUARANTINE, f" {outcome.reason}".encode("ascii")))
         return tuple(edits)
 
     def _record(self, message: Message, facts: Facts | None, outcome: Outcome) -> None:
@@ -336,15 +339,12 @@ class Outside:
 class Inside:
     """Looks at our own mail before it is signed; and once more behind OpenDKIM, whose results nobody else may see."""
 
-    max_body = max_bodies = kept = 0
-
     def __init__(self, site: Site, internal_id: str) -> None:
         self._site = site
         self._internal_id = internal_id
 
-    def needs_body(self, message: Message) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
+    def body(self, message: Message) -> None:
+        """Nobody needs it."""
 
     async def judge(self, message: Message) -> Verdict:
         """Refuse what has no author that all readers agree on; remove results that claim to be ours; complete."""
@@ -369,36 +369,88 @@ class Inside:
         return Verdict((*removals, *missing))
 
 
-def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signature]:
-    """Signatures that would align with a domain for which no pass is known."""
-    wanted: dict[int, Signature] = {}
-    for domain in used:
-        useful = [one for one in found if one.domain and could_align(domain, one.domain)]
-        if not any(one.result == "pass" for one in useful):
-            wanted |= {one.at: one for one in useful}
-    return list(wanted.values())[:_MAX_LOOKS]
-
-
-# Enough for every honest message; each costs a look-up and a verification.
-_MAX_LOOKS = 5
+# Enough for every honest message; each costs a lookup and a verification.
+_MAX_LOOKS = 10
 # Results that are written down. Of thousands, the next server would cut what comes behind them off (Postfix,
 # header_size_limit), and they would push all else out of the log.
 _MAX_RESULTS = 20
 
 
-async def _aligned(
-    tree: Tree, author: str, identifiers: Sequence[str], mode: Literal["r", "s"], doubts: list[Doubt]
-) -> bool:
-    """Whether one of them is aligned. Each is looked at: one whose domain gives no answer hides no other."""
+def _passes(found: Iterable[Signature]) -> set[str]:
+    return {one.domain for one in found if one.result == "pass" and one.domain}
+
+
+def _top(domain: str) -> str:
+    return domain.rpartition(".")[2]
+
+
+def _distance(one: str, other: str) -> tuple[bool, int]:
+    """How far two names are apart: the same one first, then those with more labels in common at their ends."""
+    pairs = zip(reversed(one.split(".")), reversed(other.split(".")), strict=False)
+    return one != other, -sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _body(message: Message, wanted: Iterable[Signature]) -> Body:
+    fields = signatures.fields(message.fields)
+    return Body(fields[one.at].value for one in wanted)
+
+
+async def _key(dns: Dns, signature: Signature) -> list[bytes] | None:
+    """The key records; None when DNS does not answer."""
+    try:
+        return await dns.texts(signatures.key_name(signature))
+    except pyspf.TempError:
+        return None
+
+
+async def _policy(tree: Tree, author: str | None) -> tuple[Published | None, str]:
+    """The record that applies, and DMARC's result as far as it goes by that; empty where alignment decides."""
+    if author is None:
+        return None, "none"
+    try:
+        published = await tree.published(author)
+    except RecordError:
+        return None, "permerror"
+    except pyspf.TempError:
+        return None, "temperror"
+    return published, "" if published else "none"
+
+
+async def _aligned(facts: Facts, tree: Tree, author: str) -> Facts:
+    """With what is aligned with the author domain, and DMARC's result."""
+    record = facts.published.record if facts.published else None
+    modes = {"spf": record.aspf if record else "r", "dkim": record.adkim if record else "r"}
+    spf_passes, dkim_passes = set(filter(None, [facts.spf.passed])), _passes(facts.signatures)
+    by_spf, doubt = await _any_aligned(tree, author, spf_passes, modes["spf"])
+    by_dkim, other = await _any_aligned(tree, author, dkim_passes, modes["dkim"])
+    doubt, dmarc = doubt or other, facts.dmarc
+    if not (by_spf or by_dkim):
+        for one in facts.doubts:
+            would, unknown = await _any_aligned(tree, author, {one.domain}, modes[one.by])
+            doubt = doubt or unknown or (one if would else None)
+    if dmarc == "temperror":
+        # A pass of the author's own domain aligns under every record.
+        decided = author in spf_passes | dkim_passes
+        dmarc, doubt = ("pass", None) if decided else (dmarc, Doubt(f"DMARC record of {author}"))
+    elif not dmarc:
+        dmarc = "pass" if by_spf or by_dkim else "temperror" if doubt else "fail"
+    return facts._replace(dmarc=dmarc, spf_aligned=by_spf, dkim_aligned=by_dkim, doubt=doubt)
+
+
+async def _any_aligned(
+    tree: Tree, author: str, identifiers: Collection[str], mode: Literal["r", "s"]
+) -> tuple[bool, Doubt | None]:
+    """Whether one of them is aligned. Each is looked at: one whose domain DNS does not answer for hides no other."""
     if author in identifiers:
-        return True  # without a look at DNS
-    for one in dict.fromkeys(identifiers):
+        return True, None  # without a lookup
+    doubt = None
+    for one in identifiers:
         try:
             if await tree.aligned(author, one, mode):
-                return True
+                return True, None
         except pyspf.TempError:
-            doubts.append(Doubt(f"the organisational domain of {author}"))
-    return False
+            doubt = Doubt(f"the organizational domain of {author}", one)
+    return False, doubt
 
 
 def _claims(message: Message, hostname: str, internal_id: str) -> tuple[list[bytes], list[Delete]]:
@@ -476,8 +528,8 @@ def _reported(facts: Facts) -> Sequence[Signature]:
     if len(facts.signatures) <= _MAX_RESULTS:
         return facts.signatures
 
-    def weight(one: Signature) -> tuple[bool, bool]:
-        return one.result != "pass", not (one.domain and could_align(facts.author, one.domain))
+    def weight(one: Signature) -> tuple[bool, tuple[bool, int]]:
+        return one.result != "pass", _distance(one.domain or "", facts.author or "")
 
     chosen = sorted(facts.signatures, key=weight)[:_MAX_RESULTS]
     return sorted(chosen, key=lambda one: one.at)
@@ -508,7 +560,8 @@ def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
     """Serve until TERM: mail from outside on the first socket, our own on the second one."""
     site = Site.from_json(json.loads(CONFIGURATION.read_text()))
     internal_id = INTERNAL_ID.read_text().strip()
-    outside = Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Dns(Lookups()))
+    deferrals = Deferrals(DEFERRALS, site.dns_hours * 3600)
+    outside = Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Lookups(), deferrals)
     judges: tuple[Judge, ...] = (outside, Inside(site, internal_id))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

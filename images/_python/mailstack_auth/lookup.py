@@ -48,9 +48,10 @@ MAX_MACROS = 24
 _MAX_SPF = 2
 # In place of TXT records that are no SPF records: pyspf sees that there are some, which is no void look-up.
 _OTHER_TXT = (b"",)
-# Kinds of answers beside DNS types, and the type that is asked for.
+# Kinds of answers beside DNS types, and the type that is asked for. A CNAME is not followed then: a name exists
+# whatever it points to (RFC 8020), and however many addresses it has.
 _TEXTS, _EXISTENCE = "texts", "existence"
-_ASKED = {_TEXTS: "TXT", _EXISTENCE: "A"}
+_ASKED = {_TEXTS: "TXT", _EXISTENCE: "CNAME"}
 
 
 class Lookups:

@@ -7,7 +7,7 @@ only if it is UTF-8. Here all connections share one event loop, and every octet 
 import struct
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from mailstack_auth import names
 from mailstack_auth.serving import Connection, ProtocolError
@@ -63,10 +63,8 @@ class Message:
     queue_id: str = ""
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
-    # None: nobody asked for it.
-    body: bytearray | None = None
-    # Why one that was asked for is not there: it is longer than one may be, or there was no room beside others.
-    body_missing: Literal["", "too long", "no room"] = ""
+    # What takes the body as it arrives; None where nobody needs it.
+    body: "Body | None" = None
     # What the judge has read out of the fields, its own business.
     reading: object = None
 
@@ -93,17 +91,18 @@ class Verdict(NamedTuple):
     discard: bool = False
 
 
+class Body(Protocol):
+    """Takes a body, and keeps little of it."""
+
+    def add(self, octets: bytes) -> None:
+        """Take the next piece."""
+
+
 class Judge(Protocol):
     """Who decides about messages."""
 
-    # The longest body that is kept for judge(), in octets.
-    max_body: int
-    # Of all messages together; and how much is kept now, which the sessions count.
-    max_bodies: int
-    kept: int
-
-    def needs_body(self, message: Message) -> bool:
-        """Whether judge() will want the body; asked when all fields are known."""
+    def body(self, message: Message) -> Body | None:
+        """What judge() wants to take the body; asked when all fields are known, unless the body is empty."""
 
     async def judge(self, message: Message) -> Verdict:
         """Decide. It must not raise: a connection that ends is a temporary failure, but one without a reason."""
@@ -120,8 +119,7 @@ class Session:
         # As Postfix understands the envelope sender, which is how it takes it from now on.
         self._sender: bytes | None = None
         self.message: Message | None = None
-        # None: nobody was asked yet.
-        self._keeps_body: bool | None = None
+        self._in_body = False
 
     def take(self, waiting: bytearray) -> Coroutine[object, None, None] | None:
         """Answer the packets that have come, up to the end of a message."""
@@ -153,10 +151,7 @@ class Session:
     async def _end(self, message: Message) -> None:
         """SMFIC_BODYEOB: reply what becomes of the message."""
         message.queue_id, self._queue_id = self._queue_id, ""
-        try:
-            verdict = await self._judge.judge(message)
-        finally:
-            self._judge.kept -= len(message.body or b"")
+        verdict = await self._judge.judge(message)
         self._connection.send(b"".join(_answer(verdict)))
         self._connection.end()
 
@@ -192,8 +187,7 @@ class Session:
 
     def _mail(self, data: bytes) -> bytes:
         sender = data.partition(b"\0")[0] if self._sender is None else self._sender
-        self.gone()
-        self._sender = self._keeps_body = None
+        self._sender, self._in_body = None, False
         self.message = Message(self._client, self._helo, sender)
         self._connection.begin()
         return b""
@@ -207,24 +201,15 @@ class Session:
                 message.fields.append(Field(name, value.removesuffix(b"\0")))
 
     def _body(self, data: bytes) -> bytes:
-        """Keep a piece of the body, if it is needed."""
+        """Hand on a piece of the body, if it is needed."""
         message = self.message
         if message is None:
             raise ProtocolError("a body without a message")
-        if self._keeps_body is None:
-            self._keeps_body = self._judge.needs_body(message)
-            message.body = bytearray() if self._keeps_body else None
-        if self._keeps_body and message.body is not None:
-            message.body += data
-            self._judge.kept += len(data)
-            if len(message.body) > self._judge.max_body:
-                message.body_missing = "too long"
-            elif self._judge.kept > self._judge.max_bodies:
-                message.body_missing = "no room"
-            if message.body_missing:
-                self._keeps_body = False
-                self._judge.kept -= len(message.body)
-                message.body.clear()
+        if not self._in_body:
+            self._in_body = True
+            message.body = self._judge.body(message)
+        if message.body is not None:
+            message.body.add(data)
         return b""
 
     def _negotiate(self, data: bytes) -> bytes:
@@ -248,9 +233,7 @@ class Session:
 
     def gone(self) -> None:
         """Nobody waits for what is there of a message."""
-        if self.message is not None:
-            self._judge.kept -= len(self.message.body or b"")
-            self.message = None
+        self.message = None
 
     _STEPS: ClassVar[Mapping[bytes, Callable[["Session", bytes], bytes]]] = {
         b"O": _negotiate,

@@ -9,12 +9,12 @@ import idna
 # Letters, digits, hyphens, and underscores, which DNS names other than hosts' have (RFC 8553).
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_MAX_DOMAIN = 253
+MAX_DOMAIN = 253
 
 
 def domain(text: str) -> str | None:
     """A domain in lower case and as A-labels (RFC 5891); None for what is no name that mail could come from."""
-    return _domain(text) if len(text) <= _MAX_DOMAIN else None
+    return _domain(text) if len(text) <= MAX_DOMAIN else None
 
 
 @lru_cache(1024)
@@ -25,7 +25,7 @@ def _domain(text: str) -> str | None:
         except (idna.IDNAError, UnicodeError):
             return None
     name = text.lower()
-    return name if len(name) <= _MAX_DOMAIN and _DOMAIN.fullmatch(name) else None
+    return name if len(name) <= MAX_DOMAIN and _DOMAIN.fullmatch(name) else None
 
 
 def within(name: str, parent: str) -> bool:

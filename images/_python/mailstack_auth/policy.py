@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -85,6 +85,8 @@ class Policy:
     skip_domains: tuple[str, ...] = ()
     # Domains that are never refused at RCPT.
     judged_late: tuple[str, ...] = ()
+    # How long DNS may make a message wait.
+    hours: int = 4
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Policy":
@@ -95,6 +97,7 @@ class Policy:
             skip_networks=tuple(ipaddress.ip_network(one) for one in data["skip_networks"]),
             skip_domains=tuple(data["skip_domains"]),
             judged_late=tuple(data["judged_late"]),
+            hours=data["hours"],
         )
 
     def exemption(self, message: Message) -> Exemption | None:
@@ -133,22 +136,24 @@ class Policy:
                 raise one
         return Judgement(evaluation, doubtful=any(answers))
 
-    def action(self, judgement: Judgement, message: Message) -> str:
-        """What Postfix is to do (access(5))."""
+    def action(self, judgement: Judgement, message: Message, *, waited: Callable[[], bool] = lambda: False) -> str:
+        """What Postfix is to do (access(5)); waited() says whether a message to be deferred has waited long enough."""
         if judgement.evaluation is None:
             if judgement.exempt == "relay":
                 return f"PREPEND X-SPF-Skipped: {self.hostname} trusts {message.client} to hand on mail"
             return "DUNNO"
         judged = judgement.evaluation.judged
-        if self.actions.get(judged.result, "tag") == "tag" or self._late(judged):
-            header = received_spf.field(judged, message.client, message.helo, message.sender, self.hostname)
-            return f"PREPEND {header}"
-        return refusal(judged, message.client, doubtful=judgement.doubtful)
+        if self.actions.get(judged.result, "tag") != "tag" and not self._late(judged):
+            action = refusal(judged, message.client, doubtful=judgement.doubtful)
+            if not (action.startswith("DEFER") and waited()):
+                return action
+        header = received_spf.field(judged, message.client, message.helo, message.sender, self.hostname)
+        return f"PREPEND {header}"
 
     def _late(self, judged: Result) -> bool:
-        """Whether it is for others to refuse it."""
+        """Whether it is for others to refuse it: MAIL FROM of our own domains, which no HELO of a stranger is."""
         ours = any(names.within(judged.domain.lower(), one) for one in self.judged_late)
-        return ours and judged.result != "temperror"
+        return ours and judged.identity == "mailfrom" and judged.result != "temperror"
 
 
 def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
@@ -159,9 +164,9 @@ def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
     name = judged.domain.lower() if re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", judged.domain) else "the sender's domain"
     scope = f"{'MAIL FROM' if judged.identity == 'mailfrom' else 'HELO'} {name}"
     if doubtful and judged.result != "temperror":
-        return f"DEFER_IF_PERMIT 4.7.24 SPF of {scope}: {judged.result}, but not all of DNS gives an answer now"
+        return f"DEFER_IF_PERMIT 4.7.24 SPF {judged.result} for {scope}, but a DNS lookup failed, please retry"
     if judged.result == "temperror":
-        return f"DEFER_IF_PERMIT 4.7.24 SPF of {scope} cannot be checked now; DNS gives no answer"
+        return f"DEFER_IF_PERMIT 4.7.24 DNS lookup of the SPF record of {scope} failed, please retry"
     if judged.result == "permerror":
         return f"550 5.7.24 SPF of {scope} cannot be checked, its record is broken: {explain(judged)}"
     return f"550 5.7.23 SPF {judged.result}: {client} may not send with {scope}"

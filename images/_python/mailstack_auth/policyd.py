@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from mailstack_auth import protocol
+from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
@@ -24,9 +25,11 @@ from mailstack_auth.shared import Writer
 # Whoever may read it learns how other people's mail was judged: its directory is not Postfix's.
 RESULTS = Path("/run/spf-memory/results")
 CONFIGURATION = Path("/etc/policyd-spf/policy.json")
+# Who waits for DNS; on a tmpfs, so that it outlives a worker and not the container.
+DEFERRALS = Path("/dev/shm/deferrals.json")  # noqa: S108
 
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
-TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed inside, try again later"
+TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed: internal error, please retry"
 # How long after its last recipient a message is remembered, in seconds: Postfix waits 300 for a client's next command
 # (postconf(5), smtpd_timeout). And how many: an evaluation that was forgotten is made again, a header would be doubled.
 REMEMBERED_SECONDS = 600.0
@@ -42,7 +45,9 @@ Send = Callable[[bytes], bool]
 class Server:
     """What all connections share."""
 
-    def __init__(self, policy: Policy, evaluator: Evaluator, headers: Latest, left: Writer | None) -> None:
+    def __init__(
+        self, policy: Policy, evaluator: Evaluator, headers: Latest, left: Writer | None, deferrals: Deferrals
+    ) -> None:
         """Headers are those of earlier workers, too: what they began, Postfix goes on with here.
 
         Results are left for those who would ask on the internal socket next.
@@ -56,6 +61,7 @@ class Server:
         self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
         self._headers = headers
         self._left = left
+        self._deferrals = deferrals
         self._lines = Lines()
         for one in headers:
             self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
@@ -87,7 +93,8 @@ class Server:
         try:
             message = Message.of(request)
             judgement = await self._judge(message)
-            action = self._policy.action(judgement, message)
+            waited = partial(self._deferrals.over, message.client, message.sender.rpartition("@")[2] or message.helo)
+            action = self._policy.action(judgement, message, waited=waited)
             if self._left and message.queue_id:
                 self._left.put(message.question, report(judgement))
         except Exception as error:  # noqa: BLE001
@@ -206,6 +213,7 @@ def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
     except OSError as error:
         log(f"results are left nowhere, each is asked for: {error}")
         left = None
-    server = Server(policy, Evaluator(Lookups()), Latest(shared), left)
+    deferrals = Deferrals(DEFERRALS, policy.hours * 3600)
+    server = Server(policy, Evaluator(Lookups()), Latest(shared), left, deferrals)
     sessions = (partial(Session, server.action), partial(Session, server.results))
     Serving(log, protocol.MAX_REQUEST).run(dict(zip(sockets, sessions, strict=True)), GRACE_SECONDS)

@@ -1,7 +1,7 @@
 """What is done with a message from outside, once SPF, DKIM and DMARC are known. Decisions only, no look-ups."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ from mailstack_auth.policy import Network, refusal
 from mailstack_auth.signatures import Signature
 
 Action = Literal["accept", "quarantine", "reject", "discard", "defer"]
+Rule = Literal["", "author", "local sender", "DMARC", "SPF", "DNS", "header", "internal error"]
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,24 @@ class Site:
 
     hostname: str
     local_domains: tuple[str, ...]
-    # "follow" what the author domain publishes, or only "mark".
-    dmarc: Literal["follow", "mark"] = "follow"
+    # RFC 9989 section 7.4: "follow" takes "reject" for "quarantine" where another domain is authenticated, "reject"
+    # refuses then as well, "mark" does neither.
+    dmarc: Literal["follow", "reject", "mark"] = "follow"
     spf_fail: str = "reject"
+    spf_temperror: str = "defer"
     # None: local domains are not looked at here.
     local_sender: Literal["discard", "reject"] | None = "discard"
     skip_networks: tuple[Network, ...] = ()
     skip_domains: tuple[str, ...] = ()
+    # How long a message waits for DNS, in hours, and what happens to it then.
+    dns_hours: int = 4
+    dns_action: Literal["quarantine", "reject"] = "quarantine"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Site":
-        return cls(
-            hostname=data["hostname"],
-            local_domains=tuple(data["local_domains"]),
-            dmarc=data["dmarc"],
-            spf_fail=data["spf_fail"],
-            local_sender=data["local_sender"],
-            skip_networks=tuple(ipaddress.ip_network(one) for one in data["skip_networks"]),
-            skip_domains=tuple(data["skip_domains"]),
-        )
+        lists: dict[str, Any] = {name: tuple(data[name]) for name in ("local_domains", "skip_domains")}
+        lists["skip_networks"] = tuple(ipaddress.ip_network(one) for one in data["skip_networks"])
+        return cls(**{**data, **lists})
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Spf:
 
 
 class Doubt(NamedTuple):
-    """What cannot be checked now, and why, with the status of RFC 3463: 4.4.3 is a directory server that failed."""
+    """A DNS lookup that failed, and the domain that it might authenticate; empty for a DMARC record."""
 
     what: str
-    why: str = "DNS gives no answer"
-    status: str = "4.4.3"
+    domain: str = ""
+    by: Literal["spf", "dkim"] = "dkim"
 
 
 class Facts(NamedTuple):
@@ -72,7 +72,8 @@ class Facts(NamedTuple):
     client: str
     # The envelope sender's domain; None for the null sender, and for what is no domain.
     sender: str | None
-    author: str
+    # None: From claims no domain (a notice of an old mail server).
+    author: str | None
     spf: Spf
     signatures: tuple[Signature, ...]
     published: Published | None = None
@@ -80,14 +81,21 @@ class Facts(NamedTuple):
     dmarc: str = "none"
     spf_aligned: bool = False
     dkim_aligned: bool = False
-    # What could have made a pass of it.
+    # What could make a DMARC pass of it.
     doubt: Doubt | None = None
+    # What could authenticate a domain, aligned or not.
+    doubts: tuple[Doubt, ...] = ()
 
     def authenticated(self) -> Iterable[str]:
         """Domains that SPF or DKIM has authenticated."""
         if self.spf.passed:
             yield self.spf.passed
         yield from (one.domain for one in self.signatures if one.result == "pass" and one.domain)
+
+    @property
+    def indirect(self) -> bool:
+        """Whether any domain is authenticated: who passed the message on can be held to account for it."""
+        return any(True for _ in self.authenticated())
 
 
 class Outcome(NamedTuple):
@@ -96,6 +104,8 @@ class Outcome(NamedTuple):
     action: Action
     reply: str | None = None
     reason: str = ""
+    # Which rule decided, for the counts.
+    rule: Rule = ""
     disposition: Policy = "none"
     override: str | None = None
 
@@ -104,12 +114,24 @@ def decide(facts: Facts, site: Site) -> Outcome:
     """Local domains first, then DMARC, then SPF."""
     spared = _spared(facts, site)
     disposition, override = _disposition(facts, site, spared=spared)
-    outcome = (
-        _local(facts, site, spared=spared) or _by_dmarc(facts, site, disposition, spared=spared) or _by_spf(facts, site)
+    rules = (
+        _local(facts, site, spared=spared),
+        _by_dmarc(facts, site, disposition, spared=spared),
+        _by_spf(facts, site),
     )
-    if outcome is None:
-        outcome = Outcome("quarantine" if disposition == "quarantine" else "accept")
-    return Outcome(outcome.action, outcome.reply, outcome.reason, disposition, override)
+    found = [one for one in rules if one]
+    # What one rule would put aside, another may refuse.
+    outcome = next((one for one in found if one.action != "quarantine"), next(iter(found), Outcome("accept")))
+    return outcome._replace(disposition=disposition, override=override)
+
+
+def given_up(outcome: Outcome, site: Site) -> Outcome:
+    """What becomes of a message that has waited for DNS long enough."""
+    reason = f"{outcome.reason} for {site.dns_hours} hours"
+    if site.dns_action == "reject":
+        # RFC 3463: the directory server failure, for good.
+        return outcome._replace(action="reject", reply=f"550 5.4.3 {reason}", reason=reason)
+    return outcome._replace(action="quarantine", reply=None, reason=reason)
 
 
 def _spared(facts: Facts, site: Site) -> bool:
@@ -121,35 +143,44 @@ def _spared(facts: Facts, site: Site) -> bool:
     return any(names.within(domain, one) for one in site.skip_domains for domain in facts.authenticated())
 
 
+def _maybe(facts: Facts, domains: Iterable[str]) -> Doubt | None:
+    """The lookup that could have authenticated one of these domains, or a name below it."""
+    below = tuple(domains)
+    return next((doubt for doubt in facts.doubts if any(names.within(doubt.domain, one) for one in below)), None)
+
+
 def _local(facts: Facts, site: Site, *, spared: bool) -> Outcome | None:
-    """Mail that uses a domain of ours without its leave."""
+    """Mail that uses a domain of ours without its leave, in MAIL FROM or in From."""
     if site.local_sender is None:
         return None
-    if _forged(facts.sender, facts, site):
-        reason = f"envelope sender of {facts.sender}, without its SPF or DKIM pass"
-    elif not spared and _forged(facts.author, facts, site):
-        reason = f"author of {facts.author}, without its SPF or DKIM pass"
-    else:
-        return None
-    doubt = facts.doubt or _own_spf_in_doubt(facts, site)
+    if ours := _forged(facts.sender, facts, site):
+        return _without_leave("MAIL FROM", facts, ours, site)
+    if not spared and (ours := _forged(facts.author, facts, site)):
+        return _without_leave("From", facts, ours, site)
+    return None
+
+
+def _forged(domain: str | None, facts: Facts, site: Site) -> list[str]:
+    """The domains of ours that a message uses by this name, where nothing shows that it may."""
+    ours = [one for one in site.local_domains if domain and names.within(domain, one)]
+    allowed = any(names.within(one, own) for one in facts.authenticated() for own in ours)
+    return [] if allowed else ours
+
+
+def _without_leave(where: Literal["MAIL FROM", "From"], facts: Facts, ours: Sequence[str], site: Site) -> Outcome:
+    # What is spared by From, or shown to be allowed, may be known once DNS answers.
+    doubt = _maybe(facts, [*ours, *(site.skip_domains if where == "From" else ())])
+    domain = facts.sender if where == "MAIL FROM" else facts.author
+    reason = f"{where} uses our domain {domain} without an SPF or DKIM pass for it"
+    if doubt is None and facts.indirect:
+        return Outcome("quarantine", reason=reason, rule="local sender")
+    doubt = doubt or next(iter(facts.doubts), None)
     if doubt:
         return _defer(doubt)
-    if site.local_sender == "discard":
-        return Outcome("discard", reason=reason)
-    return Outcome("reject", f"550 5.7.1 {reason}", reason)
-
-
-def _own_spf_in_doubt(facts: Facts, site: Site) -> Doubt | None:
-    """SPF of a domain of ours that DNS gives no answer for, whether or not it would matter to DMARC."""
-    found = facts.spf.identifier
-    ours = found and any(names.within(found.domain, one) for one in site.local_domains)
-    return Doubt(f"SPF of {found.domain}") if found and ours and found.result == "temperror" else None
-
-
-def _forged(domain: str | None, facts: Facts, site: Site) -> bool:
-    """Whether a domain is ours and nothing shows that the message may use it."""
-    ours = [one for one in site.local_domains if domain and names.within(domain, one)]
-    return bool(ours) and not any(names.within(one, own) for one in facts.authenticated() for own in ours)
+    if where == "MAIL FROM" and site.local_sender == "discard":
+        # A bounce would go to the person whose address was used.
+        return Outcome("discard", reason=reason, rule="local sender")
+    return Outcome("reject", f"550 5.7.1 {reason}", reason, "local sender")
 
 
 def _disposition(facts: Facts, site: Site, *, spared: bool) -> tuple[Policy, str | None]:
@@ -161,36 +192,53 @@ def _disposition(facts: Facts, site: Site, *, spared: bool) -> tuple[Policy, str
         return "none", "trusted_forwarder"
     if policy != "none" and site.dmarc == "mark":
         return "none", "local_policy"
+    if policy == "reject" and site.dmarc == "follow" and facts.indirect:
+        return "quarantine", "local_policy"
     return policy, "policy_test_mode" if policy != facts.published.policy else None
 
 
 def _by_dmarc(facts: Facts, site: Site, disposition: Policy, *, spared: bool) -> Outcome | None:
-    if disposition == "reject":
-        reason = f"DMARC: {facts.author} asks to reject mail that neither SPF nor DKIM shows to be its own"
-        return Outcome("reject", f"550 5.7.26 {reason}", reason)
     # "p=none" may change nothing (RFC 9989 section 5.4), and a fail would be spared here.
     harmless = spared or site.dmarc == "mark" or (facts.published is not None and facts.published.applied == "none")
     if facts.dmarc == "temperror" and not harmless:
-        return _defer(facts.doubt or Doubt("DMARC"))
-    return None
+        return _defer(facts.doubt or Doubt(f"DMARC record of {facts.author}"))
+    if disposition == "none":
+        return None
+    # Whoever is spared, or handed the message on, may be known once DNS answers.
+    doubt = _maybe(facts, site.skip_domains)
+    if not doubt and disposition == "reject" and site.dmarc == "follow":
+        doubt = next(iter(facts.doubts), None)
+    if doubt:
+        return _defer(doubt)
+    if disposition == "quarantine":
+        return Outcome("quarantine", reason=f"DMARC policy of {facts.author}", rule="DMARC")
+    reason = f"DMARC: rejected by policy of {facts.author} (neither SPF nor DKIM passed in alignment)"
+    return Outcome("reject", f"550 5.7.26 {reason}", reason, "DMARC")
 
 
 def _by_spf(facts: Facts, site: Site) -> Outcome | None:
-    """SPF's fail, which an aligned DKIM pass outweighs; our own domains are not judged by it."""
+    """SPF's fail, which an aligned DKIM pass outweighs; MAIL FROM of our own domains is not judged by it."""
     judged = facts.spf.judged
-    if site.spf_fail != "reject" or judged is None or judged.result != "fail" or facts.dkim_aligned:
+    if site.spf_fail != "reject" or judged is None or facts.dkim_aligned:
         return None
-    if any(names.within(judged.domain, one) for one in site.local_domains):
+    if judged.identity == "mailfrom" and any(names.within(judged.domain, one) for one in site.local_domains):
         return None
-    if facts.doubt:
+    if judged.result == "temperror" and site.spf_temperror == "defer":
+        return _defer(Doubt(f"SPF record of {judged.domain}"))
+    return _spf_fail(judged, facts) if judged.result == "fail" else None
+
+
+def _spf_fail(judged: SpfResult, facts: Facts) -> Outcome:
+    if facts.doubt and facts.doubt.domain:
         return _defer(facts.doubt)
     text = refusal(judged, facts.client, doubtful=facts.spf.doubtful)
     if text.startswith("DEFER"):
-        return _defer(Doubt("SPF"))
+        return _defer(Doubt("SPF record of a relay"))
     # Without the reply's code and status.
-    return Outcome("reject", text, text.split(maxsplit=2)[2])
+    return Outcome("reject", text, text.split(maxsplit=2)[2], "SPF")
 
 
 def _defer(doubt: Doubt) -> Outcome:
-    reason = f"{doubt.what} cannot be checked now, {doubt.why}"
-    return Outcome("defer", f"451 {doubt.status} {reason}", reason)
+    # RFC 3463: 4.4.3 is a directory server that failed.
+    reason = f"DNS lookup of {doubt.what} failed"
+    return Outcome("defer", f"451 4.4.3 {reason}, please retry", reason, "DNS")

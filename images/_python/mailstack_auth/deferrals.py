@@ -1,0 +1,59 @@
+"""Since when messages wait for DNS, so that waiting has an end: by the client's network and the author's domain."""
+
+import contextlib
+import ipaddress
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mailstack_auth import names
+
+# A message that comes back later than this, in seconds, is another one: senders give up after five days (RFC 5321
+# section 4.5.4.1).
+_FORGOTTEN_AFTER = 5 * 24 * 3600
+# How many are remembered of one network, so that nobody crowds others out, and in all.
+_PER_NETWORK = 64
+_NETWORKS = 256
+# Networks of one sender's hosts, by the version of their addresses.
+_PREFIXES = {4: 24, 6: 64}
+
+
+class Deferrals:
+    """First and latest deferral of each, in a file."""
+
+    def __init__(self, path: Path, seconds: float, clock: Callable[[], float] = time.time) -> None:
+        """Messages wait so many seconds at the most. A file that cannot be read is as good as none."""
+        self._path = path
+        self._seconds = seconds
+        self._clock = clock
+        self._times: dict[str, dict[str, list[float]]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._times = json.loads(path.read_text())
+
+    def over(self, client: str, author: str) -> bool:
+        """Note that a message is about to be deferred, and whether such ones have waited long enough."""
+        now, network = self._clock(), _network(client)
+        # What was asked for last stands last.
+        authors = self._times.pop(network, {})
+        self._times[network] = authors
+        first, latest = authors.pop(author, (now, now))
+        if now - latest > _FORGOTTEN_AFTER:
+            first = now
+        authors[author] = [first, now]
+        while len(authors) > _PER_NETWORK:
+            del authors[next(iter(authors))]
+        while len(self._times) > _NETWORKS:
+            del self._times[next(iter(self._times))]
+        self._write()
+        return now - first >= self._seconds
+
+    def _write(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._times))
+        fresh.replace(self._path)
+
+
+def _network(client: str) -> str:
+    address = names.address(client)
+    return str(ipaddress.ip_network(f"{address}/{_PREFIXES[address.version]}", strict=False))
