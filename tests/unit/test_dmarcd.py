@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from email import message_from_bytes
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import authres as reader
+import dkim
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -28,7 +30,8 @@ import mailstack_auth
 from bench import dns_answers
 from mailstack.world.containers import wait_for
 from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signatures, wire
-from mailstack_auth.dmarcd import Dns, Inside, Outside, SpfResults
+from mailstack_auth.deferrals import Deferrals
+from mailstack_auth.dmarcd import Inside, Outside, SpfResults
 from mailstack_auth.evaluation import Evaluator
 from mailstack_auth.milter import MAX_HEADER_OCTETS, Field, Fields
 from mailstack_auth.policy import Policy
@@ -36,6 +39,7 @@ from mailstack_auth.remember import Latest
 from mailstack_auth.serving import Connection, Serving, Session, begin_tasks_at_once
 from mailstack_auth.shared import Writer
 from mailstack_auth.verdict import Site
+from mailstack_auth.verification import Body
 from unit.dns_server import Server
 from unit.test_lines import full_disk
 from unit.test_milter import END, NEGOTIATED, NEGOTIATION, connect, header, macros, packet, replies
@@ -191,9 +195,10 @@ class Watched(Outside):
         super().__init__(*given)
         self.bodies: list[bool] = []
 
-    def needs_body(self, message: milter.Message) -> bool:
-        self.bodies.append(super().needs_body(message))
-        return self.bodies[-1]
+    def body(self, message: milter.Message) -> Body | None:
+        found = super().body(message)
+        self.bodies.append(found is not None)
+        return found
 
 
 @dataclass
@@ -218,9 +223,10 @@ async def running(
     """Both judges on unix sockets, policyd-spf's results on another one. "TIMEOUT" in a zone is SERVFAIL."""
     names = Server(dns_answers.Zone(ZONE | (zone or {}), silent=False))
     async with names.lookups() as lookups:
-        server = policyd.Server(policy, Evaluator(lookups), Latest(mmap.mmap(-1, 144)), Writer(directory / "results"))
+        left, deferrals = Writer(directory / "results"), Deferrals(directory / "deferrals", site.dns_hours * 3600)
+        server = policyd.Server(policy, Evaluator(lookups), Latest(mmap.mmap(-1, 144)), left, deferrals)
         spf = SpfResults(directory / "results", directory / "results.sock")
-        judge = Watched(site, INTERNAL_ID, spf, Dns(lookups))
+        judge = Watched(site, INTERNAL_ID, spf, lookups, deferrals)
         one = Running(names, Postfix(directory / "outside"), Postfix(directory / "inside"), server, spf, judge)
 
         def results_session(connection: Connection) -> Session:
@@ -282,10 +288,13 @@ SIGNED = (SIGNATURE, *fields(HEAD))
 KNOWN = (said(SIGNATURE), *SIGNED)
 GARBAGE = Field(b"DKIM-Signature", b" v=1; nonsense")
 FROM_A = {"client": AUTHORISED, "sender": b"jo@a.example"}
+HELO_OF_A = {"client": AUTHORISED, "helo": b"a.example"}
 # Fields of 100,000 octets, more than may be.
 TOO_MANY = MAX_HEADER_OCTETS // 100_000 + 1
-NOT_SHOWN = "550 5.7.26 DMARC: a.example asks to reject mail that neither SPF nor DKIM shows to be its own"
-NO_ANSWER = "451 4.4.3 {} cannot be checked now, DNS gives no answer"
+NOT_SHOWN = "550 5.7.26 DMARC: rejected by policy of a.example (neither SPF nor DKIM passed in alignment)"
+NO_ANSWER = "451 4.4.3 DNS lookup of {} failed, please retry"
+
+MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")
 
 # The message, and its results or the reply.
 CASES = {
@@ -313,12 +322,12 @@ CASES = {
     "absurdly many records": (plain("many.example"), ["spf=none", "dkim=none", "dmarc=none"]),
     "no answer about what both domains belong to": (
         plain("news.walk.example", client=AUTHORISED, sender=b"jo@mail.walk.example"),
-        NO_ANSWER.format("the organisational domain of news.walk.example"),
+        NO_ANSWER.format("the organizational domain of news.walk.example"),
     ),
-    "no answer about the record": (plain("failing.example"), NO_ANSWER.format("the DMARC record of failing.example")),
+    "no answer about the record": (plain("failing.example"), NO_ANSWER.format("DMARC record of failing.example")),
     "no answer about SPF": (
         plain("spf-failing.example", sender=b"jo@spf-failing.example"),
-        NO_ANSWER.format("SPF of spf-failing.example"),
+        NO_ANSWER.format("SPF record of spf-failing.example"),
     ),
     "SPF fail, and no policy": (
         plain("bare.example", sender=b"jo@spf-fails.example"),
@@ -367,7 +376,10 @@ def test_thousands_of_signatures(tmp_path, capsys):
     others = [Field(b"DKIM-Signature", b" a=rsa-sha256; d=a%d.example; s=s; b=" % at) for at in range(3000)]
     found = seen(tmp_path, Sent((*others, *SIGNED)))
     assert sum(map(len, found.values(authres.NAME))) < 4096
-    assert found.results() == ["spf=none", *["dkim=temperror"] * 19, "dkim=pass", "dmarc=pass"]
+    spf, *others, dkim_pass, dmarc = found.results()
+    assert (spf, dkim_pass, dmarc) == ("spf=none", "dkim=pass", "dmarc=pass")
+    assert len(others) == 19
+    assert set(others) <= {"dkim=temperror", "dkim=permerror"}
     assert max(map(len, capsys.readouterr().out.splitlines())) < 8192
 
 
@@ -376,7 +388,6 @@ COMMON = {
     "no signature": plain("none.example"),
     "SPF aligns": plain("a.example", **FROM_A),
     "somebody's signature": plain("none.example", said(SIGNATURE), SIGNATURE),
-    "somebody's signature that OpenDKIM says nothing of": plain("none.example", SIGNATURE),
     "garbage": plain("none.example", GARBAGE),
 }
 
@@ -424,7 +435,7 @@ def test_second_look_for_the_envelope(tmp_path):
 
 
 KEYS = {
-    "no answer": (["TIMEOUT"], NO_ANSWER.format("the DKIM key s1._domainkey.a.example")),
+    "no answer": (["TIMEOUT"], NO_ANSWER.format("DKIM key s1._domainkey.a.example")),
     "no key": ([], NOT_SHOWN),
     "another key": ([{"TXT": key(2048)[1].decode()[:200]}], NOT_SHOWN),
     "two keys": ([{"TXT": key(1024)[1].decode()}, {"TXT": f"{key(1024)[1].decode()}; n=x"}], NOT_SHOWN),
@@ -437,11 +448,12 @@ def test_second_look_without_a_key(records, reply, tmp_path):
     assert seen(tmp_path, Sent(SIGNED), zone={"s1._domainkey.a.example": records}).reply == reply
 
 
-@pytest.mark.parametrize("sent", [SIGNED, (said(SIGNATURE, "permerror"), *SIGNED)])
-def test_a_fault_of_dns_is_no_fault_of_mail_with_another_pass(sent, tmp_path):
-    """SPF aligns: the key that cannot be looked up makes no difference, and is what it is, whatever OpenDKIM calls it."""
+@pytest.mark.parametrize("opendkim", ["", "temperror", "permerror"])
+def test_a_fault_of_dns_is_no_fault_of_mail_with_another_pass(opendkim, tmp_path):
+    """SPF aligns: the key that cannot be looked up makes no difference, and nobody asks for it again."""
+    sent = (said(SIGNATURE, opendkim), *SIGNED) if opendkim else SIGNED
     found = seen(tmp_path, Sent(sent, **FROM_A), zone={"s1._domainkey.a.example": ["TIMEOUT"]})
-    assert found.results() == ["spf=pass", "dkim=temperror", "dmarc=pass"]
+    assert found.results() == ["spf=pass", f"dkim={opendkim or 'temperror'}", "dmarc=pass"]
 
 
 ASIDE = {"bounce.aside.example": [SPF], "_dmarc.bounce.aside.example": ["TIMEOUT"]}
@@ -469,30 +481,126 @@ def test_results_under_an_id_that_has_to_be_decoded(role, tmp_path):
     assert [one for one in found.values(authres.NAME) if OUR_ID.encode() not in one] == others
 
 
-def test_a_body_too_long_to_be_looked_at(tmp_path, monkeypatch):
-    """Nothing is known of its signature then: it waits, and is neither believed nor refused."""
-    monkeypatch.setattr(Outside, "max_body", len(BODY) - 1)
-    waits = "451 4.3.4 a DKIM signature cannot be checked now, the message is too long"
-    assert seen(tmp_path, Sent(SIGNED)).reply == waits
-    assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
-    # What OpenDKIM takes for a missing key may be a fault of DNS, but an altered message is one each time.
-    assert seen(tmp_path, Sent((said(SIGNATURE, "permerror"), *SIGNED))).reply == waits
-    assert seen(tmp_path, Sent((said(SIGNATURE, "fail"), *SIGNED))).reply == NOT_SHOWN
+EXACT = {
+    "DKIM's": (Sent(KNOWN), ["spf=none", "dkim=pass", "dmarc=pass"]),
+    "DKIM's, by a second look": (Sent((GARBAGE, *SIGNED)), ["spf=none", "dkim=permerror", "dkim=pass", "dmarc=pass"]),
+    "SPF's": (plain("a.example", **FROM_A), ["spf=pass", "dkim=none", "dmarc=pass"]),
+}
 
 
-@pytest.mark.parametrize("local", [SITE.local_domains[0], "a.example"])
-@pytest.mark.parametrize("result", ["permerror", "fail", "temperror"])
-def test_no_room_for_a_body(result, local, tmp_path, monkeypatch):
-    """What is kept for other messages is there for a while only: this one waits, whatever OpenDKIM says of it."""
-    sent, site = Sent((said(SIGNATURE, result), *SIGNED)), replace(SITE, local_domains=(local,))
-    assert seen(tmp_path, sent, site=site).results()[-1] == "dmarc=pass"
-    monkeypatch.setattr(Outside, "max_bodies", len(BODY) - 1)
-    found = seen(tmp_path, sent, site=site)
-    assert found.reply == "451 4.3.1 a DKIM signature cannot be checked now, other messages take all the room"
-    assert seen(tmp_path, Sent(KNOWN)).results()[-1] == "dmarc=pass"
+@pytest.mark.parametrize("silent", ["_dmarc.a.example", "_dmarc.example"])
+@pytest.mark.parametrize(("sent", "results"), EXACT.values(), ids=EXACT.keys())
+def test_a_pass_of_the_authors_own_domain_waits_for_nothing(sent, results, silent, tmp_path):
+    """It aligns under every record that there may be."""
+    zone = {"_dmarc.a.example": [], silent: ["TIMEOUT"]}
+    found = seen(tmp_path, sent, zone=zone).results()
+    # Without a record there would be nothing to pass.
+    assert found == results
 
 
-MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")
+TREE = {
+    "_dmarc.co.example": [{"TXT": "v=DMARC1; p=reject; psd=y"}],
+    "_dmarc.one.co.example": [{"TXT": "v=DMARC1; p=reject"}],
+    "_dmarc.strict.example": [{"TXT": "v=DMARC1; p=reject; adkim=s"}],
+}
+
+
+def signed_by(domain, *, author, selector="s1", **options):
+    """A signature by a domain over a message of an author, as the field that it is, and the message's fields."""
+    head = HEAD.replace(b"a.example", author.encode())
+    made = dkim.sign(
+        head + b"\r\n" + BODY, selector.encode(), domain.encode(), key(1024)[0], include_headers=[b"from"], **options
+    )
+    return fields(made)[0], fields(head)
+
+
+LOOKED_FOR = {
+    # The author; who signs beside it, with a pass of OpenDKIM's; who signs without one.
+    "another organization below one suffix": ("one.co.example", "two.co.example", "one.co.example"),
+    "its parent, which strict alignment does not take": ("m.strict.example", "strict.example", "m.strict.example"),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"length": True}], ids=["known to nobody", "with l="])
+@pytest.mark.parametrize(("author", "beside", "by"), LOOKED_FOR.values(), ids=LOOKED_FOR.keys())
+def test_a_pass_that_does_not_align_hides_no_other(author, beside, by, options, tmp_path):
+    """A good signature of a neighbour's stands above the author's, of which OpenDKIM says nothing that counts."""
+    above, rest = signed_by(beside, author=author)
+    own, _ = signed_by(by, author=author, **options)
+    record = [{"TXT": key(1024)[1].decode()}]
+    zone = TREE | {f"s1._domainkey.{beside}": record, f"s1._domainkey.{by}": record}
+    found = seen(tmp_path, Sent((said(above), above, own, *rest)), zone=zone)
+    assert found.reply is None
+    assert found.results() == ["spf=none", "dkim=pass", "dkim=pass", "dmarc=pass"]
+    waits = seen(tmp_path, Sent((said(above), above, own, *rest)), zone=zone | {f"s1._domainkey.{by}": ["TIMEOUT"]})
+    assert waits.reply == NO_ANSWER.format(f"DKIM key s1._domainkey.{by}")
+
+
+BESIDE = {
+    "garbage": [GARBAGE],
+    "rsa-sha1": [Field(b"DKIM-Signature", b" v=1; a=rsa-sha1; d=b.example; s=s; h=from; bh=AAAA; b=AAAABBBB")],
+    "an odd i=": [
+        Field(
+            b"DKIM-Signature", b" v=1; a=rsa-sha256; d=b.example; s=s; i=x=3By@b.example; h=from; bh=AAAA; b=AAAABBBB"
+        )
+    ],
+    "eleven": [
+        Field(b"DKIM-Signature", b" v=1; a=rsa-sha256; d=b%d.example; s=s; h=from; bh=AAAA; b=AAAABBBB" % at)
+        for at in range(11)
+    ],
+    "one with a long name": [
+        Field(
+            b"DKIM-Signature",
+            b" v=1; a=rsa-sha256; d=%s; s=s; h=from; bh=AAAA; b=AAAABBBB" % b".".join([b"b" * 60] * 4),
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize("options", [{}, {"length": True}], ids=["whole", "with l="])
+@pytest.mark.parametrize("others", BESIDE.values(), ids=BESIDE.keys())
+def test_a_trusted_list_is_known_by_its_signature(others, options, below, tmp_path):
+    """Whatever stands beside it, and though it has l=: what the list hands on is spared; without trust it is put aside."""
+    own, rest = signed_by("list.example", author="a.example", **options)
+    signed = [own, *others] if below else [*others, own]
+    zone = {"s1._domainkey.list.example": [{"TXT": key(1024)[1].decode()}]}
+    sent = Sent((*signed, *rest))
+    trusting = replace(SITE, skip_domains=("list.example",))
+    spared = seen(tmp_path, sent, zone=zone, site=trusting)
+    assert (spared.reply, spared.results()[-1]) == (None, "dmarc=fail")
+    assert spared.values(MARK.name) == []
+    assert seen(tmp_path, sent, zone=zone).values(MARK.name) == [b" DMARC policy of a.example"]
+    old = seen(tmp_path, sent, zone=zone, site=replace(SITE, dmarc="reject"))
+    assert old.reply == NOT_SHOWN
+
+
+def test_waiting_for_dns_has_an_end(tmp_path):
+    """After the time that the site gives it, mail is put aside, or refused; others begin to wait anew."""
+    sent = plain("failing.example")
+    (tmp_path / "deferrals").write_text(
+        json.dumps({"198.51.100.0/24": {"failing.example": [time.time() - 3 * 3600] * 2}})
+    )
+    assert seen(tmp_path, sent).reply == NO_ANSWER.format("DMARC record of failing.example")
+    reason = "DNS lookup of DMARC record of failing.example failed for 3 hours"
+    three = replace(SITE, dns_hours=3)
+    found = seen(tmp_path, sent, site=three)
+    assert (found.reply, found.values(MARK.name)) == (None, [f" {reason}".encode()])
+    assert found.results()[-1] == "dmarc=temperror"
+    assert seen(tmp_path, sent, site=replace(three, dns_action="reject")).reply == f"550 5.4.3 {reason}"
+    assert seen(tmp_path, replace(sent, client="203.0.113.1"), site=three).reply.startswith("451 4.4.3 ")
+    at_once = seen(tmp_path, replace(sent, client="203.0.113.2"), site=replace(SITE, dns_hours=0))
+    assert at_once.values(MARK.name) != []
+
+
+def test_a_notice_without_an_author(tmp_path):
+    """From of an old mail server's notice claims no domain, so there is nothing to judge; only notices may do so."""
+    notice = Sent((Field(b"From", b" Mail Delivery System <MAILER-DAEMON>"),), sender=b"", **HELO_OF_A)
+    found = seen(tmp_path, notice)
+    assert found.results() == ["spf=pass", "dkim=none", "dmarc=none"]
+    assert found.parsed()[0].results[-1].properties == []
+    mail = replace(notice, sender=b"jo@a.example")
+    assert seen(tmp_path, mail).reply == "550 5.7.1 From has no address with a domain"
 
 
 def test_quarantine(tmp_path):
@@ -531,23 +639,39 @@ def test_forged_results_are_removed(role, tmp_path):
         assert found.results() == ["spf=pass", "dkim=none", "dmarc=pass"]
 
 
+WITHOUT_LEAVE = "{} uses our domain {} without an SPF or DKIM pass for it"
 LOCAL = {
-    "author": (plain("ours.example"), "author of ours.example, without its SPF or DKIM pass"),
-    "sub-domain": (plain("news.ours.example"), "author of news.ours.example, without its SPF or DKIM pass"),
+    "author": (plain("ours.example"), "reject", WITHOUT_LEAVE.format("From", "ours.example")),
+    "sub-domain": (plain("news.ours.example"), "reject", WITHOUT_LEAVE.format("From", "news.ours.example")),
     "envelope": (
         plain("bare.example", sender=b"jo@ours.example"),
-        "envelope sender of ours.example, without its SPF or DKIM pass",
+        "discard",
+        WITHOUT_LEAVE.format("MAIL FROM", "ours.example"),
+    ),
+    "author, by who is somebody": (
+        plain("ours.example", **FROM_A),
+        "quarantine",
+        WITHOUT_LEAVE.format("From", "ours.example"),
+    ),
+    "author, by who has signed": (
+        Sent((said(SIGNATURE), SIGNATURE, from_("ours.example"))),
+        "quarantine",
+        WITHOUT_LEAVE.format("From", "ours.example"),
     ),
 }
 
 
-@pytest.mark.parametrize(("sent", "reason"), LOCAL.values(), ids=LOCAL.keys())
-def test_local_domains(sent, reason, tmp_path, capsys):
-    """Our domains from outside are dropped with a line in the log, or refused with the reason."""
-    assert seen(tmp_path, sent).discarded
+@pytest.mark.parametrize(("sent", "action", "reason"), LOCAL.values(), ids=LOCAL.keys())
+def test_local_domains(sent, action, reason, tmp_path, capsys):
+    """Our domains from outside are dropped, refused or put aside, with the reason; each with a line in the log."""
+    found = seen(tmp_path, sent)
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (line["action"], line["reason"], line["source_ip"]) == ("discard", reason, STRANGER)
-    assert seen(tmp_path, sent, site=replace(SITE, local_sender="reject")).reply == f"550 5.7.1 {reason}"
+    assert (line["action"], line["reason"], line["source_ip"]) == (action, reason, sent.client)
+    assert found.discarded == (action == "discard")
+    assert found.reply == (f"550 5.7.1 {reason}" if action == "reject" else None)
+    assert found.values(MARK.name) == ([f" {reason}".encode()] if action == "quarantine" else [])
+    refused = seen(tmp_path, sent, site=replace(SITE, local_sender="reject")).reply
+    assert refused == (None if action == "quarantine" else f"550 5.7.1 {reason}")
 
 
 NOT_ACCEPTED = {
@@ -701,7 +825,7 @@ def _answering(answer, gone=None):
     return serve
 
 
-TROUBLE = "451 4.3.0 DMARC check failed inside, try again later"
+TROUBLE = "451 4.3.0 DMARC check failed: internal error, please retry"
 ANSWERS = {
     "hangs up": None,
     "an error": b'{"error": "no client address"}\n',

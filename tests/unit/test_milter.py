@@ -22,20 +22,25 @@ ACTIONS, STEPS = 0x01 | 0x10, 0x000308 | 0x100000 | 0x000080 | 0x007000 | 0x0C00
 ACCEPT, DISCARD = b"a", b"d"
 
 
+class Taken(bytearray):
+    """A body."""
+
+    add = bytearray.extend
+
+
 class Judge:
     """Takes down the messages and gives the verdicts that it was given."""
 
-    def __init__(self, *verdicts, body=True, max_body=1000):
-        self.max_body, self.max_bodies, self.kept = max_body, 3 * max_body, 0
+    def __init__(self, *verdicts, body=True):
         self.messages = []
         self.asked = 0
         self._verdicts = list(verdicts)
         self._body = body
         self.connection = None
 
-    def needs_body(self, message):
+    def body(self, message):
         self.asked += 1
-        return self._body
+        return Taken() if self._body else None
 
     async def judge(self, message):
         if self.connection:
@@ -189,7 +194,7 @@ def test_one_message():
         Field(b"Subject", b""),
         Field(b"x-odd", b"no space"),
     ]
-    assert (message.body, message.body_missing) == (b"one\r\ntwo\r\n", "")
+    assert (message.body, judge.asked) == (b"one\r\ntwo\r\n", 1)
 
 
 CLIENTS = {
@@ -225,7 +230,7 @@ def test_every_octet_comes_through():
 
 
 def test_a_body_that_nobody_needs():
-    """It is not kept; whether it is needed is known when all fields are."""
+    """It goes nowhere; whether it is needed is known when all fields are."""
     judge = Judge(body=False)
     assert said(START + MESSAGE, judge) == [NEGOTIATED, ACCEPT]
     assert judge.messages[0].body is None
@@ -236,55 +241,6 @@ def test_a_message_without_a_body():
     judge = Judge()
     assert said(START + MAIL + FROM + END_OF_HEADER + END, judge) == [NEGOTIATED, ACCEPT]
     assert (judge.messages[0].body, judge.asked) == (None, 0)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "too_long"),
-    [([1000], False), ([999, 1], False), ([1001], True), ([1000, 1], True), ([1000, 1, 500, 500], True)],
-)
-def test_the_longest_body(pieces, too_long):
-    """A longer one is let go of, and its rest too."""
-    judge = Judge(max_body=1000)
-    octets = b"".join(packet(b"B", b"x" * one) for one in pieces)
-    found = said(START + MAIL + FROM + END_OF_HEADER + octets + END, judge)
-    assert found == [NEGOTIATED, ACCEPT]
-    (message,) = judge.messages
-    assert message.body_missing == ("too long" if too_long else "")
-    assert len(message.body) == (0 if too_long else 1000)
-
-
-def test_all_bodies_together():
-    """What one message more would keep is let go of; nothing stays counted, however a message ends."""
-
-    async def run():
-        judge, lines = Judge(max_body=1000), []
-        begun = START + MAIL + FROM + packet(b"B", b"x" * 1000)
-        ends = [END, packet(b"A"), packet(b"K"), MAIL, b"", packet(b"Q"), packet(b"X")]
-        for end in ends:
-            _, postfix, to_milter = await connected(judge, lines)
-            to_milter.write(begun)
-            while judge.kept < 1000:  # noqa: ASYNC110
-                await asyncio.sleep(0)
-            to_milter.write(end)
-            to_milter.write_eof()
-            await postfix.read()
-            to_milter.close()
-            while judge.kept:  # noqa: ASYNC110
-                await asyncio.sleep(0)
-        judge.messages.clear()
-        others = [await connected(judge, lines) for _ in range(4)]
-        for at, (_, _, to_milter) in enumerate(others):
-            to_milter.write(begun)
-            while len(judge.messages) + judge.kept // 1000 < min(at + 1, 3):  # noqa: ASYNC110
-                await asyncio.sleep(0)
-        for _, postfix, to_milter in reversed(others):
-            to_milter.write(END)
-            to_milter.write_eof()
-            await postfix.read()
-            to_milter.close()
-        return judge.kept, sorted((one.body_missing, len(one.body)) for one in judge.messages)
-
-    assert asyncio.run(asyncio.wait_for(run(), 10)) == (0, [("", 1000)] * 3 + [("no room", 0)])
 
 
 @pytest.mark.parametrize("values", [[b"x" * 100_000] * 30, [b""] * 20_000], ids=["long fields", "many fields"])
@@ -554,7 +510,7 @@ def test_what_comes_while_a_verdict_is_waited_for(more, seen):
 
     found, judge, lines = asyncio.run(asyncio.wait_for(run(), 20))
     assert found == [NEGOTIATED, *[ACCEPT] * (1 + more)]
-    assert (judge.kept, len(judge.messages), lines) == (0, 1 + more, [])
+    assert (len(judge.messages), lines) == (1 + more, [])
 
 
 def test_quit_in_the_middle_of_a_message():
@@ -567,7 +523,7 @@ def test_quit_in_the_middle_of_a_message():
 
         def buffer_updated(nbytes):
             work(nbytes)
-            kept.append((judge.kept, connection._session.message, bytes(connection._waiting)))
+            kept.append((connection._session.message, bytes(connection._waiting)))
 
         connection.buffer_updated = buffer_updated
         to_milter.write(START + MAIL + FROM + END_OF_HEADER + packet(b"B", b"one") + packet(b"Q") + MAIL)
@@ -575,7 +531,7 @@ def test_quit_in_the_middle_of_a_message():
         to_milter.close()
         return kept
 
-    assert asyncio.run(asyncio.wait_for(run(), 10)) == [(0, None, b"")]
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == [(None, b"")]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -271,9 +271,12 @@ class Outside:
             aligned = author not in passes and _top(author) == _top(domain)
             return not passes or aligned or any(names.within(domain, one) for one in special)
 
-        found = [one for one in found if one.domain and matters(one.domain)]
-        # The author's own domain first, then what is nearest to it.
-        return sorted(found, key=lambda one: _distance(one.domain or "", author))[:_MAX_LOOKS]
+        def urgency(one: Signature) -> tuple[bool, tuple[bool, int]]:
+            named = any(names.within(one.domain or "", special_one) for special_one in special)
+            return not named, _distance(one.domain or "", author)
+
+        # Of too many those of domains that the site names, and what is nearest to the author.
+        return sorted((one for one in found if matters(one.domain or "")), key=urgency)[:_MAX_LOOKS]
 
     async def _verified(
         self, message: Message, known: Sequence[Signature], wanted: Sequence[Signature]
@@ -370,7 +373,7 @@ class Inside:
 
 
 # Enough for every honest message; each costs a lookup and a verification.
-_MAX_LOOKS = 10
+_MAX_LOOKS = 20
 # Results that are written down. Of thousands, the next server would cut what comes behind them off (Postfix,
 # header_size_limit), and they would push all else out of the log.
 _MAX_RESULTS = 20
