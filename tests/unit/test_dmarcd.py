@@ -1030,14 +1030,24 @@ def test_inside_refuses_a_header_too_long(tmp_path):
 
 # The program itself; its paths are the test's.
 PROGRAM = """
-import sys
+import sys, time
 from pathlib import Path
-from mailstack_auth import dmarcd, supervisor
+from mailstack_auth import author, dmarcd, supervisor
 
 directory = Path(sys.argv[1])
+dmarcd.DEFERRALS = directory / "deferrals.json"
 dmarcd.SPF_RESULTS, dmarcd.SPF_SOCKET = directory / "results", directory / "results.sock"
 dmarcd.CONFIGURATION = directory / "dmarc.json"
 dmarcd.INTERNAL_ID = directory / "authserv-id"
+
+
+def hangs(fields, looked_for=dmarcd.author_domain):
+    # What nobody has thought of: one call that never ends and lets nothing else work, as an endless look-up in C does.
+    (value,) = [one.value for one in fields if one.name == b"From"] or [b""]
+    return sum(iter(int, 1)) if b"endless" in value else looked_for(fields)
+
+
+dmarcd.author_domain, supervisor._MAX_SECONDS = hangs, 3
 supervisor.main("mailstack_auth.dmarcd", directory / "outside.sock", directory / "inside.sock")
 """
 
@@ -1045,7 +1055,7 @@ supervisor.main("mailstack_auth.dmarcd", directory / "outside.sock", directory /
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The running program: supervisor and worker, without a policyd-spf."""
-    configuration = {"hostname": OUR_ID, "dmarc": "follow", "spf_fail": "reject", "local_sender": "discard"}
+    configuration = {"hostname": OUR_ID}
     lists = {"local_domains": [], "skip_networks": [], "skip_domains": []}
     (tmp_path / "dmarc.json").write_text(json.dumps(configuration | lists))
     (tmp_path / "authserv-id").write_text(f"{INTERNAL_ID}\n")
@@ -1084,6 +1094,34 @@ def test_the_program(program, tmp_path):
         assert replies(stream.read())[-1] == b"a"
     assert program.wait(10) == 0
     assert (tmp_path / "log").read_text().count("the worker ended with -9, starting another") == 1
+
+
+def test_a_worker_that_answers_nobody_is_replaced(program, tmp_path):
+    """Within seconds others are served again, and the log says what it did."""
+    inside = Postfix(tmp_path / "inside.sock")
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(tmp_path / "inside.sock"))
+        connection.sendall(NEGOTIATION + plain("endless.example").packets())
+        started = time.monotonic()
+        assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+        assert time.monotonic() - started < 15
+    log = (tmp_path / "log").read_text()
+    assert "the worker computes for 2 s and answers nobody, ending it" in log
+    assert "in hangs" in log
+    assert "the worker ended with -6, starting another" in log
+
+
+def test_a_worker_that_is_stopped_is_replaced(program, tmp_path):
+    """It takes no processor time, and answers nobody either."""
+    inside = Postfix(tmp_path / "inside.sock")
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    (worker,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGSTOP)
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    assert "the worker ended with -9, starting another" in (tmp_path / "log").read_text()
 
 
 def test_a_peer_that_is_no_postfix(tmp_path):

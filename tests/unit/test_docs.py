@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from mailstack.render import SITE, site
-from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, wire
+from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, supervisor, verification, wire
 from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Message, Policy
-from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide
+from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
 from unit.dns_server import Server
 from unit.sites import stack
 
@@ -111,7 +112,7 @@ def published(record: str) -> dmarc.Published:
 
 def facts(policy: dmarc.Published | None, result: str) -> Facts:
     """Of a message whose SPF and DKIM say nothing."""
-    doubt = Doubt(f"the DMARC record of {AUTHOR}") if result == "temperror" else None
+    doubt = Doubt(f"DMARC record of {AUTHOR}") if result == "temperror" else None
     silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
     return Facts("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, doubt=doubt)
 
@@ -136,6 +137,8 @@ def test_replies_of_dmarc():
     with pytest.raises(AmbiguousError) as ambiguous:
         author_domain(milter.Fields([milter.Field(b"From", b" a@author.example")] * 2))
     forged = decide(facts(None, "none")._replace(author="example.com"), FOLLOW)
+    over = given_up(waiting, replace(FOLLOW, dns_action="reject"))
+    assert f"`{over.reply}`" in DMARC
     assert f"\n```\n{refused.reply}\n{waiting.reply}\n550 5.7.1 {ambiguous.value}\n```\n" in DMARC
     assert f"`550 5.7.1 {forged.reason}`" in DMARC
 
@@ -148,9 +151,10 @@ LOCAL = {
 }
 OURS = signatures.Signature(0, "example.com", "default", result="pass")
 EVIDENCE = {
-    "nothing shows that it may": {},
+    "nothing passes": {},
+    "SPF or DKIM passes for another domain alone": {"signatures": (OURS._replace(domain="list.example"),)},
     "SPF or DKIM passes for it": {"signatures": (OURS,)},
-    "DNS gives no answer that could show it": {"doubt": Doubt("the DKIM key default._domainkey.example.com")},
+    "a DNS lookup fails that could show it": {"doubts": (Doubt("DKIM key", "example.com"),)},
     "any": {},
 }
 
@@ -162,7 +166,9 @@ def test_local_domains_of_dmarc(row: list[str]):
     known = facts(None, "none")._replace(**LOCAL[where], **EVIDENCE[evidence])
     for local_sender in ("discard", "reject"):
         outcome = decide(known, replace(FOLLOW, local_sender=local_sender))
-        said = {local_sender: "the action", "accept": "goes on"}.get(outcome.action, outcome.reply)
+        # A setting changes what happens to a forged envelope alone.
+        action = "discard" if outcome.action == "reject" and where == "MAIL FROM" else outcome.action
+        said = {"discard": "the action", "accept": "goes on", "quarantine": "quarantine"}.get(action, outcome.reply)
         assert said.startswith(aligned)
     assert off == "goes on"
     assert decide(known, replace(FOLLOW, local_sender=None)).action == "accept"
@@ -206,7 +212,11 @@ def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
     """The example is what is logged, apart from the time, and each of its keys is explained."""
     message, known, outcome = sample()
     outside = dmarcd.Outside(
-        FOLLOW, "secret", dmarcd.SpfResults(Path("results"), Path("results.sock")), dmarcd.Dns(Lookups())
+        FOLLOW,
+        "secret",
+        dmarcd.SpfResults(Path("results"), Path("results.sock")),
+        Lookups(),
+        Deferrals(Path("deferrals"), 0),
     )
 
     async def record():
@@ -248,17 +258,21 @@ def test_limits_of_dmarc():
     """Every number is the code's."""
     expected = {
         "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
-        "a question to DNS": f"{dmarcd.DNS_SECONDS:.0f} seconds",
+        "DNS for a message": f"{dmarcd.DNS_SECONDS:.0f} seconds, twice",
         "names asked for a record": f"{dmarc.MAX_LABELS + 1}",
         "a DMARC record": f"{dmarc.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
         "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
-        "signatures that are looked at again": f"{dmarcd._MAX_LOOKS} of a message, {dmarcd.VERIFICATIONS} at a time",
-        "such a signature": f"{signatures._MAX_FIELD} octets",
-        "a body for that": f"{dmarcd.MAX_BODY >> 20} MiB, {dmarcd.MAX_BODIES >> 20} MiB of all together",
+        "signatures that are verified here": f"{dmarcd._MAX_LOOKS} of a message",
+        "a signature field": f"{verification.MAX_FIELD} octets",
+        "a key record": f"{verification.MAX_KEY_RECORD} octets",
+        "an RSA key": f"{verification.MIN_KEY_BITS} to {verification.MAX_KEY_BITS} bits, an exponent of 32 bits",
+        "clocks of signer and verifier": f"{verification.CLOCK_SKEW // 60} minutes apart",
+        "the record, where SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",
         "signatures whose results are written down": f"{dmarcd._MAX_RESULTS} of a message",
         "answers of DNS that are kept": f"{lookup.CACHE_OCTETS >> 20} MiB, for their TTL, {lookup.MAX_TTL // 86400} day at most",
         "a text in the verdict line": f"{len(dmarcd._text(b'a' * 10_000))} characters",
+        "a worker that works on without an answer": f"{supervisor._MAX_PROCESSOR_SECONDS:.0f} seconds of processor time",
         "`docker compose stop`": f"{dmarcd.GRACE_SECONDS:.0f} seconds for messages in hand",
     }
     assert {what: limit for what, limit, _ in rows("limits")} == expected

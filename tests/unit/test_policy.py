@@ -26,6 +26,7 @@ DATA = {
     "skip_networks": ["192.0.2.53/32", "2001:db8:53::/48"],
     "skip_domains": ["relay.example", "silent.example"],
     "judged_late": ["ours.example"],
+    "hours": 4,
 }
 POLICY = Policy.from_json(DATA)
 ZONE = {
@@ -230,3 +231,24 @@ def test_own_domains_are_judged_late(domain, result):
     judgement = Judgement(Evaluation(None, Result("mailfrom", domain, result, "")))
     action = policy.action(judgement, Message.of({"client_address": "192.0.2.1", "sender": f"a@{domain}"}))
     assert action.split()[0] == ("PREPEND" if result == "fail" else "DEFER_IF_PERMIT")
+
+
+@pytest.mark.parametrize("domain", ["ours.example", "mail.ours.example"])
+def test_our_name_in_helo_is_nobody_elses(domain):
+    """A stranger that says HELO with a name of ours is refused by its record, as one is that uses anybody's."""
+    policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early"}})
+    judgement = Judgement(Evaluation(Result("helo", domain, "fail", ""), None))
+    action = policy.action(judgement, Message.of({"client_address": "192.0.2.1", "helo_name": domain}))
+    assert action == f"550 5.7.23 SPF fail: 192.0.2.1 may not send with HELO {domain}"
+
+
+def test_waiting_for_dns_has_an_end():
+    """What would be deferred is tagged then; what is refused stays refused, and nobody asks how long it waited."""
+    policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early", "temperror": "defer"}})
+    one = message("192.0.2.1")
+    unknown = Judgement(Evaluation(None, Result("mailfrom", "a.example", "temperror", "DNS")))
+    assert policy.action(unknown, one, waited=lambda: False).startswith("DEFER_IF_PERMIT 4.7.24 DNS lookup of ")
+    assert policy.action(unknown, one, waited=lambda: True).startswith("PREPEND Received-SPF: Temperror ")
+    failed = Evaluation(None, Result("mailfrom", "fail.example", "fail", ""))
+    assert policy.action(Judgement(failed, doubtful=True), one, waited=lambda: True).startswith("PREPEND ")
+    assert policy.action(Judgement(failed), one, waited=pytest.fail).startswith("550 5.7.23 ")

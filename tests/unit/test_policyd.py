@@ -21,6 +21,7 @@ from dns.asyncresolver import Resolver
 import mailstack_auth
 from mailstack.world.containers import wait_for
 from mailstack_auth import protocol
+from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluation, Evaluator, Result
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.policy import Judgement, Policy
@@ -40,6 +41,7 @@ from mailstack_auth import evaluation, lookup, policyd, supervisor
 
 directory = Path(sys.argv[1])
 policyd.RESULTS, policyd.CONFIGURATION = directory / "results", directory / "policy.json"
+policyd.DEFERRALS = directory / "deferrals.json"
 resolver = dns.asyncresolver.Resolver(configure=False)
 resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv[2])
 policyd.Lookups = lambda: lookup.Lookups(resolver)
@@ -60,6 +62,7 @@ POLICY = {
     "skip_networks": ["192.0.2.53/32"],
     "skip_domains": [],
     "judged_late": [],
+    "hours": 4,
 }
 
 
@@ -185,7 +188,8 @@ def test_replies_come_in_order(program):
     assert health == "OK"
     assert skipped == "PREPEND X-SPF-Skipped: mail.example.com trusts 192.0.2.53 to hand on mail"
     assert (
-        deferred == "DEFER_IF_PERMIT 4.7.24 SPF of MAIL FROM silent.example cannot be checked now; DNS gives no answer"
+        deferred
+        == "DEFER_IF_PERMIT 4.7.24 DNS lookup of the SPF record of MAIL FROM silent.example failed, please retry"
     )
 
 
@@ -212,7 +216,7 @@ def test_trusted_and_authenticated_are_not_judged(program, one):
     assert actions(program.ask(one)) == ["DUNNO"]
 
 
-def test_a_log_that_cannot_be_written():
+def test_a_log_that_cannot_be_written(tmp_path):
     """A refusal is in the log before Postfix learns it; once lines that may wait could not be written, mail waits."""
 
     async def ask(server, sender):
@@ -222,7 +226,8 @@ def test_a_log_that_cannot_be_written():
 
     async def run():
         async with NameServer.of(ZONE).lookups() as lookups:
-            server = Server(Policy.from_json(POLICY), Evaluator(lookups), Latest(mmap.mmap(-1, 144)), None)
+            deferrals = Deferrals(tmp_path / "deferrals", 0)
+            server = Server(Policy.from_json(POLICY), Evaluator(lookups), Latest(mmap.mmap(-1, 144)), None, deferrals)
             with full_disk():
                 with pytest.raises(OSError, match="No space left"):
                     await ask(server, "a@fail.example")
@@ -358,7 +363,8 @@ def test_header_is_remembered_when_it_was_sent(tmp_path):
         given_before = list(headers)
         # A worker of its own each time, with what outlives one.
         with contextlib.suppress(SystemExit):
-            await Server(policy, Evaluator(Lookups(Resolver(configure=False))), headers, left).action(relay, send)
+            evaluator, deferrals = Evaluator(Lookups(Resolver(configure=False))), Deferrals(tmp_path / "deferrals", 0)
+            await Server(policy, evaluator, headers, left, deferrals).action(relay, send)
         return [one.split()[0] for one in actions(b"".join(sent))]
 
     async def run():

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mailstack_auth import names
 
@@ -15,6 +16,8 @@ _FORGOTTEN_AFTER = 5 * 24 * 3600
 # How many are remembered of one network, so that nobody crowds others out, and in all.
 _PER_NETWORK = 64
 _NETWORKS = 256
+# The file is written so often at the most, in seconds: what a killed worker has not written, a retry notes again.
+_WRITE_SECONDS = 1.0
 # Networks of one sender's hosts, by the version of their addresses.
 _PREFIXES = {4: 24, 6: 64}
 
@@ -23,13 +26,14 @@ class Deferrals:
     """First and latest deferral of each, in a file."""
 
     def __init__(self, path: Path, seconds: float, clock: Callable[[], float] = time.time) -> None:
-        """Messages wait so many seconds at the most. A file that cannot be read is as good as none."""
+        """Messages wait so many seconds at the most. A file that cannot be read or written is as good as none."""
         self._path = path
         self._seconds = seconds
         self._clock = clock
-        self._times: dict[str, dict[str, list[float]]] = {}
-        with contextlib.suppress(OSError, ValueError):
-            self._times = json.loads(path.read_text())
+        self._written = 0.0
+        self._times: dict[str, dict[str, tuple[float, float]]] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            self._times = _times(json.loads(path.read_text()))
 
     def over(self, client: str, author: str) -> bool:
         """Note that a message is about to be deferred, and whether such ones have waited long enough."""
@@ -40,18 +44,29 @@ class Deferrals:
         first, latest = authors.pop(author, (now, now))
         if now - latest > _FORGOTTEN_AFTER:
             first = now
-        authors[author] = [first, now]
+        authors[author] = (first, now)
         while len(authors) > _PER_NETWORK:
             del authors[next(iter(authors))]
         while len(self._times) > _NETWORKS:
             del self._times[next(iter(self._times))]
-        self._write()
+        if now - self._written >= _WRITE_SECONDS:
+            self._written = now
+            self._write()
         return now - first >= self._seconds
 
     def _write(self) -> None:
         fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(self._times))
-        fresh.replace(self._path)
+        with contextlib.suppress(OSError):
+            fresh.write_text(json.dumps(self._times))
+            fresh.replace(self._path)
+
+
+def _times(data: Any) -> dict[str, dict[str, tuple[float, float]]]:  # noqa: ANN401
+    """What the file holds. Raises ValueError, TypeError or AttributeError for anything else."""
+    return {
+        network: {author: (float(first), float(latest)) for author, (first, latest) in authors.items()}
+        for network, authors in data.items()
+    }
 
 
 def _network(client: str) -> str:

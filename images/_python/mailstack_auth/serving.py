@@ -183,6 +183,13 @@ class Connection(asyncio.BufferedProtocol):
         self._serving.gone(self)
 
 
+async def _beat() -> None:
+    """Tell the supervisor that the loop goes round."""
+    while True:
+        supervisor.beat()
+        await asyncio.sleep(supervisor.BEAT_SECONDS)
+
+
 class Serving:
     """What all connections share."""
 
@@ -204,6 +211,7 @@ class Serving:
         for number in supervisor.STOP:
             loop.add_signal_handler(number, stop.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.WATCHED)
+        beating = loop.create_task(_beat())
         servers = [
             await loop.create_unix_server(partial(Connection, self, session), sock=sock, backlog=supervisor.BACKLOG)
             for sock, session in sessions.items()
@@ -212,6 +220,7 @@ class Serving:
         for server in servers:
             server.close()
         await self._stop(grace)
+        beating.cancel()
         # The loop takes its handlers with it, and a second TERM would be the end in the middle of this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
 

@@ -1,10 +1,12 @@
 """The first process of a container: it holds the listening sockets, and a worker that it forks serves them.
 
-If the worker dies, another one takes its place, and connections that are being made wait in the backlog meanwhile.
+If the worker dies, or answers nobody, another one takes its place, and connections that are being made wait in the
+backlog meanwhile.
 What a worker needs it imports itself, in a third of a second: two processes that share memory by a fork do not share it
 for long, since Python counts references in every object.
 """
 
+import faulthandler
 import gc
 import importlib
 import mmap
@@ -29,6 +31,19 @@ _START_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
 # How much memory all workers have in common, in octets.
 SHARED = 136 * 1024
+
+# A worker beats so often, in seconds. One that works on without a beat for so many seconds of processor time holds up
+# all others (a busy machine gives it less of that, and more time); one that sleeps without a beat is stuck.
+BEAT_SECONDS = 0.5
+_MAX_PROCESSOR_SECONDS, _MAX_START_SECONDS = 2.0, 20.0
+_MAX_SECONDS = 30.0
+# The latest beat, as a number that changes.
+_BEAT = mmap.mmap(-1, mmap.PAGESIZE)
+
+
+def beat() -> None:
+    """Say that the worker works: by the worker, from its event loop."""
+    _BEAT[0] = (_BEAT[0] + 1) % 256
 
 
 def main(module: str, *paths: str | Path) -> None:
@@ -86,8 +101,16 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     worker, started, stopping = _fork(work), time.monotonic(), False
+    watch = _Watch(worker)
     while True:
-        if signal.sigwait(WATCHED) in STOP:
+        caught = signal.sigtimedwait(WATCHED, BEAT_SECONDS)
+        if caught is None:
+            if why := watch.stuck():
+                log(f"the worker {why}, ending it")
+                os.kill(worker, watch.signal)
+                watch.signal = signal.SIGKILL
+            continue
+        if caught.si_signo in STOP:
             stopping = True
             os.kill(worker, signal.SIGTERM)
             continue
@@ -104,6 +127,38 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
             if lived < _PAUSE_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
                 return 0
             worker, started = _fork(work), time.monotonic()
+            watch = _Watch(worker)
+
+
+class _Watch:
+    """Watches the beats of a worker."""
+
+    def __init__(self, worker: int) -> None:
+        self._clock = _processor_clock(worker)
+        self._seen = _BEAT[0]
+        # Until its first beat it reads what it needs.
+        self._limit = _MAX_START_SECONDS
+        # By this one it writes what it does (faulthandler) and ends; one that is stopped ends by the next one, KILL.
+        self.signal = signal.SIGABRT
+        self._take()
+
+    def _take(self) -> None:
+        self._at, self._processor = time.monotonic(), time.clock_gettime(self._clock)
+
+    def stuck(self) -> str:
+        """Why the worker is of no use; empty while it works."""
+        if _BEAT[0] != self._seen:
+            self._seen, self._limit = _BEAT[0], _MAX_PROCESSOR_SECONDS
+            self._take()
+            return ""
+        if time.clock_gettime(self._clock) - self._processor > self._limit:
+            return f"computes for {self._limit:g} s and answers nobody"
+        return "answers nobody" if time.monotonic() - self._at > _MAX_SECONDS else ""
+
+
+def _processor_clock(process: int) -> int:
+    """The clock of a process's processor time (clock_getcpuclockid(3), of which Python has no wrapper)."""
+    return ~process << 3 | 2
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -111,6 +166,7 @@ def _fork(work: Callable[[], None]) -> int:
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
+        faulthandler.enable()
         work()
         sys.exit(0)
     return pid
