@@ -22,6 +22,7 @@ KEY_DIRECTORY = "/run/opendkim/keys"
 OPENDKIM = "unix:opendkim/opendkim.sock"
 DMARC_OUTSIDE = "{ unix:dmarc/outside.sock, default_action=tempfail }"
 DMARC_INSIDE = "{ unix:dmarc/inside.sock, default_action=tempfail }"
+DMARC_SIGNED = "{ unix:dmarc/signed.sock, default_action=tempfail }"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,9 @@ class Judging:
     # How long a message waits for DNS, and what happens to it then.
     dns_hours: int
     dns_action: Literal["quarantine", "reject"]
+    # Whose mail leaves with a signature or not at all: these domains, and names below those.
+    signed: tuple[str, ...]
+    signed_below: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -172,9 +176,10 @@ class Stack:
     def milters_inside(self) -> tuple[str, ...]:
         """The milters for our own mail: dmarc refuses what should not be signed, OpenDKIM signs what leaves.
 
-        OpenDKIM verifies what it has no key to sign with, so dmarc comes once more, to remove what that wrote.
+        OpenDKIM verifies what it has no key to sign with, so dmarc comes once more: to remove what that wrote, and to
+        let nothing leave unsigned.
         """
-        return (*self.extra_milters, DMARC_INSIDE, OPENDKIM, DMARC_INSIDE)
+        return (*self.extra_milters, DMARC_INSIDE, OPENDKIM, DMARC_SIGNED)
 
 
 def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str) -> Stack:
@@ -187,6 +192,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
     if settings.sign_subdomains:
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
     edge, lookup, inner = _subnets(settings.subnet)
+    must_sign = settings.milter_default_action == "tempfail"
     return Stack(
         # Different for different names: a hyphen of the name is doubled.
         project=settings.hostname.replace("-", "--").replace(".", "-"),
@@ -222,6 +228,8 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
             settings.dmarc_skip_domains,
             settings.dns_wait_hours,
             settings.dns_wait_action,
+            signers if must_sign else (),
+            settings.domains if must_sign and settings.sign_subdomains else (),
         ),
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,

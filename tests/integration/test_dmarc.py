@@ -22,6 +22,7 @@ from integration.dmarc_mail import (
     publish,
     sign,
     verdict_of,
+    whole,
     without_key,
 )
 from mailstack.world.containers import Machine
@@ -172,9 +173,9 @@ PASS = {
 
 MISALIGNED = {
     "nothing": Fails("reject.example", sender="none.example", spf="none", under=REJECT, then="refused"),
-    "SPF of another domain": Fails("reject.example", under=REJECT, then="refused"),
+    "SPF of another domain": Fails("reject.example", sender="listed.example", under=REJECT, then="put aside"),
     "SPF of a domain with the same end": Fails(
-        "reject.example", sender="notreject.example", under=REJECT, then="refused"
+        "reject.example", sender="notreject.example", under=REJECT, then="put aside"
     ),
     "SPF of its own, which says softfail": Fails(
         "elsewhere.example",
@@ -183,12 +184,12 @@ MISALIGNED = {
         under=("elsewhere.example", "reject"),
         then="refused",
     ),
-    "DKIM of another domain": Fails("reject.example", signed=[by("other.example")], under=REJECT, then="refused"),
+    "DKIM of another domain": Fails("reject.example", signed=[by("other.example")], under=REJECT, then="put aside"),
     "DKIM of a domain with the same end": Fails(
-        "reject.example", signed=[by("notreject.example")], under=REJECT, then="refused"
+        "reject.example", signed=[by("notreject.example")], under=REJECT, then="put aside"
     ),
     "SPF and DKIM of another domain": Fails(
-        "reject.example", sender="other.example", signed=[by("other.example")], under=REJECT, then="refused"
+        "reject.example", sender="other.example", signed=[by("other.example")], under=REJECT, then="put aside"
     ),
     "DKIM of the text before it was changed": Fails(
         "reject.example", signed=[altered("reject.example")], under=REJECT, then="refused"
@@ -200,10 +201,10 @@ MISALIGNED = {
         "reject.example", sender="none.example", helo="reject.example", spf="none", under=REJECT, then="refused"
     ),
     "HELO passes, but there is a MAIL FROM of another domain": Fails(
-        "reject.example", helo="reject.example", under=REJECT, then="refused"
+        "reject.example", sender="listed.example", helo="reject.example", under=REJECT, then="put aside"
     ),
     "HELO of the null sender passes, for another domain": Fails(
-        "reject.example", sender="", helo="listed.example", under=REJECT, then="refused"
+        "reject.example", sender="", helo="listed.example", under=REJECT, then="put aside"
     ),
     "HELO of the null sender has no record": Fails(
         "reject.example", sender="", helo="outsider.example", spf="none", under=REJECT, then="refused"
@@ -300,6 +301,10 @@ SUB_DOMAINS = {
     "no np: sp for one that does not exist": Fails("missing.lenient.example", under=("lenient.example", "none")),
     "sp=none under p=reject": Fails("there.lenient.example", under=("lenient.example", "none")),
     "sp=none is not for itself": Fails("lenient.example", under=("lenient.example", "reject"), then="refused"),
+    "np is not for one that points to a missing name": Fails(
+        "pointing.careful.example", under=("careful.example", "none")
+    ),
+    "np is not for one with many addresses": Fails("many.careful.example", under=("careful.example", "none")),
     "np is not for one that exists": Fails("there.careful.example", under=("careful.example", "none")),
     "np without sp": Fails("missing.careful.example", under=("careful.example", "reject"), then="refused"),
 }
@@ -317,13 +322,19 @@ TREE_WALK = {
         "news.shop.suffix.example", signed=[by("shop.suffix.example")], aligned="dkim", under=SUFFIX
     ),
     "below psd=y another organisation's signature": Fails(
-        "shop.suffix.example", signed=[by("rival.suffix.example")], under=SUFFIX, then="refused"
+        "shop.suffix.example", signed=[by("rival.suffix.example")], under=SUFFIX, then="put aside"
     ),
     "below psd=y another organisation's SPF": Fails(
-        "shop.suffix.example", sender="rival.suffix.example", under=SUFFIX, then="refused"
+        "shop.suffix.example", sender="rival.suffix.example", under=SUFFIX, then="put aside"
+    ),
+    "below psd=y its own signature, beside another organisation's": Passes(
+        "shop.suffix.example",
+        signed=[by("rival.suffix.example"), whole("shop.suffix.example")],
+        aligned="dkim",
+        under=SUFFIX,
     ),
     "the suffix itself does not vouch for who is below": Fails(
-        "shop.suffix.example", sender="suffix.example", signed=[by("suffix.example")], under=SUFFIX, then="refused"
+        "shop.suffix.example", sender="suffix.example", signed=[by("suffix.example")], under=SUFFIX, then="put aside"
     ),
     "the suffix itself may send": Passes("suffix.example", sender="suffix.example", aligned="spf", under=SUFFIX),
     "psd=n ends the walk": Fails("team.department.corporation.example", under=DEPARTMENT, then="refused"),
@@ -338,7 +349,7 @@ TREE_WALK = {
         sender="corporation.example",
         signed=[by("corporation.example")],
         under=DEPARTMENT,
-        then="refused",
+        then="put aside",
     ),
     "above psd=n: not aligned with what is below": Fails(
         "corporation.example",
@@ -381,16 +392,22 @@ MODES = {
     ),
     "t=n": Fails("test-over.example", under=("test-over.example", "reject"), then="refused"),
     "adkim=s: a sub-domain's signature": Fails(
-        "strict.example", signed=[by("mail.strict.example")], under=STRICT, then="refused"
+        "strict.example", signed=[by("mail.strict.example")], under=STRICT, then="put aside"
     ),
     "adkim=s: a parent's signature": Fails(
-        "mail.strict.example", signed=[by("strict.example")], under=STRICT, then="refused"
+        "mail.strict.example", signed=[by("strict.example")], under=STRICT, then="put aside"
+    ),
+    "adkim=s: its own signature beside a parent's": Passes(
+        "mail.strict.example",
+        signed=[by("strict.example"), whole("mail.strict.example")],
+        aligned="dkim",
+        under=STRICT,
     ),
     "adkim=s: its own signature": Passes("strict.example", signed=[by("strict.example")], aligned="dkim", under=STRICT),
-    "aspf=s: a sub-domain's SPF": Fails("strict.example", sender="mail.strict.example", under=STRICT, then="refused"),
+    "aspf=s: a sub-domain's SPF": Fails("strict.example", sender="mail.strict.example", under=STRICT, then="put aside"),
     "aspf=s: its own SPF": Passes("strict.example", sender="strict.example", aligned="spf", under=STRICT),
     "aspf=s: HELO of the null sender, a sub-domain": Fails(
-        "strict.example", sender="", helo="mail.strict.example", under=STRICT, then="refused"
+        "strict.example", sender="", helo="mail.strict.example", under=STRICT, then="put aside"
     ),
     "pct=0, ri, rf, a size in rua: not known any more": Fails(
         "old.example", under=("old.example", "reject"), then="refused"
@@ -410,7 +427,7 @@ RECORDS = {
     "the version in small letters": Mail("small-version.example"),
     "names and values in capitals": Fails("loud.example", under=("loud.example", "reject"), then="refused"),
     "names and values in capitals, of alignment": Fails(
-        "loud.example", signed=[by("mail.loud.example")], under=("loud.example", "reject"), then="refused"
+        "loud.example", signed=[by("mail.loud.example")], under=("loud.example", "reject"), then="put aside"
     ),
     "two strings": Fails("strings.example", under=("strings.example", "reject"), then="refused"),
     "other texts beside it": Fails("beside.example", under=("beside.example", "reject"), then="refused"),
@@ -451,10 +468,10 @@ SIGNATURES = {
         "reject.example", signed=[without_key("reject.example"), ours], aligned="dkim", under=REJECT
     ),
     "ours altered, theirs": Fails(
-        "reject.example", signed=[altered("reject.example"), theirs], under=REJECT, then="refused"
+        "reject.example", signed=[altered("reject.example"), theirs], under=REJECT, then="put aside"
     ),
     "theirs, ours altered": Fails(
-        "reject.example", signed=[theirs, altered("reject.example")], under=REJECT, then="refused"
+        "reject.example", signed=[theirs, altered("reject.example")], under=REJECT, then="put aside"
     ),
     "seven, the last one ours": Passes(
         "reject.example",
@@ -524,6 +541,8 @@ def keys(world: Internet) -> Keys:
     keys = Keys()
     publish(world.names, DOMAINS, keys, str(OUTSIDER))
     world.names.set("_dmarc.pointer.example", "CNAME", "_dmarc.reject.example.")
+    world.names.set("pointing.careful.example", "CNAME", "missing.nobody.example.")
+    world.names.set("many.careful.example", "A", *(f"192.0.2.{at}" for at in range(1, 200)))
     world.names.publish()
     return keys
 
@@ -667,6 +686,7 @@ def assert_genuine(content: bytes, author: str, aligned: str, target: Site) -> N
 # What india is set to, one after the other.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "mark": {"DMARC_ACTION": "mark"},
+    "reject": {"DMARC_ACTION": "reject"},
     "skip": {"DMARC_SKIP_NETWORKS": f"{FORWARDER}/32", "DMARC_SKIP_DOMAINS": "list.example"},
 }
 
@@ -697,6 +717,15 @@ ONLY_MARKED = {
     "a bad record": Mail("bad.example", dmarc="permerror"),
     "a mark that came with it": Marked("quarantine.example", extra=["X-Mailstack-Quarantine: yes"], under=QUARANTINE),
     "SPF fail is another matter": Mail("fail.example", sender="fail.example", spf="fail", then="refused by SPF"),
+}
+
+THE_OLD_WAY = {
+    "nothing passes": Fails("reject.example", under=REJECT, then="refused"),
+    "another domain's SPF": Fails("reject.example", sender="other.example", under=REJECT, then="refused"),
+    "another domain's signature": Fails("reject.example", signed=[by("other.example")], under=REJECT, then="refused"),
+    "p=quarantine": Fails("quarantine.example", sender="other.example", under=QUARANTINE, then="quarantined"),
+    "p=none": Fails("monitor.example", sender="other.example", under=MONITOR),
+    "a pass": Passes("reject.example", sender="reject.example", aligned="spf", under=REJECT),
 }
 
 SKIPPED = {
@@ -738,7 +767,17 @@ SKIPPED = {
         under=REJECT,
         then="refused",
     ),
-    "another domain's pass": Fails("reject.example", sender="other.example", under=REJECT, then="refused"),
+    "another domain's pass": Fails("reject.example", sender="other.example", under=REJECT, then="put aside"),
+    "the list by DKIM, with l=": Spared("reject.example", signed=[whole("list.example")], under=REJECT),
+    **{
+        f"the list by DKIM, and beside it {kind}": Spared(
+            "reject.example", signed=[garbage(kind, "other.example"), by("list.example")], under=REJECT
+        )
+        for kind in ("unparsable", "an odd i=", "an algorithm that is none any more", "a long name")
+    },
+    "the list by DKIM, the last of eleven": Spared(
+        "reject.example", signed=[*[altered("other.example")] * 10, by("list.example")], under=REJECT
+    ),
     "SPF fail is another matter for the list too": Mail(
         "none.example", sender="fail.example", spf="fail", signed=[by("list.example")], then="refused by SPF"
     ),
@@ -749,7 +788,7 @@ SKIPPED = {
     ("india", "mail"),
     [
         pytest.param(setting, mail, id=f"{setting}: {row}")
-        for setting, rows in {"mark": ONLY_MARKED, "skip": SKIPPED}.items()
+        for setting, rows in {"mark": ONLY_MARKED, "reject": THE_OLD_WAY, "skip": SKIPPED}.items()
         for row, mail in rows.items()
     ],
     indirect=["india"],

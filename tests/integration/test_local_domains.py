@@ -1,4 +1,6 @@
-"""Mail from outside under a domain of ours: delivered if SPF or DKIM shows that it may use it, else dropped or refused.
+"""Mail from outside under a domain of ours: delivered if SPF or DKIM shows that it may use it.
+
+Else it is put aside, where another domain passes; dropped, where the envelope uses the domain; refused, where From does.
 
 | stack | MAILSTACK_LOCAL_SENDER | what it publishes |
 | --- | --- | --- |
@@ -160,6 +162,16 @@ def assert_dropped(reply: Reply, content: bytes, target: Site, mailbox: str, cli
     return reason
 
 
+def assert_put_aside(
+    reply: Reply, content: bytes, target: Site, mailbox: str, client: Machine, sender: str, why: str
+) -> None:
+    """250, and delivered with the mark, which says why."""
+    assert reply.code == 250, reply
+    arrived = parse(delivered(target, mailbox, parse(content)["Subject"]))
+    assert arrived.get_all("X-Mailstack-Quarantine") == [why]
+    assert assert_judged("quarantine", content, target, client.address, sender) == why
+
+
 @pytest.fixture(params=["alpha", "bravo"])
 def target(request: pytest.FixtureRequest, authorised: None) -> Site:
     """A stack that judges by "aligned"; with ~all, and with -all."""
@@ -294,16 +306,42 @@ FORGERIES = {
 }
 
 
+# Of these, what passes for another domain: its SPF, or its signature.
+VOUCHED_FOR = {
+    "the service, for somebody else",
+    "the service, for somebody else, signed",
+    "From, signed by another domain",
+    "From, null sender, HELO that passes",
+    "envelope, From that passes",
+    *(kind for kind, letter in FORGERIES.items() if letter.sender == FOREIGN and letter.client == "outsider"),
+}
+NOBODY = "someone@none.example"
+FORGERIES |= {
+    f"{kind}, nothing passes": replace(letter, sender=NOBODY)
+    for kind, letter in FORGERIES.items()
+    if letter.sender == FOREIGN and not letter.signer
+}
+
+
 @pytest.mark.parametrize("kind", FORGERIES)
-def test_a_forgery_is_dropped(kind: str, target: Site, service_key: bytes, request: pytest.FixtureRequest) -> None:
-    """Without an SPF or DKIM pass of ours it is accepted and dropped, with one line about it."""
+def test_a_forgery_is_no_mail_of_ours(
+    kind: str, target: Site, service_key: bytes, request: pytest.FixtureRequest
+) -> None:
+    """Without an SPF or DKIM pass of ours it is put aside, dropped or refused, with one line that says why."""
     about, domain = subject(kind), target.stack.domains[0]
     letter, mailbox = FORGERIES[kind].of(domain), f"user@{domain}"
     client, content = request.getfixturevalue(letter.client), letter.content(mailbox, about, service_key)
     reply = send(client, address_of(target), letter.sender, mailbox, content, helo=letter.helo)
-    reason = assert_dropped(reply, content, target, mailbox, client, letter.sender)
-    word, used = ("envelope sender", letter.sender) if domain in letter.sender.lower() else ("author", letter.author)
-    assert reason == f"{word} of {used.rpartition('@')[2].rstrip('>').lower()}, without its SPF or DKIM pass"
+    where, used = ("MAIL FROM", letter.sender) if domain in letter.sender.lower() else ("From", letter.author)
+    why = f"{where} uses our domain {used.rpartition('@')[2].rstrip('>').lower()} without an SPF or DKIM pass for it"
+    if kind in VOUCHED_FOR:
+        assert_put_aside(reply, content, target, mailbox, client, letter.sender, why)
+    elif where == "MAIL FROM":
+        assert assert_dropped(reply, content, target, mailbox, client, letter.sender) == why
+    else:
+        assert (reply.code, reply.text) == (550, f"5.7.1 {why}")
+        assert assert_judged("reject", content, target, client.address, letter.sender) == why
+        assert_absent(content, target, mailbox, client)
 
 
 CHANGES: dict[str, Callable[[bytes], bytes]] = {
@@ -315,7 +353,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("way", FORWARDED)
-def test_own_mail_that_was_changed_is_dropped(
+def test_own_mail_that_was_changed_is_no_longer_ours(
     way: str, change: str, target: Site, alpha: Site, bravo: Site, forwarder: Machine
 ) -> None:
     """A signature that no longer holds authorises nobody."""
@@ -323,9 +361,14 @@ def test_own_mail_that_was_changed_is_dropped(
     original = own_mail(target, bravo if target is alpha else alpha, about)
     content = CHANGES[change](original)
     assert content != original
-    sender = FORWARDED[way].format(domain)
+    sender, mailbox = FORWARDED[way].format(domain), f"user@{domain}"
     reply = forward(forwarder, target, sender, content)
-    assert_dropped(reply, content, target, f"user@{domain}", forwarder, sender)
+    why = f"From uses our domain {domain} without an SPF or DKIM pass for it"
+    if way == "envelope kept":
+        assert_dropped(reply, content, target, mailbox, forwarder, sender)
+    else:
+        # Whose SPF passes, by MAIL FROM or by HELO.
+        assert_put_aside(reply, content, target, mailbox, forwarder, sender, why)
 
 
 def test_one_domain_of_ours_does_not_speak_for_another(newsletter: Machine, authorised: None, alpha: Site) -> None:
@@ -333,8 +376,8 @@ def test_one_domain_of_ours_does_not_speak_for_another(newsletter: Machine, auth
     sender, mailbox = "news@alpha.example", "user@alpha.example"
     content = message("ceo@alpine.example", mailbox, subject("the other domain"))
     reply = send(newsletter, address_of(alpha), sender, mailbox, content, helo="newsletter.example")
-    reason = assert_dropped(reply, content, alpha, mailbox, newsletter, sender)
-    assert reason == "author of alpine.example, without its SPF or DKIM pass"
+    why = "From uses our domain alpine.example without an SPF or DKIM pass for it"
+    assert_put_aside(reply, content, alpha, mailbox, newsletter, sender, why)
 
 
 def test_one_line_for_several_recipients(outsider: Machine, authorised: None, bravo: Site) -> None:
@@ -468,9 +511,13 @@ def test_own_mail_waits_for_its_key(
 
 
 FAULTS = {
-    "the key": (KEYS, Letter(FOREIGN, "ceo@lima.example", "outsider", signer="lima.example", selector="default")),
-    "the service's SPF record": (SERVICE, Letter("news@lima.example", "news@lima.example", "outsider")),
-    "the DMARC record": (DMARC, Letter(FOREIGN, "ceo@lima.example", "outsider")),
+    "the key": (
+        KEYS,
+        Letter(FOREIGN, "ceo@lima.example", "outsider", signer="lima.example", selector="default"),
+        "quarantine",
+    ),
+    "the service's SPF record": (SERVICE, Letter("news@lima.example", "news@lima.example", "outsider"), "discard"),
+    "the DMARC record": (DMARC, Letter(FOREIGN, "ceo@lima.example", "outsider"), "quarantine"),
 }
 
 
@@ -478,8 +525,8 @@ FAULTS = {
 def test_a_fault_of_dns_is_no_verdict(
     fault: str, outsider: Machine, lima: Site, world: Internet, service_key: bytes
 ) -> None:
-    """What our own DNS could still authorise waits, with 451 4.4.3; when it answers, the forgery is dropped."""
-    zone, letter = FAULTS[fault]
+    """What our own DNS could still authorise waits, with 451 4.4.3; when it answers, the forgery is no mail of ours."""
+    zone, letter, then = FAULTS[fault]
 
     def attempt(content: bytes) -> Reply:
         return send(outsider, address_of(lima), letter.sender, LIMA, content)
@@ -490,8 +537,9 @@ def test_a_fault_of_dns_is_no_verdict(
         assert (reply.code, reply.text.split()[0]) == (451, "4.4.3")
         assert actions(lima, content) == ["defer"]
     assert until_taken(lambda: attempt(content)).code == 250
-    assert actions(lima, content)[-1] == "discard"
-    assert_absent(content, lima, LIMA, outsider)
+    assert actions(lima, content)[-1] == then
+    if then == "discard":
+        assert_absent(content, lima, LIMA, outsider)
 
 
 def test_the_service_waits_for_its_record(newsletter: Machine, lima: Site, world: Internet) -> None:
@@ -523,11 +571,14 @@ def refusing(lima: Site) -> Iterator[Site]:
 def test_refused(
     refusing: Site, bravo: Site, forwarder: Machine, service_key: bytes, request: pytest.FixtureRequest
 ) -> None:
-    """With the action "reject" every forgery is refused after DATA: 550 5.7.1 and one line; our own mail is not."""
-    for letter in [one.of("lima.example") for one in FORGERIES.values()]:
+    """With the action "reject" a forgery that nothing passes for is refused after DATA, with one line; our own mail is not."""
+    for kind, letter in [(kind, one.of("lima.example")) for kind, one in FORGERIES.items()]:
         client = request.getfixturevalue(letter.client)
-        content = letter.content(LIMA, subject("refused"), service_key)
+        content = letter.content(LIMA, subject("put aside" if kind in VOUCHED_FOR else "refused"), service_key)
         reply = send(client, address_of(refusing), letter.sender, LIMA, content, helo=letter.helo)
+        if kind in VOUCHED_FOR:
+            assert (kind, reply.code) == (kind, 250)
+            continue
         assert (reply.code, reply.text.split()[0]) == (550, "5.7.1")
         reason = assert_judged("reject", content, refusing, client.address, letter.sender)
         assert reply.text == f"5.7.1 {reason}"

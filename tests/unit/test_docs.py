@@ -90,8 +90,8 @@ DMARC = (CHECKOUT / "docs/dmarc.md").read_text()
 SPF = (CHECKOUT / "docs/spf.md").read_text()
 AUTHOR = "author.example"
 MAIL_FROM = Result("mailfrom", f"bounces.{AUTHOR}", "pass", "sender SPF authorized")
-FOLLOW = Site("mail.example.com", ("example.com",))
-MARK = Site("mail.example.com", ("example.com",), dmarc="mark")
+FOLLOW = Site("mail.example.com", frozenset({"example.com"}))
+MARK = Site("mail.example.com", frozenset({"example.com"}), dmarc="mark")
 
 
 def block(name: str) -> str:

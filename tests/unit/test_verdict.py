@@ -13,7 +13,7 @@ from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide, giv
 CLIENT = "192.0.2.1"
 SITE = Site(
     "mail.ours.example",
-    ("ours.example", "also.example"),
+    frozenset({"ours.example", "also.example"}),
     skip_networks=(ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_network("2001:db8:5::/48")),
     skip_domains=("list.example",),
 )
@@ -610,6 +610,8 @@ def test_site_from_json():
     data = {
         "hostname": "mail.ours.example",
         "local_domains": ["ours.example", "also.example"],
+        "signed": ["ours.example"],
+        "signed_below": [],
         "dmarc": "mark",
         "spf_fail": "tag",
         "spf_temperror": "defer-early",
@@ -620,5 +622,11 @@ def test_site_from_json():
         "skip_domains": ["list.example"],
     }
     assert Site.from_json(data) == replace(
-        MARK, spf_fail="tag", spf_temperror="defer-early", local_sender=None, dns_hours=7, dns_action="reject"
+        MARK,
+        spf_fail="tag",
+        spf_temperror="defer-early",
+        local_sender=None,
+        dns_hours=7,
+        dns_action="reject",
+        signed=frozenset({"ours.example"}),
     )

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -240,12 +240,14 @@ class Outside:
         seconds = DECIDED_SECONDS if author is None or author in passes else DNS_SECONDS
         dns = Dns(self._lookups, seconds)
         tree = Tree(dns)
+        policy: Awaitable[_Policy] = _policy(tree, author)
         if wanted:
-            (published, dmarc), (found, doubts) = await asyncio.gather(
-                _policy(tree, author), self._verified(message, reading.signatures, wanted)
-            )
-        else:
-            published, dmarc = await _policy(tree, author)
+            policy = asyncio.ensure_future(policy)
+            found, doubts = await self._verified(message, reading, passes)
+            if author in _passes(found):
+                seconds = DECIDED_SECONDS
+                policy = _soon(policy)
+        published, dmarc = await policy
         identifier = spf.identifier
         if identifier and identifier.result == "temperror":
             doubts.append(Doubt(f"SPF record of {identifier.domain}", identifier.domain, by="spf"))
@@ -261,9 +263,7 @@ class Outside:
         if not found or reading.ambiguous:
             return []
         author = reading.author or ""
-        used = [one for one in (author, reading.sender) if one]
-        special = [*self._site.skip_domains]
-        special += [own for own in self._site.local_domains if any(names.within(one, own) for one in used)]
+        special = [*self._site.skip_domains, *self._site.ours(author), *self._site.ours(reading.sender)]
         special = [one for one in special if not any(names.within(passed, one) for passed in passes)]
 
         def matters(domain: str) -> bool:
@@ -279,22 +279,33 @@ class Outside:
         return sorted((one for one in found if matters(one.domain or "")), key=urgency)[:_MAX_LOOKS]
 
     async def _verified(
-        self, message: Message, known: Sequence[Signature], wanted: Sequence[Signature]
+        self, message: Message, reading: _Reading, passes: Collection[str]
     ) -> tuple[tuple[Signature, ...], list[Doubt]]:
-        """The signatures, those that are wanted verified here; and whose keys could not be looked up."""
-        dns, found, doubts = Dns(self._lookups), list(known), list[Doubt]()
-        answers = await asyncio.gather(*(_key(dns, one) for one in wanted))
+        """The signatures, those that are wanted verified here; and whose keys could not be looked up.
+
+        What is no longer wanted beside a pass is not waited for.
+        """
+        wanted = self._wanted(reading, passes)
+        dns, found, doubts = Dns(self._lookups), list(reading.signatures), list[Doubt]()
         body = message.body if isinstance(message.body, Body) else _body(message, wanted)
         verifier, fields = Verifier(message.fields, body), signatures.fields(message.fields)
-        for one, keys in zip(wanted, answers, strict=True):
-            if keys is None:
-                # Whatever OpenDKIM says: it takes SERVFAIL for a key that does not exist.
-                found[one.at] = one.found(Finding("temperror"))
-                doubts.append(Doubt(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
-            elif len(keys) == 1:
-                found[one.at] = one.found(verifier.verify(fields[one.at], keys[0]))
-            elif one.result == "temperror":
-                found[one.at] = one.found(Finding("permerror", "more than one key" if keys else "no key"))
+        asking = {asyncio.ensure_future(_key(dns, one)): one for one in wanted}
+        while asking:
+            answered, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            for task in answered:
+                one, keys = asking.pop(task), task.result()
+                if keys is None:
+                    # Whatever OpenDKIM says: it takes SERVFAIL for a key that does not exist.
+                    found[one.at] = one.found(Finding("temperror"))
+                    doubts.append(Doubt(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
+                elif len(keys) == 1:
+                    found[one.at] = one.found(verifier.verify(fields[one.at], keys[0]))
+                elif one.result == "temperror":
+                    found[one.at] = one.found(Finding("permerror", "more than one key" if keys else "no key"))
+            still = self._wanted(reading, {*passes, *_passes(found)})
+            for task in [task for task, one in asking.items() if one not in still]:
+                task.cancel()
+                del asking[task]
         return tuple(found), doubts
 
     def _read(self, message: Message) -> _Reading:
@@ -372,6 +383,23 @@ class Inside:
         return Verdict((*removals, *missing))
 
 
+class Signed(Inside):
+    """Looks at our own mail behind OpenDKIM: nobody else sees what that found, and nothing leaves unsigned."""
+
+    async def judge(self, message: Message) -> Verdict:
+        """Let a message wait that lacks its signature; else as before."""
+        verdict = await super().judge(message)
+        if verdict.reply is None and self._unsigned(message):
+            log(f"{message.queue_id}: action=defer reason='OpenDKIM has not signed it'")
+            return Verdict(reply="451 4.7.0 not signed: the DKIM signer failed, please retry")
+        return verdict
+
+    def _unsigned(self, message: Message) -> bool:
+        author, *parents = names.and_parents(author_domain(message.fields) or "")
+        expected = {author} & self._site.signed | set(parents) & self._site.signed_below
+        return bool(expected) and not expected & {one.domain for one in signatures.of(message.fields)}
+
+
 # Enough for every honest message; each costs a lookup and a verification.
 _MAX_LOOKS = 20
 # Results that are written down. Of thousands, the next server would cut what comes behind them off (Postfix,
@@ -406,8 +434,19 @@ async def _key(dns: Dns, signature: Signature) -> list[bytes] | None:
         return None
 
 
-async def _policy(tree: Tree, author: str | None) -> tuple[Published | None, str]:
-    """The record that applies, and DMARC's result as far as it goes by that; empty where alignment decides."""
+# The record that applies, and DMARC's result as far as it goes by that; empty where alignment decides.
+_Policy = tuple[Published | None, str]
+
+
+async def _soon(policy: Awaitable[_Policy]) -> _Policy:
+    """What is known in a moment."""
+    try:
+        return await asyncio.wait_for(policy, DECIDED_SECONDS)
+    except TimeoutError:
+        return None, "temperror"
+
+
+async def _policy(tree: Tree, author: str | None) -> _Policy:
     if author is None:
         return None, "none"
     try:
@@ -560,11 +599,11 @@ def log(text: str) -> None:
 
 
 def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
-    """Serve until TERM: mail from outside on the first socket, our own on the second one."""
+    """Serve until TERM: mail from outside on the first socket, our own on the second one, and signed on the third."""
     site = Site.from_json(json.loads(CONFIGURATION.read_text()))
     internal_id = INTERNAL_ID.read_text().strip()
     deferrals = Deferrals(DEFERRALS, site.dns_hours * 3600)
     outside = Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Lookups(), deferrals)
-    judges: tuple[Judge, ...] = (outside, Inside(site, internal_id))
+    judges: tuple[Judge, ...] = (outside, Inside(site, internal_id), Signed(site, internal_id))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 import idna
@@ -31,6 +32,13 @@ def _domain(text: str) -> str | None:
 def within(name: str, parent: str) -> bool:
     """Whether a name is a domain or lies below it."""
     return name == parent or name.endswith(f".{parent}")
+
+
+def and_parents(name: str) -> Iterator[str]:
+    """A domain and those above it, the nearest first."""
+    while name:
+        yield name
+        name = name.partition(".")[2]
 
 
 @lru_cache(1024)

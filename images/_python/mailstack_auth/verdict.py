@@ -20,7 +20,7 @@ class Site:
     """The site's settings."""
 
     hostname: str
-    local_domains: tuple[str, ...]
+    local_domains: frozenset[str]
     # RFC 9989 section 7.4: "follow" takes "reject" for "quarantine" where another domain is authenticated, "reject"
     # refuses then as well, "mark" does neither.
     dmarc: Literal["follow", "reject", "mark"] = "follow"
@@ -33,12 +33,20 @@ class Site:
     # How long a message waits for DNS, in hours, and what happens to it then.
     dns_hours: int = 4
     dns_action: Literal["quarantine", "reject"] = "quarantine"
+    # Whose mail leaves with a signature or not at all: these domains, and names below those.
+    signed: frozenset[str] = frozenset()
+    signed_below: frozenset[str] = frozenset()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Site":
-        lists: dict[str, Any] = {name: tuple(data[name]) for name in ("local_domains", "skip_domains")}
+        lists: dict[str, Any] = {name: frozenset(data[name]) for name in ("local_domains", "signed", "signed_below")}
+        lists["skip_domains"] = tuple(data["skip_domains"])
         lists["skip_networks"] = tuple(ipaddress.ip_network(one) for one in data["skip_networks"])
         return cls(**{**data, **lists})
+
+    def ours(self, domain: str | None) -> list[str]:
+        """The local domains that a name is, or lies below."""
+        return [one for one in names.and_parents(domain or "") if one in self.local_domains]
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ def _local(facts: Facts, site: Site, *, spared: bool) -> Outcome | None:
 
 def _forged(domain: str | None, facts: Facts, site: Site) -> list[str]:
     """The domains of ours that a message uses by this name, where nothing shows that it may."""
-    ours = [one for one in site.local_domains if domain and names.within(domain, one)]
+    ours = site.ours(domain)
     allowed = any(names.within(one, own) for one in facts.authenticated() for own in ours)
     return [] if allowed else ours
 
@@ -221,7 +229,7 @@ def _by_spf(facts: Facts, site: Site) -> Outcome | None:
     judged = facts.spf.judged
     if site.spf_fail != "reject" or judged is None or facts.dkim_aligned:
         return None
-    if judged.identity == "mailfrom" and any(names.within(judged.domain, one) for one in site.local_domains):
+    if judged.identity == "mailfrom" and site.ours(judged.domain):
         return None
     if judged.result == "temperror" and site.spf_temperror == "defer":
         return _defer(Doubt(f"SPF record of {judged.domain}"))
