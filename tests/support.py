@@ -94,14 +94,17 @@ def address_of(site: Site) -> str:
     return str(site.stack.public_addresses[0])
 
 
-def delivered(site: Site, mailbox: str, about: str) -> bytes:
-    """Wait for the message with this subject."""
-    return site.wait_for_mail(mailbox, lambda one: one["Subject"] == about)
+JUNK = ".Junk"
+
+
+def delivered(site: Site, mailbox: str, about: str, folder: str = "") -> bytes:
+    """Wait for the message with this subject; folder is where it must lie."""
+    return site.wait_for_mail(mailbox, lambda one: one["Subject"] == about, folder)
 
 
 def count(site: Site, mailbox: str, about: str) -> int:
-    """How many messages with this subject were delivered so far."""
-    return sum(parse(one)["Subject"] == about for one in site.mail(mailbox))
+    """How many messages with this subject were delivered so far, to Junk or not."""
+    return sum(parse(one)["Subject"] == about for folder in ("", JUNK) for one in site.mail(mailbox, folder))
 
 
 def results(content: bytes, authserv_id: str) -> list[authres.AuthenticationResultsHeader]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from mailstack import __version__
 from mailstack.hosts import Network
 from mailstack.overrides import applied
-from mailstack.stack import IDS, SERVICES, Packages, Stack
+from mailstack.stack import IDS, SERVICES, Packages, Stack, junk_address
 from mailstack.templating import data_root, fill
 from mailstack.tree import File, Tree
 
@@ -117,4 +117,4 @@ def _mailbox_path(mailbox: str) -> str:
     return f"{domain}/{local}/Maildir/"
 
 
-_VIEWS = {"bracketed": _bracketed, "mailbox_path": _mailbox_path, "json": json.dumps}
+_VIEWS = {"bracketed": _bracketed, "mailbox_path": _mailbox_path, "junk_address": junk_address, "json": json.dumps}

@@ -103,6 +103,8 @@ class Judging:
     # Whose mail leaves with a signature or not at all: these domains, and names below those.
     signed: tuple[str, ...]
     signed_below: tuple[str, ...]
+    # Whether quarantined mail goes to the mailboxes' Junk.
+    junk: bool
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,27 @@ class Stack:
     def domains_judged_late(self) -> tuple[str, ...]:
         """Domains whose SPF fail is no reason to refuse at RCPT: what DKIM says decides about our own."""
         return self.signing_domains if self.judging.local_sender else ()
+
+    @property
+    def extended(self) -> tuple[str, ...]:
+        """The addresses that hold a "+" themselves, which is no extension (postconf(5), recipient_delimiter)."""
+        return tuple(one for one in self._addresses if "+" in one)
+
+    @property
+    def junk_aliases(self) -> tuple[Alias, ...]:
+        """Where quarantined mail for an alias goes, by the address that dmarc gives it: to Junk, or outside as ever."""
+        listed, local = set(self._addresses), {*self.domains, self.hostname}
+
+        def target(address: str) -> str:
+            name, _, domain = address.rpartition("@")
+            plain = address if address in listed else f"{name.partition('+')[0]}@{domain}"
+            return junk_address(plain) if domain in local else address
+
+        return tuple(Alias(junk_address(one.address), target(one.target)) for one in self.aliases)
+
+    @property
+    def _addresses(self) -> tuple[str, ...]:
+        return (*self.mailboxes, *(one.address for one in self.aliases))
 
     @property
     def milters_outside(self) -> tuple[str, ...]:
@@ -230,6 +253,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
             settings.dns_wait_action,
             signers if must_sign else (),
             settings.domains if must_sign and settings.sign_subdomains else (),
+            settings.delivery is None,
         ),
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,
@@ -246,6 +270,12 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
+
+
+def junk_address(address: str) -> str:
+    """The address by which a mailbox's Junk is reached."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}+quarantine@{domain}"
 
 
 def key_domains(settings: Settings) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from mailstack.world.containers import Machine, wait_for
 from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site, parse
 from support import (
+    JUNK,
     address_of,
     as_sent,
     count,
@@ -250,7 +251,8 @@ def assert_judged(mail: Mail, machine: Machine, site: Site, keys: Keys, names: N
     if mail.then in REPLIES:
         assert count(site, recipient, about) == 0
     else:
-        assert_written(mail, delivered(site, recipient, about), site, verdict, names)
+        folder = JUNK if mail.disposition == "quarantine" else ""
+        assert_written(mail, delivered(site, recipient, about, folder), site, verdict, names)
 
 
 def verdict_of(site: Site, content: bytes) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site, parse
 from policy_client import request as spf_request
 from support import (
+    JUNK,
     Client,
     Reply,
     address_of,
@@ -167,7 +168,7 @@ def assert_put_aside(
 ) -> None:
     """250, and delivered with the mark, which says why."""
     assert reply.code == 250, reply
-    arrived = parse(delivered(target, mailbox, parse(content)["Subject"]))
+    arrived = parse(delivered(target, mailbox, parse(content)["Subject"], JUNK))
     assert arrived.get_all("X-Mailstack-Quarantine") == [why]
     assert assert_judged("quarantine", content, target, client.address, sender) == why
 

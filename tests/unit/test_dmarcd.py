@@ -87,6 +87,7 @@ class Sent:
     client: str = STRANGER
     helo: bytes = b"mx.bare.example"
     sender: bytes = b"jo@bare.example"
+    recipients: tuple[bytes, ...] = ()
     queue_id: bytes = b""
 
     def packets(self) -> bytes:
@@ -97,6 +98,7 @@ class Sent:
                 packet(b"H", self.helo + b"\0"),
                 macros(b"M", **{"i": self.queue_id, "{mail_addr}": self.sender}),
                 packet(b"M", b"<" + self.sender + b">\0"),
+                *(packet(b"R", b"<" + one + b">\0") for one in self.recipients),
                 *(header(one.name, one.value) for one in self.fields),
                 packet(b"N"),
                 packet(b"B", self.body),
@@ -113,6 +115,8 @@ class Seen:
     reply: str | None = None
     discarded: bool = False
     edits: list[bytes] = field(default_factory=list)
+    # Recipients that go, behind "-", and that come, behind "+".
+    readdressed: list[bytes] = field(default_factory=list)
 
     def results(self) -> list[str]:
         """METHOD=RESULT of the one field that is ours, as authres reads it."""
@@ -164,6 +168,9 @@ def _applied(sent: Sequence[Field], found: list[bytes]) -> Seen:
     _, *edits, last = found
     seen = Seen(list(sent), edits=edits)
     for one in edits:
+        if one[:1] in b"-+":
+            seen.readdressed.append(one.removesuffix(b"\0"))
+            continue
         (at,), (name, _, value) = struct.unpack("!I", one[1:5]), one[5:].partition(b"\0")
         if one[:1] == b"i":
             assert at == 0
@@ -622,6 +629,26 @@ def test_quarantine(tmp_path):
     found = seen(tmp_path, plain("quarantine.example"), site=marking)
     assert found.values(MARK.name) == []
     assert b"(p=quarantine dis=none)" in found.values(authres.NAME)[0]
+
+
+JUNK = {
+    b"user@ours.example": b"user+quarantine@ours.example",
+    b"User+News@Ours.example": b"User+quarantine@Ours.example",
+    b"a+b@ours.example": b"a+b+quarantine@ours.example",
+    b"A+B@ours.example": b"A+B+quarantine@ours.example",
+    b"sales@ours.example": b"sales+quarantine@ours.example",
+    b'"user"@ours.example': b"user+quarantine@ours.example",
+}
+
+
+def test_quarantine_goes_to_junk(tmp_path):
+    """Each recipient's address becomes that of its Junk, once, and for no other mail; not where a server files it."""
+    site = replace(SITE, junk=True, extended=frozenset({"a+b@ours.example"}))
+    sent = plain("quarantine.example", recipients=(*JUNK, b"user@ours.example"))
+    expected = [edit for one, other in JUNK.items() for edit in (b"-<" + one + b">", b"+<" + other + b">")]
+    assert seen(tmp_path, sent, site=site).readdressed == expected
+    assert seen(tmp_path, sent).readdressed == []
+    assert seen(tmp_path, replace(sent, fields=plain("none.example").fields), site=site).readdressed == []
 
 
 @pytest.mark.parametrize("role", ["outside", "inside"])
@@ -1095,7 +1122,8 @@ supervisor.main("mailstack_auth.dmarcd", *(directory / f"{name}.sock" for name i
 def program(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The running program: supervisor and worker, without a policyd-spf."""
     configuration = {"hostname": OUR_ID}
-    lists = {name: [] for name in ("local_domains", "skip_networks", "skip_domains", "signed", "signed_below")}
+    names = ("local_domains", "signed", "signed_below", "extended", "skip_networks", "skip_domains")
+    lists: dict[str, list[str]] = {name: [] for name in names}
     (tmp_path / "dmarc.json").write_text(json.dumps(configuration | lists))
     (tmp_path / "authserv-id").write_text(f"{INTERNAL_ID}\n")
     with (tmp_path / "log").open("wb") as log:
@@ -1104,9 +1132,12 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdout=log,
             stderr=log,
             env=os.environ | {"PYTHONPATH": str(Path(mailstack_auth.__file__).parents[1])},
+            start_new_session=True,
         )
     yield process
-    process.kill()
+    # The worker, too.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
 
 

@@ -17,8 +17,8 @@ from mailstack_auth.serving import Connection, Serving, begin_tasks_at_once
 
 # What Postfix 3.10 offers: all actions and all steps that libmilter's version 6 knows (milter8.c).
 OFFER = struct.pack("!III", 6, 0x1FF, 0x1FFFFF)
-# ADDHDRS, CHGHDRS; NORCPT, NOUNKNOWN, NODATA, HDR_LEADSPC, and NR_ of HDR, CONN, HELO, MAIL, EOH and BODY.
-ACTIONS, STEPS = 0x01 | 0x10, 0x000308 | 0x100000 | 0x000080 | 0x007000 | 0x0C0000
+# ADDHDRS, CHGHDRS, ADDRCPT, DELRCPT; NOUNKNOWN, NODATA, HDR_LEADSPC, and NR_ of HDR, CONN, HELO, MAIL, RCPT, EOH, BODY.
+ACTIONS, STEPS = 0x01 | 0x10 | 0x04 | 0x08, 0x000300 | 0x100000 | 0x000080 | 0x00F000 | 0x0C0000
 ACCEPT, DISCARD = b"a", b"d"
 
 
@@ -140,7 +140,7 @@ NEGOTIATED = b"O" + struct.pack("!III", 6, ACTIONS, STEPS)
 
 
 def test_negotiation():
-    """Of what is offered we take what we use: no recipients and no replies to most steps, space before values."""
+    """Of what is offered we take what we use: no replies to most steps, space before values."""
     assert said(NEGOTIATION) == [NEGOTIATED]
     assert said(packet(b"O", OFFER + b"\0\0\0\x01{auth_type}\0")) == [NEGOTIATED]
 

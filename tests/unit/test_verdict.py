@@ -612,6 +612,7 @@ def test_site_from_json():
         "local_domains": ["ours.example", "also.example"],
         "signed": ["ours.example"],
         "signed_below": [],
+        "extended": [],
         "dmarc": "mark",
         "spf_fail": "tag",
         "spf_temperror": "defer-early",

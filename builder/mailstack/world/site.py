@@ -84,10 +84,10 @@ class Site:
         """The log lines of services, the name of the service before each."""
         return self.compose("logs", "--no-color", *services).decode(errors="replace").splitlines()
 
-    def mail(self, mailbox: str) -> list[bytes]:
-        """The messages that were delivered to a mailbox, as they lie in its Maildir."""
+    def mail(self, mailbox: str, folder: str = "") -> list[bytes]:
+        """The messages that were delivered to a mailbox, as they lie in its Maildir or in a folder of it (".Junk")."""
         local, _, domain = mailbox.rpartition("@")
-        path = f"/var/vmail/{domain}/{local}/Maildir/new"
+        path = f"/var/vmail/{domain}/{local}/Maildir/{folder}/new"
         # "cp" is a tar of the directory; there is none before the first delivery.
         try:
             archive = self.compose("cp", f"postfix:{path}", "-")
@@ -99,11 +99,11 @@ class Site:
             ]
             return [one.read() for one in found if one is not None]
 
-    def wait_for_mail(self, mailbox: str, wanted: Callable[[EmailMessage], bool]) -> bytes:
+    def wait_for_mail(self, mailbox: str, wanted: Callable[[EmailMessage], bool], folder: str = "") -> bytes:
         """Wait for a message in a mailbox; its octets."""
 
         def arrived() -> bytes | None:
-            return next((one for one in self.mail(mailbox) if wanted(parse(one))), None)
+            return next((one for one in self.mail(mailbox, folder) if wanted(parse(one))), None)
 
         return wait_for(arrived, f"no such message arrived for {mailbox}")
 

@@ -31,7 +31,7 @@ from mailstack_auth.dmarc import Published, RecordError, Tree
 from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Insert, Judge, Message, Session, Verdict
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Edit, Insert, Judge, Message, Readdress, Session, Verdict
 from mailstack_auth.serving import Serving
 from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
@@ -323,11 +323,13 @@ class Outside:
             message.reading = _Reading(author, _sender_domain(message), found, removals, ambiguous)
         return message.reading
 
-    def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Delete | Insert, ...]:
+    def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Edit, ...]:
         field = Insert(authres.NAME, authres.value(self._site.hostname, _results(facts, outcome)))
-        edits: list[Delete | Insert] = [*self._read(message).removals, field]
+        edits: list[Edit] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" {outcome.reason}".encode("ascii")))
+            if self._site.junk:
+                edits += [Readdress(one, _in_junk(one, self._site)) for one in dict.fromkeys(message.recipients)]
         return tuple(edits)
 
     def _record(self, message: Message, facts: Facts | None, outcome: Outcome) -> None:
@@ -575,6 +577,15 @@ def _reported(facts: Facts) -> Sequence[Signature]:
 
     chosen = sorted(facts.signatures, key=weight)[:_MAX_RESULTS]
     return sorted(chosen, key=lambda one: one.at)
+
+
+def _in_junk(recipient: bytes, site: Site) -> bytes:
+    """The address of a recipient's Junk: with an extension of its own (postconf(5), recipient_delimiter)."""
+    local, _, domain = recipient.removeprefix(b"<").removesuffix(b">").rpartition(b"@")
+    if f"{local.decode('latin-1')}@{domain.decode('latin-1')}".lower() not in site.extended:
+        local = local.partition(b"+")[0]
+    # Of existing addresses none needs its quotes.
+    return b"<" + local.strip(b'"') + b"+quarantine@" + domain + b">"
 
 
 def _sender_domain(message: Message) -> str | None:

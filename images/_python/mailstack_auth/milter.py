@@ -13,12 +13,13 @@ from mailstack_auth import names
 from mailstack_auth.serving import Connection, ProtocolError
 
 _VERSION = 6
-# What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS).
-_ACTIONS = 0x01 | 0x10
-# Steps that are left out (SMFIP_NORCPT, NOUNKNOWN, NODATA), that get no reply (SMFIP_NR_HDR, _CONN, _HELO, _MAIL,
+# What we may do: add and change header fields (SMFIF_ADDHDRS, SMFIF_CHGHDRS), add and remove recipients (SMFIF_ADDRCPT,
+# SMFIF_DELRCPT).
+_ACTIONS = 0x01 | 0x10 | 0x04 | 0x08
+# Steps that are left out (SMFIP_NOUNKNOWN, NODATA), that get no reply (SMFIP_NR_HDR, _CONN, _HELO, _MAIL, _RCPT,
 # _EOH, _BODY); and field values come with their leading space (SMFIP_HDR_LEADSPC). A body comes whole, whether it is
 # needed or not: to say so would be a question and an answer for each message.
-_STEPS = 0x8 | 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x40000 | 0x80000 | 0x100000
+_STEPS = 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x8000 | 0x40000 | 0x80000 | 0x100000
 
 # Postfix sends at most 64 kB of body at a time, and no longer field than header_size_limit, 100 kB.
 _MAX_PACKET = 1024 * 1024
@@ -60,6 +61,8 @@ class Message:
     helo: bytes
     # In angle brackets.
     sender: bytes = b""
+    # In angle brackets, as Postfix has them.
+    recipients: list[bytes] = field(default_factory=list)
     queue_id: str = ""
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
@@ -83,10 +86,20 @@ class Insert(NamedTuple):
     value: bytes
 
 
+class Readdress(NamedTuple):
+    """Deliver to another recipient in place of one."""
+
+    recipient: bytes
+    other: bytes
+
+
+Edit = Delete | Insert | Readdress
+
+
 class Verdict(NamedTuple):
     """What becomes of a message. A reply is an SMTP reply, one line; without one, and not discarded, it is accepted."""
 
-    edits: tuple[Delete | Insert, ...] = ()
+    edits: tuple[Edit, ...] = ()
     reply: str | None = None
     discard: bool = False
 
@@ -192,6 +205,11 @@ class Session:
         self._connection.begin()
         return b""
 
+    def _recipient(self, data: bytes) -> bytes:
+        if self.message is not None:
+            self.message.recipients.append(data.partition(b"\0")[0])
+        return b""
+
     def _header(self, data: bytes) -> None:
         message = self.message
         if message is not None:
@@ -242,10 +260,11 @@ class Session:
         b"H": _hello,
         b"M": _mail,
         b"B": _body,
+        b"R": _recipient,
         b"A": _reset,
         b"K": _reset,
         # Steps that the negotiation leaves out, or that say nothing.
-        **dict.fromkeys((b"N", b"R", b"T", b"U"), _nothing),
+        **dict.fromkeys((b"N", b"T", b"U"), _nothing),
     }
 
 
@@ -278,6 +297,9 @@ def _answer(verdict: Verdict) -> Iterator[bytes]:
                 yield _packet(b"m", _LENGTH.pack(at) + name + b"\0\0")
             case Insert(name, value):
                 yield _packet(b"i", _LENGTH.pack(0) + name + b"\0" + value + b"\0")
+            case Readdress(recipient, other):
+                yield _packet(b"-", recipient + b"\0")
+                yield _packet(b"+", other + b"\0")
     if verdict.reply is not None:
         if not verdict.reply.isascii() or not verdict.reply.isprintable():
             raise ValueError(f"not one printable line: {verdict.reply!r}")

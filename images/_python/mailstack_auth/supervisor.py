@@ -37,6 +37,8 @@ SHARED = 136 * 1024
 BEAT_SECONDS = 0.5
 _MAX_PROCESSOR_SECONDS, _MAX_START_SECONDS = 2.0, 20.0
 _MAX_SECONDS = 30.0
+# So long it may take to write what it does.
+_MAX_END_SECONDS = 3.0
 # The latest beat, as a number that changes.
 _BEAT = mmap.mmap(-1, mmap.PAGESIZE)
 
@@ -107,8 +109,7 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
         if caught is None:
             if why := watch.stuck():
                 log(f"the worker {why}, ending it")
-                os.kill(worker, watch.signal)
-                watch.signal = signal.SIGKILL
+                watch.end(worker)
             continue
         if caught.si_signo in STOP:
             stopping = True
@@ -138,15 +139,21 @@ class _Watch:
         self._seen = _BEAT[0]
         # Until its first beat it reads what it needs.
         self._limit = _MAX_START_SECONDS
-        # By this one it writes what it does (faulthandler) and ends; one that is stopped ends by the next one, KILL.
-        self.signal = signal.SIGABRT
+        self._told = 0.0
         self._take()
 
     def _take(self) -> None:
         self._at, self._processor = time.monotonic(), time.clock_gettime(self._clock)
 
+    def end(self, worker: int) -> None:
+        """Have it write what it does (faulthandler) and end; one that is stopped does not, and is killed later."""
+        os.kill(worker, signal.SIGKILL if self._told else signal.SIGABRT)
+        self._told = time.monotonic()
+
     def stuck(self) -> str:
-        """Why the worker is of no use; empty while it works."""
+        """Why the worker is of no use; empty while it works, and while it ends."""
+        if self._told and time.monotonic() - self._told < _MAX_END_SECONDS:
+            return ""
         if _BEAT[0] != self._seen:
             self._seen, self._limit = _BEAT[0], _MAX_PROCESSOR_SECONDS
             self._take()
