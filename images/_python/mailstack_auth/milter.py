@@ -61,9 +61,9 @@ class Message:
     helo: bytes
     # In angle brackets.
     sender: bytes = b""
+    queue_id: str = ""
     # In angle brackets, as Postfix has them.
     recipients: list[bytes] = field(default_factory=list)
-    queue_id: str = ""
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
     # What takes the body as it arrives; None where nobody needs it.
