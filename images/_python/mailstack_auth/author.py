@@ -44,8 +44,8 @@ _NAME = (
     + rb")*+)"
 )
 _NAMED = re.compile(_NAME + rb"<[ \t]*+" + _ADDRESS + rb"[ \t]*+>(?P<rest>" + _CFWS + rb")")
-# Where all programs find the same string: there is one, among plain words; nothing is escaped or folded; the address has
-# its dots between atoms (RFC 5322 section 3.2.3).
+# Where all programs find the same string: there is one, among plain words; nothing is escaped or folded; dots stand
+# between atoms (RFC 5322 section 3.2.3).
 _ASCII = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
 _DOT_ATOM = _ASCII + rb"(?:\." + _ASCII + rb")*+"
 _WORDS = rb"[A-Za-z0-9'_ \t-]*+"
@@ -69,6 +69,21 @@ def author_domain(fields: Fields) -> str | None:
 
     Raises AmbiguousError.
     """
+    return _read(fields).domain
+
+
+def as_in_dns(fields: Fields) -> bool:
+    """Whether the authors' domain is written in A-labels, in any case, without a final dot. Raises AmbiguousError."""
+    return _read(fields).as_in_dns
+
+
+class _Authors(NamedTuple):
+    domain: str | None
+    as_in_dns: bool = True
+    several: bool = False
+
+
+def _read(fields: Fields) -> _Authors:
     # A space before the colon was allowed once (RFC 822 section 3.4.2), and is read by some.
     found = fields.named(b"from")
     if not found:
@@ -81,12 +96,7 @@ def author_domain(fields: Fields) -> str | None:
     authors = _remembered(value) if len(value) <= _MAX_REMEMBERED else _authors(value)
     if authors.several and len(fields.named(b"sender")) != 1:
         raise AmbiguousError("From names several authors: add a Sender field with one address (RFC 5322 section 3.6.2)")
-    return authors.domain
-
-
-class _Authors(NamedTuple):
-    domain: str | None
-    several: bool = False
+    return authors
 
 
 # Enough for an address, its name and some space.
@@ -107,10 +117,12 @@ def _authors(value: bytes) -> _Authors:
     plain = shown == value and _PLAIN.fullmatch(value) is not None
     if len(parts) > 1 and re.search(rb"[\[\]:\\]", value):
         raise AmbiguousError("From names several authors and holds brackets, colons or backslashes; leave them out")
-    domains = [_author(one, value, plain=plain) for one in parts]
-    if len(set(domains)) > 1:
+    written = [_author(one, value, plain=plain) for one in parts]
+    domain, *others = {_domain(one) for one in written}
+    if others:
         raise AmbiguousError("From names authors of different domains; write authors of one domain")
-    return _Authors(domains[0], len(domains) > 1)
+    as_in_dns = all(one.lower() == str(domain).encode() for one in written)
+    return _Authors(domain, as_in_dns, len(written) > 1)
 
 
 def _parts(value: bytes) -> list[bytes]:
@@ -126,8 +138,8 @@ def _parts(value: bytes) -> list[bytes]:
     return parts
 
 
-def _author(part: bytes, value: bytes, *, plain: bool) -> str:
-    """The domain of one mailbox. A plain field is one in which all programs find the same strings."""
+def _author(part: bytes, value: bytes, *, plain: bool) -> bytes:
+    """The domain of one mailbox as it is written. A plain field is one in which all programs find the same strings."""
     match = _BARE.fullmatch(part) or _NAMED.fullmatch(part)
     if match is None:
         raise AmbiguousError(_fault(value))
@@ -142,7 +154,7 @@ def _author(part: bytes, value: bytes, *, plain: bool) -> str:
         raise AmbiguousError("From has a comment beside an address with quotes; leave it out")
     if not plain:
         _check_name(match["name"], match["rest"], domain)
-    return domain
+    return match["domain"]
 
 
 def _check_name(name: bytes, rest: bytes, domain: str) -> None:

@@ -24,12 +24,12 @@ from typing import Literal, cast
 import spf as pyspf
 
 from mailstack_auth import authres, names, protocol, signatures
-from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.author import AmbiguousError, as_in_dns, author_domain
 from mailstack_auth.dmarc import RecordError, Tree, could_align
 from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Insert, Judge, Message, Session, Verdict
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Fields, Insert, Judge, Message, Session, Verdict
 from mailstack_auth.serving import Serving
 from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
@@ -351,7 +351,7 @@ class Inside:
         if message.header_octets > MAX_HEADER_OCTETS:
             return TOO_LONG
         try:
-            author_domain(message.fields)
+            self._check_author(message.fields)
         except AmbiguousError as error:
             log(f"{message.queue_id}: action=reject reason={str(error)!a}")
             return Verdict(reply=f"550 5.6.0 not signed: {error}")
@@ -367,6 +367,15 @@ class Inside:
         ]
         _, removals = _claims(message, self._site.hostname, self._internal_id)
         return Verdict((*removals, *missing))
+
+    def _check_author(self, fields: Fields) -> None:
+        """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
+        author = author_domain(fields)
+        if author is None:
+            raise AmbiguousError('From names no domain; write an address: "Doe, Jane" <jane@example.com>')
+        ours = any(names.within(author, one) for one in self._site.local_domains)
+        if ours and not as_in_dns(fields):
+            raise AmbiguousError(f"the domain in From is not written as in DNS; write {author}")
 
 
 def _candidates(found: Sequence[Signature], used: Sequence[str]) -> list[Signature]:
