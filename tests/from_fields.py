@@ -160,7 +160,7 @@ class Generator:
             yield self._field().encode("utf-8", "surrogateescape")
 
     def _field(self) -> str:
-        shapes = (self._named, self._named, self._named, self._bare, self._listed, self._anything)
+        shapes = (self._named, self._named, self._named, self._bare, self._listed, self._anything, self._near)
         text = self._pick(shapes)()
         for _ in range(self._pick((0, 0, 0, 1, 1, 2))):
             text = self._changed(text)
@@ -179,6 +179,12 @@ class Generator:
 
     def _anything(self) -> str:
         return "".join(self._token() for _ in range(self._random.randint(1, 8)))
+
+    def _near(self) -> str:
+        text = self._pick((*GENUINE, *LENIENT, *FOOLED))
+        for _ in range(self._random.randint(1, 3)):
+            text = self._changed(text)
+        return text.replace("author.example", self._domain())
 
     def _changed(self, text: str) -> str:
         at = self._random.randrange(len(text) + 1)

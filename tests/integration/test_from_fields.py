@@ -45,9 +45,9 @@ def judged(value: bytes) -> str | None:
 
 
 def domains(authors: Sequence[str]) -> set[str | None]:
-    """The domains of addresses, as they are compared; what is no domain counts, too."""
+    """The domains of addresses, as they are compared; what is no domain stays as it is."""
     hosts = {readers.host(one) for one in authors}
-    return {names.domain(one) for one in hosts if one}
+    return {names.domain(one) or one for one in hosts if one}
 
 
 def test_what_is_taken_shows_nobody_else(programs: Sequence[readers.Program], rspamd: readers.Reader) -> None:
