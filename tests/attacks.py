@@ -373,7 +373,8 @@ AUTHOR = (
     _author("two @, the bank last", b"<any@evil.example@bank.example>"),
     # Programs read on over blanks and comments.
     _author("words after the bank's address", b"admin@bank.example m <any@evil.example>"),
-    _author("words after evil's address that make it the bank's", b"any@evil .bank.example <any@evil>"),
+    _author("a letter that completes the domain", b"any@bank.exampl e <any@bank.exampl>"),
+    _author("a letter and a fold", b"any@bank.exampl\r\n e <any@bank.exampl>"),
     _author("domain after evil's address", b"any@evil.example .bank.example <any@evil.example>"),
     _author("domain after evil's address and a fold", b"any@evil.example\r\n .bank.example <any@evil.example>"),
     _author("domain after evil's address and a comment", b"any@evil.example (x) .bank.example <any@evil.example>"),

@@ -80,6 +80,10 @@ LENIENT = (
 
 # What shows a name of the bank to some readers, and only evil.example to others.
 FOOLED = (
+    "service@bank.exampl e <any@bank.exampl>",
+    "service@bank.exampl\r\n e <any@bank.exampl>",
+    "service@bank.exampl (x) e <any@bank.exampl>",
+    "any@evil.example a.bank.example <any@evil.example>",
     "admin@bank.example m <any@evil.example>",
     "any@evil.example .bank.example <any@evil.example>",
     '"admin@bank.example\\\\" <any@evil.example>',
