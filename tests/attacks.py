@@ -363,7 +363,7 @@ AUTHOR = (
     _author("address as a quoted local part", b'"admin@bank.example"@evil.example'),
     _author("brackets as a quoted local part", b'"<admin@bank.example>"@evil.example'),
     _author("string without end", b'"Admin <admin@bank.example>, <any@evil.example>'),
-    _author("quoted pair at a string's end", b'"Admin\\" <admin@bank.example>," <any@evil.example>', DELIVERED),
+    _author("quoted pair at a string's end", b'"Admin\\" <admin@bank.example>," <any@evil.example>'),
     _author("quoted pair outside", b'\\" <admin@bank.example> \\" <any@evil.example>'),
     _author("fold in a string with an address", b'"Admin,\r\n <admin@bank.example>" <any@evil.example>'),
     _author("quoted domain", b'<admin@"bank.example">'),
@@ -371,6 +371,43 @@ AUTHOR = (
     _author("quoted address and square brackets", b'"admin@bank.example" [x] <any@evil.example>'),
     _author("two @, the bank first", b"<admin@bank.example@evil.example>"),
     _author("two @, the bank last", b"<any@evil.example@bank.example>"),
+    # Programs read on over blanks and comments.
+    _author("words after the bank's address", b"admin@bank.example m <any@evil.example>"),
+    _author("a letter that completes the domain", b"any@bank.exampl e <any@bank.exampl>"),
+    _author("a letter and a fold", b"any@bank.exampl\r\n e <any@bank.exampl>"),
+    _author("domain after evil's address", b"any@evil.example .bank.example <any@evil.example>"),
+    _author("domain after evil's address and a fold", b"any@evil.example\r\n .bank.example <any@evil.example>"),
+    _author("domain after evil's address and a comment", b"any@evil.example (x) .bank.example <any@evil.example>"),
+    _author("address between apostrophes", b"'admin@bank.example' <any@evil.example>"),
+    # Or end strings elsewhere.
+    _author("two backslashes at a string's end", b'"admin@bank.example\\\\" <any@evil.example>'),
+    _author("two backslashes and a comment", b'"x\\\\"<any@evil.example>(.bank.example)'),
+    _author(
+        "quoted and unquoted address before the address", b'"admin@bank.example" any@evil.example <any@evil.example>'
+    ),
+    _author("quoted address before odd dots", b'"admin@bank.example" <any..x@evil.example>'),
+    _author("quoted address before a final dot", b'"admin@bank.example" <any@evil.example.>'),
+    _author("quoted address between strings", b'"x" "@bank.example" <any@evil.example>'),
+    _author("a string that comments end", b'(") "admin@bank.example" (") <any@evil.example>'),
+    # Or decode first.
+    _author("encoded address and a comma", b"=?utf-8?q?admin=40bank.example=2C?= <any@evil.example>"),
+    _author("encoded quotes in quotes", b'"=?utf-8?q?=22_=3Cadmin=40bank.example=3E?=" <any@evil.example>'),
+    _author("encoded @", b"admin=?utf-8?q?=40?=bank.example <any@evil.example>"),
+    _author("encoded end of a comment", b"any@evil.example (=?utf-8?q?=29?= .bank.example)"),
+    _author("encoded quotation mark before a string", b'=?utf-8?q?=22?= "admin@bank.example" <any@evil.example>'),
+    _author("address in UTF-7", b"=?utf-7?q?admin+AEA-bank.example?= <any@evil.example>"),
+    _author("address in UTF-16", b"=?utf-16be?b?AGEAQABiAGEAbgBrAC4AZQB4AGEAbQBwAGwAZQ==?= <any@evil.example>"),
+    # Genuine senders write all of these.
+    _author("square brackets", b"[Support] Name <any@evil.example>", DELIVERED),
+    _author("backslash", b"EVIL\\Jane <any@evil.example>", DELIVERED),
+    _author("colon", b"Backup: host <any@evil.example>", DELIVERED),
+    _author("evil's final dot", b"any@evil.example.", DELIVERED),
+    _author("comment in a comment", b"John (a (b) c) <any@evil.example>", DELIVERED),
+    _author("encoded comma", b"=?utf-8?q?D=C3=B6=2C_Jane?= <any@evil.example>", DELIVERED),
+    _author("comma", b"Doe, Jane <any@evil.example>", "550 5.7.1 From has a comma outside of quotes"),
+    _author("an @ between words", b"Jane @ Bank.example <any@evil.example>", '550 5.7.1 From has an "@" in the name'),
+    _author("two authors without Sender", b"a@evil.example, b@evil.example"),
+    _author("an author of a sub-domain", b"a@evil.example, b@bank.example.evil.example"),
     _author("percent for the @", b"<admin%bank.example>"),
     _author("encoded address", b"=?utf-8?q?admin=40bank.example?="),
     _author("encoded brackets", b"=?utf-8?q?=3Cadmin=40bank.example=3E?="),
@@ -383,10 +420,9 @@ AUTHOR = (
     _author(
         "encoded line end and a From field",
         b"=?utf-8?q?x=0D=0AFrom=3A_admin=40bank.example?= <any@evil.example>",
-        DELIVERED,
     ),
-    _author("encoded bank's address as the name", b"=?utf-8?q?admin=40bank.example?= <any@evil.example>", DELIVERED),
-    _author("encoded brackets as the name", b"=?utf-8?b?PGFkbWluQGJhbmsuZXhhbXBsZT4=?= <any@evil.example>", DELIVERED),
+    _author("encoded bank's address as the name", b"=?utf-8?q?admin=40bank.example?= <any@evil.example>"),
+    _author("encoded brackets as the name", b"=?utf-8?b?PGFkbWluQGJhbmsuZXhhbXBsZT4=?= <any@evil.example>"),
     _author("quoted bank's address as the name", b'"admin@bank.example" <any@evil.example>', DELIVERED),
     _author("quoted brackets as the name", b'"<admin@bank.example>" <any@evil.example>', DELIVERED),
     _author("quoted list as the name", b'"<admin@bank.example>," <any@evil.example>', DELIVERED),
@@ -409,7 +445,7 @@ AUTHOR = (
     _author("soft hyphen in the domain", "<admin@ba\u00adnk.example>".encode(), FAILS),
     _author("zero-width joiner in the domain", "<admin@ba\u200bnk.example>".encode(), FAILS),
     _author("fraction slash in the domain", "<admin@bank.example\u2044.evil.example>".encode()),
-    _author("final dot", b"<admin@bank.example.>"),
+    _author("final dot", b"<admin@bank.example.>", FAILS),
     _author("odd case", b"<ADMIN@Bank.EXAMPLE>", FAILS),
     _author("tabs around the address", b"<\tadmin@bank.example\t>", FAILS),
     _author("fold in the address", b"<admin@\r\n bank.example>"),
@@ -465,6 +501,30 @@ FIELDS = (
         FROM_EVIL + b"From\r\n : <admin@bank.example>\r\n",
         DELIVERED,
     ),
+    _fields("two authors and Sender", b"From: a@evil.example, b@evil.example\r\nSender: a@evil.example\r\n", DELIVERED),
+    _fields(
+        "two authors and two Senders",
+        b"From: a@evil.example, b@evil.example\r\nSender: a@evil.example\r\nSender: admin@bank.example\r\n",
+    ),
+    _fields(
+        "two authors of two domains and Sender",
+        b"From: a@evil.example, admin@bank.example\r\nSender: a@evil.example\r\n",
+    ),
+    _fields("no domain", b"From: MAILER-DAEMON\r\n"),
+    Attack("notice: a name", DELIVERED, b"From: MAILER-DAEMON\r\n", sender=b"<>"),
+    Attack(
+        "notice: a name and a local part", DELIVERED, b"From: Mail Delivery System <MAILER-DAEMON>\r\n", sender=b"<>"
+    ),
+    Attack("notice: an empty address", DELIVERED, b"From: <>\r\n", sender=b"<>"),
+    Attack("notice: an empty group", DELIVERED, b"From: Mail Delivery System:;\r\n", sender=b"<>"),
+    Attack(
+        "notice: signed by evil", DELIVERED, b"From: MAILER-DAEMON\r\n", sender=b"<>", signed=Signature(b"evil.example")
+    ),
+    Attack("notice: the bank's address", FAILS, sender=b"<>"),
+    Attack("notice: an encoded address", AMBIGUOUS, b"From: =?utf-8?q?admin=40bank.example?=\r\n", sender=b"<>"),
+    Attack("notice: full-width @", AMBIGUOUS, "From: <admin\uff20bank.example>\r\n".encode(), sender=b"<>"),
+    Attack("notice: two From fields", AMBIGUOUS, b"From: <>\r\n" + FROM_BANK, sender=b"<>"),
+    Attack("notice: no From", AMBIGUOUS, b"", sender=b"<>"),
     _fields("an empty From above", b"From:\r\n" + FROM_BANK),
     _fields("no-break space before the colon", FROM_EVIL + "From\u00a0: <admin@bank.example>\r\n".encode(), DELIVERED),
     _fields("byte order mark before From", FROM_EVIL + "\ufeffFrom: <admin@bank.example>\r\n".encode(), DELIVERED),
@@ -477,6 +537,7 @@ FIELDS = (
     ),
     _fields("an encoded field name", FROM_EVIL + b"=?utf-8?q?From?=: <admin@bank.example>\r\n", DELIVERED),
     _fields("a second colon", FROM_EVIL + b"From:: <admin@bank.example>\r\n"),
+    _fields("a second colon of the only From", b"From:: <admin@bank.example>\r\n", FAILS),
     _fields("no field name", FROM_EVIL + b": <admin@bank.example>\r\n", DELIVERED),
     _fields("mbox line of the bank", b"From admin@bank.example Wed Nov 25 12:00:00 2026\r\n" + FROM_EVIL, DELIVERED),
     _fields(
@@ -974,7 +1035,7 @@ OUTBOUND = tuple(
         sender=b"<user@alpha.example>",
     )
     for one in (*AUTHOR, *FIELDS)
-    if one.outcome == AMBIGUOUS
+    if one.outcome == AMBIGUOUS and one.sender != b"<>"
 )
 
 ATTACKS = (

@@ -12,7 +12,9 @@ from mailstack.stack import SERVICES, Packages
 
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"
-IMAGES = {image: build_context(image, Packages(BASE_IMAGE)) for image in (*SERVICES, "world")} | contexts(BASE_IMAGE)
+IMAGES = {image: build_context(image, Packages(BASE_IMAGE)) for image in (*SERVICES, "world", "readers")} | contexts(
+    BASE_IMAGE
+)
 
 
 def lint(*command: str | Path) -> None:

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,15 @@ import docker
 import pytest
 from testcontainers.compose import DockerCompose
 
+import readers
+from bench import images as bench_images
 from integration.mailbox_server import MailboxServer
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import images
+from mailstack.render import image_name
 from mailstack.settings import PREFIX
+from mailstack.stack import Packages
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
@@ -211,6 +216,23 @@ def alpha_rejects(world: Internet, alpha: Site) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def engine_client(engine: None) -> docker.DockerClient:
     return images.connect()
+
+
+@pytest.fixture(scope="session")
+def rspamd(engine_client: docker.DockerClient) -> Iterator[readers.Rspamd]:
+    tags = bench_images.build(engine_client, BASE_IMAGE, ("bare", "rspamd"))
+    with readers.Rspamd(tags["rspamd"]) as reader:
+        yield reader
+
+
+@pytest.fixture(scope="session")
+def programs(engine_client: docker.DockerClient) -> Iterator[tuple[readers.Program, ...]]:
+    """Debian's programs that read addresses."""
+    packages = Packages(BASE_IMAGE)
+    image = image_name("readers", packages)
+    images.build_missing(engine_client, {"readers": image}, packages)
+    with ExitStack() as stack:
+        yield tuple(map(stack.enter_context, readers.programs(image)))
 
 
 CHECKOUT = Path(__file__).parents[2]

@@ -4,14 +4,13 @@ import ipaddress
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import dkim
-import docker
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -31,8 +30,7 @@ from attacks import (
     SELECTOR,
     Attack,
 )
-from bench import images as bench_images
-from integration.conftest import BASE_IMAGE, OUTSIDER
+from integration.conftest import OUTSIDER
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
@@ -98,20 +96,17 @@ def _key_names() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def rspamd(engine_client: docker.DockerClient) -> Iterator[readers.Rspamd]:
-    tags = bench_images.build(engine_client, BASE_IMAGE, ("bare", "rspamd"))
-    with readers.Rspamd(tags["rspamd"]) as reader:
-        yield reader
-
-
-@pytest.fixture(scope="module")
-def all_readers(rspamd: readers.Rspamd) -> Mapping[str, readers.Reader]:
-    return {
+def all_readers(programs: Sequence[readers.Program], rspamd: readers.Rspamd) -> Mapping[str, readers.Reader]:
+    found = {
         "authres": readers.by_authres,
         "Python": readers.by_python,
         "Python, compat32": readers.by_old_python,
+        "Python, compat32, decoded": readers.by_decoding_python,
         "rspamd": rspamd,
     }
+    for program in programs:
+        found |= program.readers()
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,28 @@
 """What leaves is what was signed: the next hop verifies, also one without 8BITMIME."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 from testcontainers.core.container import DockerContainer
 
+import from_fields
+from integration.conftest import INSIDER, site
 from mailstack.render import image_name
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
-from support import address_of, delivered, dkim_results, independent_dkim, message, send, signed_part, subject
+from support import (
+    address_of,
+    delivered,
+    dkim_results,
+    independent_dkim,
+    message,
+    properties,
+    send,
+    signed_part,
+    subject,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +109,71 @@ def test_bare_line_feeds_from_sendmail(world: Internet, alpha: Site, bravo: Site
     arrived = delivered(bravo, "user@bravo.example", about)
     assert [one.result for one in dkim_results(arrived, bravo)] == ["pass"]
     assert independent_dkim(arrived, world.names)
+
+
+def test_every_genuine_author_is_signed(insider: Machine, alpha: Site, bravo: Site) -> None:
+    """However From is written: it leaves with the signature of its domain, or the reply says what to write."""
+    fields = (*from_fields.GENUINE, *from_fields.LENIENT)
+    sent: dict[str, str] = {}
+    for written in fields:
+        author, about = written.replace("author.example", "alpha.example").replace("AUTHOR.", "ALPHA."), subject("from")
+        content = message(author, "user@bravo.example", about, extra=["Sender: user@alpha.example"])
+        reply = send(insider, address_of(alpha), "user@alpha.example", "user@bravo.example", content, port=587)
+        if "alpha.example." in author:
+            expected = "5.6.0 not signed: the domain in From is not written as in DNS; write alpha.example"
+            assert (reply.code, reply.text) == (550, expected)
+        else:
+            assert reply.code == 250, (author, reply)
+            sent[about] = author
+    mail = wait_for(lambda: _all_of(sent, bravo), "not every message arrived", 60)
+    for about, author in sent.items():
+        signed_by = [properties(one)["header.d"] for one in dkim_results(mail[about], bravo) if one.result == "pass"]
+        assert signed_by == ["alpha.example"], author
+
+
+def _all_of(subjects: Collection[str], site: Site) -> dict[str, bytes] | None:
+    found = {str(parse(one)["Subject"]): one for one in site.mail("user@bravo.example")}
+    return found if found.keys() >= set(subjects) else None
+
+
+# What From says, and which spelling of the domain the reply asks for.
+SPELLINGS = {
+    "U-labels": ("user@b\u00fccher.example", "xn--bcher-kva.example"),
+    "U-labels in capitals": ("<user@B\u00dcCHER.example>", "xn--bcher-kva.example"),
+    "U-labels of a sub-domain": ("Jane <user@news.b\u00fccher.example>", "news.xn--bcher-kva.example"),
+    "U-labels with a final dot": ("user@b\u00fccher.example.", "xn--bcher-kva.example"),
+    "an encoded word": ("user@=?utf-8?q?b=C3=BCcher?=.example", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def umlaut(world: Internet) -> Site:
+    """A site with an internationalised domain."""
+    return site(
+        world,
+        "mail.umlaut.example",
+        "xn--bcher-kva.example",
+        MAILBOXES="user@xn--bcher-kva.example",
+        TRUSTED_NETWORKS=str(INSIDER),
+    )
+
+
+@pytest.mark.parametrize(("author", "asked"), SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_internationalised_domain(author: str, asked: str, insider: Machine, umlaut: Site) -> None:
+    """OpenDKIM's table has A-labels; in other letters a domain of ours is refused, not sent without a signature."""
+    content = message(author, "user@bravo.example", subject("from"))
+    sender = "user@xn--bcher-kva.example"
+    reply = send(insider, address_of(umlaut), sender, "user@bravo.example", content, port=587)
+    assert (reply.code, reply.text.partition(":")[0]) == (550, "5.6.0 not signed")
+    assert reply.text.endswith(f"write {asked}" if asked else "no valid domain")
+
+
+def test_internationalised_domain_in_a_labels(insider: Machine, umlaut: Site, bravo: Site) -> None:
+    """In A-labels it leaves signed, in capitals too, and from a sub-domain."""
+    for author in ("user@xn--bcher-kva.example", "USER@XN--BCHER-KVA.EXAMPLE", "user@news.xn--bcher-kva.example"):
+        about = subject("from")
+        content = message(author, "user@bravo.example", about)
+        reply = send(insider, address_of(umlaut), "user@xn--bcher-kva.example", "user@bravo.example", content, port=587)
+        assert reply.code == 250, (author, reply)
+        (result,) = dkim_results(delivered(bravo, "user@bravo.example", about), bravo)
+        assert (result.result, properties(result)["header.d"]) == ("pass", "xn--bcher-kva.example"), author

@@ -33,7 +33,7 @@ from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signature
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.dmarcd import Inside, Outside, Signed, SpfResults
 from mailstack_auth.evaluation import Evaluator
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Field, Fields
+from mailstack_auth.milter import MAX_HEADER_OCTETS, Field, Fields, Message
 from mailstack_auth.policy import Policy
 from mailstack_auth.remember import Latest
 from mailstack_auth.serving import Connection, Serving, Session, begin_tasks_at_once
@@ -615,7 +615,9 @@ def test_a_notice_without_an_author(tmp_path):
     assert found.results() == ["spf=pass", "dkim=none", "dmarc=none"]
     assert found.parsed()[0].results[-1].properties == []
     mail = replace(notice, sender=b"jo@a.example")
-    assert seen(tmp_path, mail).reply == "550 5.7.1 From has no address with a domain"
+    assert (
+        seen(tmp_path, mail).reply == '550 5.7.1 From names no domain; write an address: "Doe, Jane" <jane@example.com>'
+    )
 
 
 def test_quarantine(tmp_path):
@@ -1065,8 +1067,6 @@ AMBIGUOUS = {
     "two, one spaced": (from_("a.example"), Field(b"From ", b" jo@bank.example")),
     "two addresses": (Field(b"From", b" jo@a.example, jo@bank.example"),),
     "a group": (Field(b"From", b" us: jo@a.example;"),),
-    "nobody": (Field(b"From", b" MAILER DAEMON <>"),),
-    "no domain": (Field(b"From", b" foo"),),
 }
 
 
@@ -1086,6 +1086,42 @@ def test_ambiguous_mail(sent, tmp_path, capsys):
     verdict, line = capsys.readouterr().out.splitlines()
     assert json.loads(verdict)["result"] == "ambiguous"
     assert line.startswith("dmarc: : action=reject reason=")
+
+
+INTERNATIONAL = "xn--bcher-kva.example"
+# How From is written, and what the reply asks for; an empty text where it is signed.
+SPELLINGS = {
+    "A-labels": (f" Jo <jo@{INTERNATIONAL}>", ""),
+    "capitals": (f" Jo <jo@{INTERNATIONAL.upper()}>", ""),
+    "U-labels": (" Jo <jo@b\u00fccher.example>", f"write {INTERNATIONAL}"),
+    "U-labels in capitals": (" jo@B\u00dcCHER.example", f"write {INTERNATIONAL}"),
+    "U-labels of a sub-domain": (" jo@news.b\u00fccher.example", f"write news.{INTERNATIONAL}"),
+    "U-labels, and A-labels in the name": (f' "jo@{INTERNATIONAL}" <jo@b\u00fccher.example>', f"write {INTERNATIONAL}"),
+    "U-labels of the second author": (f" jo@{INTERNATIONAL}, x@b\u00fccher.example", f"write {INTERNATIONAL}"),
+    "full-width letters": (" jo@\uff4furs.example", "write ours.example"),
+    "ideographic full stop": (" jo@ours\u3002example", "write ours.example"),
+    "soft hyphen": (" jo@ou\u00adrs.example", "write ours.example"),
+    "final dot": (" Jo <jo@ours.example.>", "write ours.example"),
+    "an encoded word": (" jo@=?utf-8?q?b=C3=BCcher?=.example", "no valid domain"),
+    "U-labels of another's domain": (" jo@b\u00fcro.example", ""),
+    "no domain": (" MAILER-DAEMON", "names no domain; write an address"),
+    "no address": (" Jo <>", "names no domain; write an address"),
+}
+
+
+@pytest.mark.parametrize(("value", "asked"), SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_inside_takes_what_will_be_signed(value, asked):
+    """OpenDKIM's table has A-labels: a domain of ours in other letters would leave unsigned, so the reply has the right ones."""
+    site = replace(SITE, local_domains=("ours.example", INTERNATIONAL))
+    message = Message(
+        "192.0.2.1", b"x", fields=Fields([Field(b"From", value.encode()), Field(b"Sender", b" <x@ours.example>")])
+    )
+    reply = asyncio.run(Inside(site, INTERNAL_ID).judge(message)).reply
+    if asked:
+        assert reply.startswith("550 5.6.0 not signed: ")
+        assert asked in reply
+    else:
+        assert reply is None
 
 
 def test_inside_refuses_a_header_too_long(tmp_path):

@@ -25,13 +25,24 @@ from typing import Literal, cast
 import spf as pyspf
 
 from mailstack_auth import authres, names, protocol, signatures
-from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.author import AmbiguousError, as_in_dns, author_domain
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.dmarc import Published, RecordError, Tree
 from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Delete, Edit, Insert, Judge, Message, Readdress, Session, Verdict
+from mailstack_auth.milter import (
+    MAX_HEADER_OCTETS,
+    Delete,
+    Edit,
+    Fields,
+    Insert,
+    Judge,
+    Message,
+    Readdress,
+    Session,
+    Verdict,
+)
 from mailstack_auth.serving import Serving
 from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
@@ -317,7 +328,7 @@ class Outside:
             try:
                 author = author_domain(message.fields)
                 if author is None and message.sender != b"<>":
-                    ambiguous = "From has no address with a domain"
+                    ambiguous = 'From names no domain; write an address: "Doe, Jane" <jane@example.com>'
             except AmbiguousError as error:
                 ambiguous = str(error)
             message.reading = _Reading(author, _sender_domain(message), found, removals, ambiguous)
@@ -367,7 +378,7 @@ class Inside:
         if message.header_octets > MAX_HEADER_OCTETS:
             return TOO_LONG
         try:
-            author_domain(message.fields)
+            self._check_author(message.fields)
         except AmbiguousError as error:
             log(f"{message.queue_id}: action=reject reason={str(error)!a}")
             return Verdict(reply=f"550 5.6.0 not signed: {error}")
@@ -383,6 +394,14 @@ class Inside:
         ]
         _, removals = _claims(message, self._site.hostname, self._internal_id)
         return Verdict((*removals, *missing))
+
+    def _check_author(self, fields: Fields) -> None:
+        """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
+        author = author_domain(fields)
+        if author is None:
+            raise AmbiguousError('From names no domain; write an address: "Doe, Jane" <jane@example.com>')
+        if self._site.ours(author) and not as_in_dns(fields):
+            raise AmbiguousError(f"the domain in From is not written as in DNS; write {author}")
 
 
 class Signed(Inside):
