@@ -1,4 +1,4 @@
-"""What an appliance of env.example costs a host: image sizes, memory, the time to be ready, the time of a build.
+"""What an appliance of env.example costs a host: image sizes, memory, idle CPU, the time to be ready, that of a build.
 
 Run in a checkout as "make figures". It needs a container engine on this host, and ports 25 and 587 free; nothing
 else should run. DESIGN's budgets stand beside the figures; exit code 1 if one is not met.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,11 @@ from mailstack.stack import SERVICES, Packages
 
 _MB = 1e6
 _BUILDS = 5
-# The memory's budget is for this long after the services are healthy, in seconds.
+# In seconds: the memory's budget is for this long after the services are healthy, and idle CPU is a mean of so many,
+# which are as many as a health check goes on for.
 _SETTLED = 60
+_IDLE = 300
+_FIRST_MESSAGE = b"From: user@example.com\nTo: user@example.com\nSubject: hello\n\nIt works.\n"
 _PROJECT = "mail-example-com"
 
 
@@ -73,15 +77,25 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     again = [_run(directory, *build) for _ in range(_BUILDS)]
     figures.append(Figure(f"build, nothing changed (median of {_BUILDS})", statistics.median(again), "s", 0.5))
     ready = _run(directory, "docker", "compose", "up", "--detach", "--wait")
-    figures.append(Figure("docker compose up --wait", ready, "s", 6))
+    figures.append(Figure("docker compose up --wait", ready, "s", 5))
+    groups = {service: Cgroup.of(client, f"{_PROJECT}-{service}-1") for service in SERVICES}
     time.sleep(_SETTLED)
-    total = 0.0
-    for service in SERVICES:
-        used = Cgroup.of(client, f"{_PROJECT}-{service}-1").memory().total / _MB
-        total += used
-        figures.append(Figure(f"memory of {service}, idle", used, "MB"))
-    figures.append(Figure("memory of all, idle", total, "MB", 80))
+    figures += _each("memory of {}, idle", {one: group.memory().total / _MB for one, group in groups.items()}, "MB", 70)
+    before = {service: group.cpu() for service, group in groups.items()}
+    time.sleep(_IDLE)
+    used = {service: 1000 * (group.cpu() - before[service]) / _IDLE for service, group in groups.items()}
+    figures += _each("CPU of {}, idle", used, "ms/s", 4)
+    _run(directory, "docker", "compose", "exec", "--no-TTY", "postfix", "sendmail", "-t", stdin=_FIRST_MESSAGE)
+    time.sleep(_SETTLED)
+    after = sum(group.memory().total for group in groups.values()) / _MB
+    figures.append(Figure("memory of all, after a message", after, "MB", 70))
     return figures
+
+
+def _each(what: str, values: Mapping[str, float], unit: str, budget: float) -> list[Figure]:
+    """A figure for each service, and their sum beside its budget."""
+    each = [Figure(what.format(service), value, unit) for service, value in values.items()]
+    return [*each, Figure(what.format("all"), sum(values.values()), unit, budget)]
 
 
 def _sizes(client: docker.DockerClient) -> list[Figure]:
@@ -99,10 +113,10 @@ def _sizes(client: docker.DockerClient) -> list[Figure]:
     ]
 
 
-def _run(directory: Path, *command: str, check: bool = True) -> float:
+def _run(directory: Path, *command: str, check: bool = True, stdin: bytes = b"") -> float:
     """Run a command; the seconds that it took."""
     started = time.monotonic()
-    subprocess.run(command, cwd=directory, check=check, capture_output=True)
+    subprocess.run(command, cwd=directory, check=check, capture_output=True, input=stdin)
     return time.monotonic() - started
 
 

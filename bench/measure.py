@@ -23,7 +23,7 @@ class Plan:
     rounds: int
     # Open sessions for the memory.
     hold: int
-    # How long all are left alone, to see what they use without mail: some times the ten seconds of the health checks.
+    # How long all are left alone, to see what they use without mail: some times the 12 seconds of the health checks.
     idle_seconds: int
 
 
@@ -31,7 +31,7 @@ QUICK = Plan(
     points={Point(ZIPF.name, 10): 1000},
     rounds=6,
     hold=100,
-    idle_seconds=20,
+    idle_seconds=24,
 )
 FULL = Plan(
     points={

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from mailstack import __version__
 from mailstack.hosts import Network
+from mailstack.limits import limits
 from mailstack.overrides import applied
 from mailstack.stack import IDS, SERVICES, Packages, Stack, junk_address
 from mailstack.templating import data_root, fill
@@ -70,6 +71,7 @@ def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str]
         stack=stack,
         version=__version__,
         images=images,
+        limits=limits(stack),
         mounts={service: _mounts(service, part) for service, part in parts.items()},
         # A change of it recreates the container. Of a key the public half counts (key.records): labels are public.
         configurations={service: configuration(part) for service, part in parts.items()},

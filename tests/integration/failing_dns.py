@@ -1,7 +1,7 @@
 """A name server between a stack's resolver and the world's: it hands questions on, and fails for some names as it is told.
 
 Run as a program in a container of the world, which has Python and no library of DNS. The faults are lines of a file,
-"KIND NAME" each, for a name and all below it; the file is read for every question.
+"KIND NAME" each, for a name and all below it, or for all without one; the file is read for every question.
 """
 
 import contextlib
@@ -15,6 +15,9 @@ PORT = 53
 FAULTS = Path("/run/faults/names")
 # RFC 1035 section 4.1.1; None is silence.
 KINDS = {"silence": None, "servfail": 2, "refused": 5}
+# A server that knows nothing of DNSSEC: it hands on no signatures, or says that there are no keys.
+WITHOUT_DNSSEC = ("strip", "nodata")
+_DNSKEY = b"\0\x30"
 _HEADER_OCTETS = 12
 _ANSWER_OCTETS = 65535
 _SECONDS = 3.0
@@ -33,13 +36,13 @@ def fault(name: str) -> str | None:
     """What is to happen to questions about a name; None: nothing."""
     lines = FAULTS.read_text().splitlines() if FAULTS.exists() else []
     for kind, _, domain in (line.partition(" ") for line in lines):
-        if f".{name}".endswith(f".{domain}"):
+        if not domain or f".{name}".endswith(f".{domain}"):
             return kind
     return None
 
 
 def failure(query: bytes, end: int, code: int) -> bytes:
-    """An answer with a response code and nothing else; opcode and RD are the query's."""
+    """An answer with a response code, 0 for NODATA, and nothing else; opcode and RD are the query's."""
     flags = bytes([0x80 | query[2] & 0x79, code])
     return query[:2] + flags + (1).to_bytes(2, "big") + bytes(6) + query[_HEADER_OCTETS:end]
 
@@ -50,6 +53,11 @@ def answer(query: bytes, kind: socket.SocketKind) -> bytes | None:
     wanted = fault(name)
     if wanted is None:
         return _handed_on(query, kind)
+    if wanted in WITHOUT_DNSSEC:
+        if wanted == "nodata" and query[end - 4 : end - 2] == _DNSKEY:
+            return failure(query, end, 0)
+        # Without the OPT record, which asks for signatures.
+        return _handed_on(query[: _HEADER_OCTETS - 2] + bytes(2) + query[_HEADER_OCTETS:end], kind)
     code = KINDS[wanted]
     return None if code is None else failure(query, end, code)
 

@@ -44,7 +44,7 @@ ZONE = {
     "a.example": [{"A": "192.0.2.99"}, {"AAAA": "2001:db8::99"}],
     "void.example": [{"TXT": "v=spf1 a:v1.example a:v2.example -all"}],
     "voids.example": [{"TXT": "v=spf1 a:v1.example a:v2.example a:v3.example -all"}],
-    # Three MX hosts have IPv4 only: three void look-ups for an IPv6 client.
+    # Three MX hosts have IPv4 only: one void term for an IPv6 client.
     "mx.example": [{"TXT": "v=spf1 mx -all"}, *({"MX": [10, f"m{at}.mx.example"]} for at in range(4))],
     "m0.mx.example": [{"A": "192.0.2.1"}],
     "m1.mx.example": [{"A": "192.0.2.2"}],
@@ -119,7 +119,7 @@ CASES = {
     "two voids, IPv6": (CLIENT6, "none.example", "a@void.example", "mailfrom", "void.example", "fail"),
     "three voids, IPv6": (CLIENT6, "none.example", "a@voids.example", "mailfrom", "voids.example", "permerror"),
     "MX of IPv4": (CLIENT, "none.example", "a@mx.example", "mailfrom", "mx.example", "pass"),
-    "MX of IPv4, client of IPv6": (CLIENT6, "none.example", "a@mx.example", "mailfrom", "mx.example", "permerror"),
+    "MX of IPv4, client of IPv6": (CLIENT6, "none.example", "a@mx.example", "mailfrom", "mx.example", "pass"),
     "IPv6": (CLIENT6, "none.example", "a@ptr6.example", "mailfrom", "ptr6.example", "pass"),
     "the client's PTR is silent": (
         "192.0.2.3",
@@ -151,6 +151,88 @@ def test_results(client, helo, sender, identity, domain, result):
 
     judged = asyncio.run(evaluate()).judged
     assert (judged.identity, judged.domain, judged.result) == (identity, domain, result)
+
+
+NAMELESS = [{"PTR": f"n{at}.client.example"} for at in range(3)]
+# What is wrong with these names is the client's own affair. The last address has no name at all.
+CLIENTS = {
+    "192.0.2.50": [{"PTR": "good.example"}, *NAMELESS],
+    "192.0.2.51": [*NAMELESS, {"PTR": "host.good.example"}],
+    "192.0.2.52": [{"PTR": "absurd.example"}, *NAMELESS, {"PTR": "good.example"}],
+    "192.0.2.53": NAMELESS,
+    CLIENT6: [{"PTR": "ipv4.good.example"}, *NAMELESS, {"PTR": "good.example"}],
+    "192.0.2.54": [],
+}
+OWNERS = {
+    **{ipaddress.ip_address(client).reverse_pointer: names for client, names in CLIENTS.items()},
+    "good.example": [
+        {"TXT": "v=spf1 ptr -all"},
+        *({"A": f"192.0.2.{at}"} for at in (50, 51, 52)),
+        {"AAAA": CLIENT6},
+    ],
+    "host.good.example": [{"A": "192.0.2.51"}],
+    "ipv4.good.example": [{"A": "192.0.2.50"}],
+    "absurd.example": [{"A": f"198.51.100.{at}"} for at in range(200)],
+    "target.example": [{"TXT": "v=spf1 ptr:good.example -all"}],
+    "macro.example": [{"TXT": "v=spf1 exists:%{p}.macro.example -all"}],
+    "good.example.macro.example": [{"A": "127.0.0.2"}],
+    "host.good.example.macro.example": [{"A": "127.0.0.2"}],
+    "unknown.macro.example": [{"A": "127.0.0.2"}],
+    "two.voids.example": [{"TXT": "v=spf1 ptr a:v1.example a:v2.example +all"}],
+    "three.voids.example": [{"TXT": "v=spf1 ptr a:v1.example a:v2.example exists:%{p}.v3.example +all"}],
+    # Hosts that are gone: a term is void once, however many there are.
+    "gone.example": [{"MX": [at, f"m{at}.gone.example"]} for at in range(4)],
+    "partly.example": [{"TXT": "v=spf1 mx -all"}, *({"MX": [at, f"m{at}.partly.example"]} for at in range(4))],
+    "m3.partly.example": [{"A": "192.0.2.50"}],
+    "nomail.example": [{"MX": [0, "."]}],
+    "two.mx.example": [{"TXT": "v=spf1 mx:gone.example mx:gone.example +all"}],
+    "three.mx.example": [{"TXT": "v=spf1 mx:gone.example mx:v1.example mx:gone.example +all"}],
+    "null.mx.example": [{"TXT": f"v=spf1{' mx:nomail.example' * 3} +all"}],
+    "eleven.mx.example": [{"TXT": "v=spf1 mx +all"}, *({"MX": [at, f"m{at}.example"]} for at in range(11))],
+}
+VOIDS = [
+    *((client, domain, "pass") for client in list(CLIENTS)[:3] for domain in ("good.example", "target.example")),
+    (CLIENT6, "good.example", "pass"),
+    ("192.0.2.50", "macro.example", "pass"),
+    ("192.0.2.51", "macro.example", "pass"),
+    *((client, "good.example", "fail") for client in ("192.0.2.53", "192.0.2.54")),
+    *((client, "macro.example", "pass") for client in ("192.0.2.53", "192.0.2.54")),
+    *((client, "two.voids.example", "pass") for client in CLIENTS),
+    *((client, "three.voids.example", "permerror") for client in CLIENTS),
+    ("192.0.2.50", "partly.example", "pass"),
+    ("192.0.2.50", "two.mx.example", "pass"),
+    ("192.0.2.50", "three.mx.example", "permerror"),
+    ("192.0.2.50", "null.mx.example", "pass"),
+    ("192.0.2.50", "eleven.mx.example", "permerror"),
+]
+
+
+@pytest.mark.parametrize(("client", "domain", "result"), VOIDS)
+def test_void_lookups(client, domain, result):
+    """More than two void terms are a permerror; names of the client's own are none (RFC 7208 sections 4.6.4, 5.5)."""
+
+    async def evaluate():
+        async with Server.of(OWNERS).evaluator(seconds=5) as evaluator:
+            return await evaluator.evaluate(client, "none.example", f"a@{domain}")
+
+    assert asyncio.run(evaluate()).judged.result == result
+
+
+@pytest.mark.parametrize("domain", ["good.example", "target.example", "macro.example"])
+def test_a_silent_name_of_the_client(monkeypatch, domain):
+    """A client's name whose DNS is silent hides none of its others, and is waited for once."""
+    monkeypatch.setattr(evaluation, "NAME_SECONDS", 0.3)
+    client = ipaddress.ip_address("192.0.2.50").reverse_pointer
+    zone = OWNERS | {client: [{"PTR": "silent.example"}, {"PTR": "good.example"}], "silent.example": ["TIMEOUT"]}
+    zone["macro.example"] = [{"TXT": "v=spf1 ptr:x.example exists:%{p}.macro.example -all"}]
+    server = Server.of(zone)
+
+    async def evaluate():
+        async with server.evaluator(seconds=2) as evaluator:
+            return await evaluator.evaluate("192.0.2.50", "none.example", f"a@{domain}")
+
+    assert asyncio.run(evaluate()).judged.result == "pass"
+    assert server.asked.count("silent.example A") == 1
 
 
 def test_time_limit():

@@ -20,12 +20,15 @@ import spf_engine
 from mailstack_auth.lookup import Answer, Lookups
 from mailstack_auth.remember import Remembered
 
-# RFC 7208 section 4.6.4: at least 20 seconds for an evaluation, and two void look-ups. pyspf limits look-ups to ten.
+# RFC 7208 section 4.6.4: at least 20 seconds for an evaluation, two terms with void look-ups. pyspf: ten look-ups.
 MAX_SECONDS = 20.0
 MAX_VOID_LOOKUPS = 2
 # How much longer HELO is looked at when MAIL FROM has a result, which is the one that counts: names in HELO whose DNS
 # is broken are common, and the message would wait for nothing.
 HELO_SECONDS = 1.0
+# For the addresses of one of the client's names. One that is silent is left out (RFC 7208 section 5.5), and leaves time
+# for the others.
+NAME_SECONDS = 4.0
 # For the records of relays' domains, after that. The site chose them, mostly they are known; Postfix and "stop" wait.
 RELAY_SECONDS = 4.0
 # How many results are remembered: 2 MB.
@@ -207,6 +210,8 @@ class _Worker(greenlet.greenlet):  # type: ignore[misc]
     asked: list[tuple[str, str]]
     # A record has a macro (RFC 7208 section 7): the result may be another one for another local part, or HELO.
     personal: bool
+    # The client's names that lead back to it; None while nobody has asked for them.
+    names: list[str] | None = None
 
 
 def _ask(name: str, kind: str, strict: object = True, timeout: float = MAX_SECONDS) -> list[Answer]:  # noqa: ARG001, FBT002
@@ -222,28 +227,41 @@ def _ask(name: str, kind: str, strict: object = True, timeout: float = MAX_SECON
 
 
 def _validated_names(query: Any) -> list[str]:  # noqa: ANN401
-    """In place of spf.query.validated_ptrs: the client's names that lead back to it.
+    """In place of spf.query.validated_ptrs: the client's names that lead back to it, looked up once in an evaluation.
 
-    An error of DNS is no match here, and no reason to give up (RFC 7208 section 5.5), since the client's own names are
-    not the sender's fault. Upstream makes a temperror of it.
+    Whoever owns the client's address writes them. What is wrong with one of them is no match (RFC 7208 section 5.5) and
+    costs the sender's domain nothing: upstream makes a temperror of an error, and counts void look-ups.
     """
+    worker: _Worker = greenlet.getcurrent()
+    if worker.names is None:
+        names = _of_client(f"{pyspf.reverse_dots(query.i)}.{query.v}.arpa", "PTR", MAX_SECONDS)[: pyspf.MAX_PTR]
+        worker.names = [
+            name for name in names if query.cidrmatch(_of_client(name, query.A, NAME_SECONDS), query.cidrmax)
+        ]
+    return worker.names
+
+
+def _of_client(name: str, kind: str, seconds: float) -> list[Any]:
+    """The values at a name that is the client's own; nothing for an error of DNS or an absurd answer."""
     try:
-        names = query.dns_ptr(query.i)[: pyspf.MAX_PTR]
+        return [value for _, value in _ask(name.lower(), kind, timeout=seconds)]
     except OutOfTimeError:
         raise
-    except pyspf.TempError:
+    except (pyspf.TempError, pyspf.PermError):
         return []
-    found = []
-    for name in names:
-        try:
-            addresses = query.dns_a(name, query.A)
-        except OutOfTimeError:
-            raise
-        except pyspf.TempError:
-            continue
-        if query.cidrmatch(addresses, query.cidrmax):
-            found.append(name)
-    return found
+
+
+def _mx_addresses(query: Any, domain: str) -> list[str]:  # noqa: ANN401
+    """In place of spf.query.dns_mx: void at most once, since the limit is one of terms (RFC 7208 section 4.6.4)."""
+    hosts = [host for _, host in query.dns(domain, "MX")]
+    if len(hosts) > pyspf.MAX_MX:
+        raise pyspf.PermError(f"more than {pyspf.MAX_MX} MX records")
+    # A host without a name is "no mail here" (RFC 7505).
+    found = [query.dns(host, query.A, ignore_void=True) for host in hosts if host]
+    query.void_lookups += not all(found)
+    if query.void_lookups > MAX_VOID_LOOKUPS:
+        raise pyspf.PermError(f"more than {MAX_VOID_LOOKUPS} terms with void look-ups")
+    return [address for addresses in found for address in addresses]
 
 
 def _matches(query: Any, addresses: Iterable[str], prefix: int) -> bool:  # noqa: ANN401
@@ -269,6 +287,7 @@ _TOP_LABEL = re.compile(r"\.(?!\d+\.?$)[0-9a-z](?:[0-9a-z-]*[0-9a-z])?\.?$|" + p
 
 pyspf.DNSLookup = _ask
 pyspf.query.validated_ptrs = _validated_names
+pyspf.query.dns_mx = _mx_addresses
 pyspf.query.cidrmatch = _matches
 pyspf.query.get_explanation = _no_explanation
 pyspf.RE_TOPLAB = _TOP_LABEL

@@ -1,0 +1,197 @@
+"""The resolver: what it says when nothing can be validated or nobody answers, and how soon it asks again who was silent."""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from integration import failing_dns
+from integration.conftest import OUTSIDER
+from integration.test_dmarc_dns import Faults
+from integration.test_health import wait_healthy
+from mailstack.stack import IDS, SERVICES
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import EDGE, Internet
+from mailstack.world.site import Site
+from support import address_of, message, send
+
+FORWARDERS = (EDGE[3], EDGE[4])
+# So long as a client, and as Postfix in the end, waits for an answer.
+SECONDS = 5
+NOTICED_WITHIN = 30.0
+# As many names as are asked for, since failures are remembered by name. No wildcard: its proof is the root zone's.
+NAMES = 300
+COUNT = itertools.count()
+# Of the Internet's root, not of the world's.
+ANCHOR = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+
+# Asks the stack's resolver; the response code, or nothing.
+ASK = """
+import dns.message, dns.query, dns.rcode, dns.resolver, sys
+server = dns.resolver.Resolver().nameservers[0]
+query = dns.message.make_query(sys.argv[1], "A")
+print(dns.rcode.to_text(dns.query.udp(query, server, timeout=float(sys.argv[2])).rcode()))
+"""
+
+
+@pytest.fixture(scope="module")
+def machines(world: Internet) -> Iterator[list[Machine]]:
+    program = f"/usr/local/lib/{Path(failing_dns.__file__).name}"
+    with contextlib.ExitStack() as started:
+        found = []
+        for at, address in enumerate(FORWARDERS):
+            machine = world.edge.start(
+                f"forwarder-{at}",
+                world.image,
+                address,
+                command=["python3", program, str(world.names.address)],
+                volumes={Path(failing_dns.__file__): program},
+                tmpfs={str(failing_dns.FAULTS.parent): f"uid={IDS.world},gid={IDS.world}"},
+            )
+            started.callback(machine.remove)
+            wait_for(lambda machine=machine: machine.listens(failing_dns.PORT), "a forwarder does not listen")
+            found.append(machine)
+        for zone in ("asked.example", "own.example"):
+            for at in range(NAMES):
+                world.names.set(f"n{at}.{zone}", "A", str(OUTSIDER))
+        world.names.publish()
+        yield found
+
+
+@pytest.fixture
+def forwarders(machines: list[Machine]) -> Iterator[list[Faults]]:
+    faults = [Faults(machine) for machine in machines]
+    for one in faults:
+        one.clear()
+    yield faults
+    for one in faults:
+        one.clear()
+
+
+@contextlib.contextmanager
+def resolver(site: Site, override: str = "", **settings: str) -> Iterator[None]:
+    """A site whose resolver has other settings, and then its own again."""
+    original, file = site.environment, site.directory / "overrides/resolver/unbound.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(override)
+    try:
+        site.build(original | {f"MAILSTACK_RESOLVER_{name}": value for name, value in settings.items()})
+        site.compose("up", "--detach", "--no-deps", "resolver")
+        yield
+    finally:
+        file.unlink()
+        site.build(original)
+        site.up()
+
+
+def said(site: Site, client: docker.DockerClient) -> tuple[str, str]:
+    """The resolver's health, and what its last check said."""
+    health = client.api.inspect_container(site.container("resolver"))["State"]["Health"]
+    return health["Status"], health["Log"][-1]["Output"] if health["Log"] else ""
+
+
+def answer(site: Site, name: str, seconds: float = SECONDS) -> str:
+    """The response code for a name below that was not asked for before; empty if there is no answer within the time."""
+    script = f"timeout {seconds + 5} python3 -c '{ASK}' n{next(COUNT) % NAMES}.{name} {seconds} 2> /dev/null || true"
+    return site.run("policyd-spf", "sh", "-c", script).decode().strip()
+
+
+STRIPPED = {"FORWARDERS": str(FORWARDERS[0])}
+# What is wrong: fault of the forwarder, override, settings, and what the check says of it.
+CAUSES = {
+    "anchor": (None, "", {"TRUST_ANCHORS": ANCHOR}, "not one of MAILSTACK_RESOLVER_TRUST_ANCHORS"),
+    "clock behind": (
+        None,
+        'server:\n  val-override-date: "20200101000000"\n',
+        {},
+        "not valid yet, if the clock of this",
+    ),
+    "clock ahead": (None, 'server:\n  val-override-date: "20400101000000"\n', {}, "expired, if the clock of this host"),
+    "no signatures": ("strip", "", STRIPPED, "signatures are missing: a server of MAILSTACK_RESOLVER_FORWARDERS"),
+    "no keys": ("nodata", "", STRIPPED, "keys are missing: a server of MAILSTACK_RESOLVER_FORWARDERS"),
+}
+
+
+@pytest.mark.parametrize(("fault", "override", "settings", "cause"), CAUSES.values(), ids=CAUSES.keys())
+def test_nothing_can_be_validated(
+    fault: str | None,
+    override: str,
+    settings: dict[str, str],
+    cause: str,
+    foxtrot: Site,
+    forwarders: list[Faults],
+    outsider: Machine,
+    engine_client: docker.DockerClient,
+) -> None:
+    """The resolver, and it alone, is unhealthy within 30 seconds and says why; mail waits; mended, all is well."""
+    if fault:
+        forwarders[0].set(fault, "")
+    content = message("someone@listed.example", "user@foxtrot.example", cause)
+    with resolver(foxtrot, override, **settings):
+        wait_for(
+            lambda: said(foxtrot, engine_client)[0] == "unhealthy" and cause in said(foxtrot, engine_client)[1],
+            "the resolver does not say what is wrong",
+            NOTICED_WITHIN,
+        )
+        states = foxtrot.states()
+        assert all(states[one][:2] == ("running", "healthy") for one in SERVICES if one != "resolver")
+        reply = send(outsider, address_of(foxtrot), "someone@listed.example", "user@foxtrot.example", content)
+        assert 400 <= reply.code < 500
+    wait_healthy(foxtrot)
+    assert said(foxtrot, engine_client) == ("healthy", "")
+
+
+def test_nobody_answers(foxtrot: Site, forwarders: list[Faults], engine_client: docker.DockerClient) -> None:
+    """An outage of others is remarked and is no fault of the resolver, which starts, stays up and is healthy."""
+    with resolver(foxtrot, FORWARDERS=str(FORWARDERS[0])):
+        wait_healthy(foxtrot)
+    forwarders[0].set("silence", "")
+    with resolver(foxtrot, FORWARDERS=str(FORWARDERS[0])):
+        container = foxtrot.container("resolver")
+        expected = (
+            "healthy",
+            "no other server answers: the Internet, or MAILSTACK_RESOLVER_FORWARDERS, is out of reach\n",
+        )
+        wait_for(
+            lambda: said(foxtrot, engine_client) == expected, "it does not say that nobody answers", NOTICED_WITHIN
+        )
+        forwarders[0].clear()
+
+        def gone() -> bool:
+            status, output = said(foxtrot, engine_client)
+            assert status == "healthy"
+            return output == ""
+
+        wait_for(gone, "it still says that nobody answers", NOTICED_WITHIN)
+        assert foxtrot.container("resolver") == container
+        assert engine_client.api.inspect_container(container)["RestartCount"] == 0
+
+
+def test_who_was_silent_is_asked_again(foxtrot: Site, forwarders: list[Faults]) -> None:
+    """A forwarder, or a zone's own server, that was silent for two minutes is used as soon as it answers."""
+    own = f'stub-zone:\n    name: "own.example"\n    stub-addr: {FORWARDERS[1]}\n'
+    names = ("asked.example", "own.example")
+    with resolver(foxtrot, own, FORWARDERS=str(FORWARDERS[0])):
+        wait_for(lambda: all(answer(foxtrot, name) == "NOERROR" for name in names), "the resolver does not answer")
+        for one in forwarders:
+            one.set("silence", "")
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            # Mail comes in all the time, and asks.
+            assert {answer(foxtrot, name, 1) for name in names} <= {"", "SERVFAIL"}
+        for one in forwarders:
+            one.clear()
+        for name in names:
+            wait_for(lambda name=name: answer(foxtrot, name) == "NOERROR", f"{name} is not asked for", 2 * SECONDS)
+
+
+def test_one_of_two_forwarders_is_silent(foxtrot: Site, forwarders: list[Faults]) -> None:
+    """Every question has an answer in time, by the other one."""
+    with resolver(foxtrot, FORWARDERS=",".join(map(str, FORWARDERS))):
+        wait_for(lambda: answer(foxtrot, "asked.example") == "NOERROR", "the resolver does not answer")
+        forwarders[0].set("silence", "")
+        assert [answer(foxtrot, "asked.example") for _ in range(15)] == ["NOERROR"] * 15
