@@ -15,6 +15,7 @@ TRUSTING = {"trusted_networks": "192.0.2.0/28"}
         (TRUSTING | {"port_submission": "0"}, ["0.0.0.0:25:25"]),
         ({"port_submission": "5870"}, ["0.0.0.0:25:25"]),
         (TRUSTING | {"publish_addresses": ""}, []),
+        ({"publish_addresses": "192.0.2.25,192.0.2.26"}, ["192.0.2.25:25:25", "192.0.2.26:25:25"]),
     ],
 )
 def test_published_ports(changes, ports):
