@@ -133,7 +133,7 @@ def test_slow_clients(outsider: Machine, bravo: Site) -> None:
     assert {way: said for way, (_, said) in found.items() if not said.startswith(reasons)} == {}
 
 
-@pytest.mark.parametrize("command", ["NOOP", "RSET", "VRFY x", "EHLO outsider.example", "MAIL FROM:<>"])
+@pytest.mark.parametrize("command", ["NOOP", "RSET", "VRFY x", "HELO outsider.example", "MAIL FROM:<>"])
 def test_commands_that_do_nothing(command: str, outsider: Machine, bravo: Site) -> None:
     """Nobody stays by saying the same without end: after some 30 commands that lead to no message it is 421."""
     with Client(outsider, address_of(bravo)) as client:
