@@ -75,7 +75,10 @@ class Place:
         hostname = "mail.recipient.example"
         override = self._directory / hostname / "overrides/postfix/main.cf"
         override.parent.mkdir(parents=True)
-        override.write_text(f"default_process_limit = {PROCESS_LIMIT}\n")
+        # Sessions of one host, and how long one may be idle, as for the others, which have Postfix's defaults.
+        override.write_text(
+            f"default_process_limit = {PROCESS_LIMIT}\nsmtpd_client_connection_count_limit = 50\nsmtpd_timeout = 300s\n"
+        )
         settings = {
             "HOSTNAME": hostname,
             "DOMAINS": RECIPIENT_DOMAIN,

@@ -130,7 +130,7 @@ def _case(espoofer: str, name: str, outcome: str, fields: bytes = FROM_BANK, **o
 _CUSTOMER: Mapping[str, Any] = {"way": "submission", "sender": b"<user@alpha.example>"}
 CASES_OF_ESPOOFER = (
     _case(
-        "server_a1", "non-existing sub-domain in MAIL FROM", "550 5.1.8", sender=b"<any@mailfrom.notexist.bank.example>"
+        "server_a1", "non-existing sub-domain in MAIL FROM", "450 4.1.8", sender=b"<any@mailfrom.notexist.bank.example>"
     ),
     _case("server_a2", "MAIL FROM that is a comment without end", FAILS, sender=b"<(any@bank.example>"),
     _case(
@@ -256,7 +256,7 @@ ENVELOPE = (
     Attack("HELO twice", FAILS, before=(b"EHLO bank.example\r\n",), sender=b"<>"),
     _helo("HELO below evil, whose SPF passes, and null sender", b"bank.example.evil.example"),
     _sender("domain that begins as the bank's", b"<admin@bank.example.evil.example>"),
-    _sender("domain that ends as the bank's", b"<admin@evilbank.example>", "550 5.1.8"),
+    _sender("domain that ends as the bank's", b"<admin@evilbank.example>", "450 4.1.8"),
     _sender("comment behind the domain", b"<any@evil.example(@bank.example)>"),
     _sender("comment in the domain", b"<any@bank.example(.evil.example)>"),
     _sender("comment before the domain", b"<any@(bank.example)evil.example>"),

@@ -278,7 +278,8 @@ class Settings(BaseSettings):
     ] = Field(
         default=(ipaddress.IPv4Address(0),),
         description="The host's IPv4 addresses to listen on; empty: nothing is published. IPv4 only, because behind "
-        "the engine's IPv6 hand-over every client would look like the bridge's gateway.",
+        "the engine's IPv6 hand-over every client would look like the bridge's gateway. One that is in "
+        "PUBLIC_ADDRESSES as well is also the one by which mail leaves.",
         examples=["192.0.2.25"],
     )
     port_smtp: _Port = Field(
@@ -286,7 +287,8 @@ class Settings(BaseSettings):
     )
     port_submission: _Port = Field(
         default=587,
-        description="The host's port for submission, which serves trusted networks only; 0: not published.",
+        description="The host's port for submission, published where TRUSTED_NETWORKS has somebody who may use it; 0: "
+        "never.",
         examples=["0"],
     )
 

@@ -147,6 +147,8 @@ class Stack:
     relay_host: HostPort | None
     message_size: int
     publish: tuple[str, ...]
+    # The host's address by which connections leave; None: what the host's routes say.
+    leaves_by: Address | None
     forwarders: tuple[HostPort, ...]
     trust_anchors: tuple[str, ...]
     edge: Subnet
@@ -262,6 +264,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         relay_host=settings.relay_host,
         message_size=int(settings.message_size),
         publish=_publish(settings),
+        leaves_by=_leaves_by(settings),
         forwarders=settings.resolver_forwarders,
         trust_anchors=settings.resolver_trust_anchors,
         edge=edge,
@@ -301,10 +304,18 @@ def _subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
 
 
 def _publish(settings: Settings) -> tuple[str, ...]:
-    ports = ((settings.port_smtp, 25), (settings.port_submission, 587))
+    """Compose's "ports". Submission has a port with the first who may use it."""
+    submission = settings.port_submission if settings.trusted_networks else 0
+    ports = ((settings.port_smtp, 25), (submission, 587))
     return tuple(
         f"{address}:{outside}:{inside}"
         for address in settings.publish_addresses
         for outside, inside in ports
         if outside
     )
+
+
+def _leaves_by(settings: Settings) -> Address | None:
+    """The one published address, where it is the one that other servers see; a private one may lead nowhere."""
+    published = settings.publish_addresses
+    return published[0] if len(published) == 1 and published[0] in settings.public_addresses else None

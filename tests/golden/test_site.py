@@ -52,7 +52,7 @@ SITES = {
         "extra_milters": "unix:rspamd/milter.sock,inet:192.0.2.11:7357",
         "relay_host": "smtp.provider.example:587",
         "message_size": "25MiB",
-        "publish_addresses": "192.0.2.25,192.0.2.26",
+        "publish_addresses": "192.0.2.25",
         "port_smtp": "2525",
         "port_submission": "0",
         "resolver_forwarders": "192.0.2.53,192.0.2.54@5353",

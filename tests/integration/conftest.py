@@ -121,7 +121,7 @@ def alpha(world: Internet) -> Site:
         "mail.alpha.example",
         "alpha.example,alpine.example",
         MAILBOXES="user@alpha.example,user@alpine.example",
-        ALIASES="away@alpha.example=user@bravo.example",
+        ALIASES="away@alpha.example=user@bravo.example,late@alpha.example=user@late.example",
         DMARC_REPORT_ADDRESSES="dmarc@listed.example",
         TRUSTED_NETWORKS=str(INSIDER),
     )
@@ -187,6 +187,7 @@ def echo(world: Internet, mailbox_server: MailboxServer) -> Site:
         "mail.echo.example",
         "echo.example",
         DELIVERY=f"lmtp:{mailbox_server.address}:{mailbox_server.port}",
+        ALIASES="sales@echo.example=user@echo.example",
         LOCAL_SENDER="off",
     )
 

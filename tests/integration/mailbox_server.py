@@ -16,16 +16,19 @@ from mailstack.world.containers import wait_for
 class MailboxServer(UnthreadedController):
     """Answers 550 for addresses that it does not have."""
 
-    def __init__(self, address: ipaddress.IPv4Address, mailboxes: set[str]) -> None:
+    def __init__(
+        self, address: ipaddress.IPv4Address, mailboxes: set[str], *, kind: type[SMTP] = LMTP, port: int = 2424
+    ) -> None:
         self.address = address
-        self.port = 2424
+        self.port = port
+        self._kind = kind
         self.mailboxes = mailboxes
         self.received: list[Envelope] = []
         super().__init__(self, hostname=str(address), port=self.port, loop=asyncio.new_event_loop())
         self._thread = threading.Thread(target=self.loop.run_forever)
 
     def factory(self) -> SMTP:
-        return LMTP(self.handler, hostname="mailboxes.example")
+        return self._kind(self.handler, hostname="mailboxes.example")
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -191,11 +191,58 @@ def test_temperror_can_be_tagged(world: Internet, outsider: Machine, delta: Site
     assert value.startswith("Temperror (mailfrom)")
 
 
-def test_unknown_sender_domain(outsider: Machine, bravo: Site) -> None:
-    """A sender domain that does not exist is refused for good."""
-    content = message("x@missing.example", "user@bravo.example", subject("unknown"))
-    reply = send(outsider, address_of(bravo), "x@missing.example", "user@bravo.example", content)
-    assert (reply.code, reply.text.split()[0]) == (550, "5.1.8")
+@pytest.mark.parametrize(
+    ("domain", "before", "after"),
+    [
+        ("missing.example", None, ("A", "198.51.100.7")),
+        ("addressless.example", ("TXT", '"v=spf1 ?all"'), ("MX", "10 outsider.example.")),
+    ],
+)
+def test_unknown_sender_domain(
+    domain: str,
+    before: tuple[str, str] | None,
+    after: tuple[str, str],
+    world: Internet,
+    outsider: Machine,
+    bravo: Site,
+) -> None:
+    """Mail from a domain that does not exist, or has no address, waits at the sender, and is taken when it has one."""
+    if before:
+        world.names.set(domain, *before)
+        world.names.publish()
+    about, sender = subject(f"from {domain}"), f"x@{domain}"
+    content = message(sender, "user@bravo.example", about)
+
+    def reply() -> str:
+        found = send(outsider, address_of(bravo), sender, "user@bravo.example", content)
+        return f"{found.code} {found.text}"
+
+    assert reply().startswith("450 4.1.8 ")
+    world.names.set(domain, *after)
+    world.names.publish()
+    wait_for(lambda: reply().startswith("250 "), f"mail from {domain} is not taken")
+    delivered(bravo, "user@bravo.example", about)
+    world.names.set(domain, after[0])
+    world.names.publish()
+
+
+def test_sender_domain_that_takes_no_mail(world: Internet, outsider: Machine, bravo: Site) -> None:
+    """A null MX (RFC 7505) is no accident: nobody could answer such a sender, and the mail is refused for good."""
+    world.names.set("nullmx.example", "A", str(outsider.address))
+    world.names.set("nullmx.example", "MX", "0 .")
+    world.names.publish()
+    content = message("x@nullmx.example", "user@bravo.example", subject("null MX"))
+    reply = send(outsider, address_of(bravo), "x@nullmx.example", "user@bravo.example", content)
+    assert (reply.code, reply.text.split()[0]) == (550, "5.7.27")
+
+
+def test_unknown_helo(outsider: Machine, bravo: Site) -> None:
+    """A name in HELO that does not exist is no reason to refuse: many hosts say one that only they know."""
+    about, sender = subject("unknown HELO"), "someone@listed.example"
+    content = message(sender, "user@bravo.example", about)
+    reply = send(outsider, address_of(bravo), sender, "user@bravo.example", content, helo="missing.example")
+    assert reply.code == 250
+    delivered(bravo, "user@bravo.example", about)
 
 
 @pytest.mark.parametrize("relay", ["backup_mx", "forwarder"])

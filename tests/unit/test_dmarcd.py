@@ -33,7 +33,7 @@ from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signature
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.dmarcd import Inside, Outside, Signed, SpfResults
 from mailstack_auth.evaluation import Evaluator
-from mailstack_auth.milter import MAX_HEADER_OCTETS, Field, Fields, Message
+from mailstack_auth.milter import MAX_FIELD_OCTETS, MAX_HEADER_OCTETS, Field, Fields, Message
 from mailstack_auth.policy import Policy
 from mailstack_auth.remember import Latest
 from mailstack_auth.serving import Connection, Serving, Session, begin_tasks_at_once
@@ -304,12 +304,12 @@ KNOWN = (said(SIGNATURE), *SIGNED)
 GARBAGE = Field(b"DKIM-Signature", b" v=1; nonsense")
 FROM_A = {"client": AUTHORISED, "sender": b"jo@a.example"}
 HELO_OF_A = {"client": AUTHORISED, "helo": b"a.example"}
-# Fields of 100,000 octets, more than may be.
-TOO_MANY = MAX_HEADER_OCTETS // 100_000 + 1
 NOT_SHOWN = "550 5.7.26 DMARC: rejected by policy of a.example (neither SPF nor DKIM passed in alignment)"
 NO_ANSWER = "451 4.4.3 DNS lookup of {} failed, please retry"
 
 MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")
+# Fields of 50,000 octets, more than may be.
+TOO_MANY = MAX_HEADER_OCTETS // 50_000 + 1
 
 # The message, and its results or the reply.
 CASES = {
@@ -354,8 +354,16 @@ CASES = {
         "550 5.7.1 there is more than one From field",
     ),
     "a header too long": (
-        plain("a.example", *[Field(b"X", b"x" * 100_000)] * TOO_MANY),
-        "552 5.3.4 the header is too long",
+        plain("a.example", *[Field(b"X", b"x" * 50_000)] * TOO_MANY),
+        "552 5.3.4 header is too long, the limit is 2097152 octets, where each field counts 450 more",
+    ),
+    "the longest field": (
+        plain("a.example", Field(b"References", b"x" * (MAX_FIELD_OCTETS - len(b"References:"))), **FROM_A),
+        ["spf=pass", "dkim=none", "dmarc=pass"],
+    ),
+    "a field too long": (
+        plain("a.example", Field(b"References", b"x" * MAX_FIELD_OCTETS), **FROM_A),
+        "552 5.3.4 header field References is too long, the limit is 53999 octets",
     ),
     "ours, by our SPF": (
         plain("ours.example", client=AUTHORISED, sender=b"jo@ours.example"),
@@ -1112,7 +1120,7 @@ SPELLINGS = {
 @pytest.mark.parametrize(("value", "asked"), SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_inside_takes_what_will_be_signed(value, asked):
     """OpenDKIM's table has A-labels: a domain of ours in other letters would leave unsigned, so the reply has the right ones."""
-    site = replace(SITE, local_domains=("ours.example", INTERNATIONAL))
+    site = replace(SITE, local_domains=frozenset({"ours.example", INTERNATIONAL}))
     message = Message(
         "192.0.2.1", b"x", fields=Fields([Field(b"From", value.encode()), Field(b"Sender", b" <x@ours.example>")])
     )
@@ -1126,8 +1134,35 @@ def test_inside_takes_what_will_be_signed(value, asked):
 
 def test_inside_refuses_a_header_too_long(tmp_path):
     """What was not looked at in whole is not signed."""
-    sent = plain("a.example", *[Field(b"X", b"x" * 100_000)] * TOO_MANY)
-    assert seen(tmp_path, sent, role="inside").reply == "552 5.3.4 the header is too long"
+    sent = plain("a.example", *[Field(b"X", b"x" * 50_000)] * TOO_MANY)
+    assert str(seen(tmp_path, sent, role="inside").reply).startswith("552 5.3.4 header is too long, the limit is ")
+
+
+def test_inside_refuses_a_field_too_long(tmp_path):
+    """A field that Postfix may have cut is not signed; the longest one that is surely whole is."""
+    longest = b" " + b"x" * (MAX_FIELD_OCTETS - len(b"To: "))
+    assert seen(tmp_path, plain("a.example", Field(b"To", longest)), role="inside").reply is None
+    reply = seen(tmp_path, plain("a.example", Field(b"To", longest + b"x")), role="inside").reply
+    assert reply == "552 5.3.4 header field To is too long, the limit is 53999 octets"
+
+
+# What each role removes, and what it leaves.
+TAKEN = {
+    "outside": ([b"Return-Path"], [b"Bcc", b"Resent-Bcc", b"Content-Length"]),
+    "inside": ([b"Return-Path", b"Bcc", b"Resent-Bcc", b"Content-Length"], []),
+}
+
+
+@pytest.mark.parametrize("role", TAKEN)
+def test_fields_that_must_not_stay(tmp_path, role):
+    """Hidden recipients do not leave with our own mail; no message keeps a Return-Path that somebody else wrote."""
+    removed, left = TAKEN[role]
+    extra = [Field(name, b" x@ours.example") for name in (*removed, *left)]
+    extra += [Field(one.name.lower(), one.value) for one in extra]
+    found = seen(tmp_path, plain("a.example", *extra, **FROM_A), role=role)
+    assert found.reply is None
+    assert [name for name in removed if found.values(name)] == []
+    assert [name for name in left if len(found.values(name)) != 2] == []
 
 
 # The program itself; its paths are the test's.

@@ -263,6 +263,7 @@ def test_limits_of_dmarc():
         "a DMARC record": f"{dmarc.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
         "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
+        "a header field": f"{milter.MAX_FIELD_OCTETS} octets: beside milters Postfix may cut a longer one",
         "signatures that are verified here": f"{dmarcd._MAX_LOOKS} of a message",
         "a signature field": f"{verification.MAX_FIELD} octets",
         "a key record": f"{verification.MAX_KEY_RECORD} octets",

@@ -32,6 +32,7 @@ from mailstack_auth.evaluation import Result as SpfResult
 from mailstack_auth.lines import Lines
 from mailstack_auth.lookup import Lookups
 from mailstack_auth.milter import (
+    MAX_FIELD_OCTETS,
     MAX_HEADER_OCTETS,
     Delete,
     Edit,
@@ -68,9 +69,13 @@ _INPUT_OCTETS = 128 * 1024
 # What the mailbox side can file by; one that came with the mail is removed.
 QUARANTINE = b"X-Mailstack-Quarantine"
 
+# Final delivery writes it (RFC 5321 section 4.4).
+RETURN_PATH = b"Return-Path"
+# What must not leave with our own mail: hidden recipients, and what only a mailbox's file format needs.
+HIDDEN = (b"Bcc", b"Resent-Bcc", b"Content-Length")
+
 # RFC 3463: a local problem, not the sender's.
 TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed: internal error, please retry")
-TOO_LONG = Verdict(reply="552 5.3.4 the header is too long")
 
 
 class SpfResults:
@@ -227,8 +232,8 @@ class Outside:
             return TROUBLE
 
     async def _judge(self, message: Message) -> Verdict:
-        if message.header_octets > MAX_HEADER_OCTETS:
-            return TOO_LONG
+        if reply := _too_long(message):
+            return Verdict(reply=reply)
         reading = self._read(message)
         if reading.ambiguous:
             self._record(message, None, Outcome("reject", reason=reading.ambiguous, rule="author"))
@@ -375,8 +380,8 @@ class Inside:
 
     async def judge(self, message: Message) -> Verdict:
         """Refuse what has no author that all readers agree on; remove results that claim to be ours; complete."""
-        if message.header_octets > MAX_HEADER_OCTETS:
-            return TOO_LONG
+        if reply := _too_long(message):
+            return Verdict(reply=reply)
         try:
             self._check_author(message.fields)
         except AmbiguousError as error:
@@ -393,7 +398,7 @@ class Inside:
             if not message.fields.named(name.lower())
         ]
         _, removals = _claims(message, self._site.hostname, self._internal_id)
-        return Verdict((*removals, *missing))
+        return Verdict((*removals, *_every(message, *HIDDEN), *missing))
 
     def _check_author(self, fields: Fields) -> None:
         """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
@@ -402,6 +407,19 @@ class Inside:
             raise AmbiguousError('From names no domain; write an address: "Doe, Jane" <jane@example.com>')
         if self._site.ours(author) and not as_in_dns(fields):
             raise AmbiguousError(f"the domain in From is not written as in DNS; write {author}")
+
+
+def _too_long(message: Message) -> str | None:
+    """The reply to a message whose header Postfix or the milter did not take whole."""
+    if message.cut:
+        name = message.cut.decode("ascii", "backslashreplace")
+        limit = f"header field {name:.60} is too long, the limit is {MAX_FIELD_OCTETS} octets"
+    elif message.header_octets > MAX_HEADER_OCTETS:
+        limit = f"header is too long, the limit is {MAX_HEADER_OCTETS} octets, where each field counts 450 more"
+    else:
+        return None
+    log(f"{message.queue_id}: action=reject reason={limit!a}")
+    return f"552 5.3.4 {limit}"
 
 
 class Signed(Inside):
@@ -526,8 +544,12 @@ def _claims(message: Message, hostname: str, internal_id: str) -> tuple[list[byt
         elif not (one.disguised or one.of(hostname)):
             continue
         removals.append(Delete(authres.NAME, one.at))
-    marks = len(message.fields.named(QUARANTINE.lower()))
-    return internal, [*removals, *(Delete(QUARANTINE, at + 1) for at in range(marks))]
+    return internal, [*removals, *_every(message, QUARANTINE, RETURN_PATH)]
+
+
+def _every(message: Message, *names_: bytes) -> list[Delete]:
+    """Remove all fields of these names."""
+    return [Delete(name, at + 1) for name in names_ for at in range(len(message.fields.named(name.lower())))]
 
 
 def _results(facts: Facts, outcome: Outcome) -> list[str]:

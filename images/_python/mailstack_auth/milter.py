@@ -25,6 +25,9 @@ _STEPS = 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x8000 | 0x40000 | 0x
 _MAX_PACKET = 1024 * 1024
 # All fields of a message; OpenDKIM's limit is one megabyte (opendkim.conf, MaximumHeaders).
 MAX_HEADER_OCTETS = 2 * 1024 * 1024
+# With milters Postfix cuts a field at 60,000 octets (cleanup_message.c), or at the last line end within a tenth before.
+# The longest field that is surely whole; its packet is far below libmilter's limit, 64 kB.
+MAX_FIELD_OCTETS = 53_999
 # What a field weighs in memory beside its octets. Millions of empty ones would take more than the longest ones.
 _FIELD_OCTETS = 450
 
@@ -66,6 +69,8 @@ class Message:
     recipients: list[bytes] = field(default_factory=list)
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
+    # The name of a field that Postfix may have cut.
+    cut: bytes = b""
     # What takes the body as it arrives; None where nobody needs it.
     body: "Body | None" = None
     # What the judge has read out of the fields, its own business.
@@ -215,6 +220,9 @@ class Session:
         if message is not None:
             name, _, value = data.partition(b"\0")
             message.header_octets += len(data) + _FIELD_OCTETS
+            # Name and value end in NUL each; the field has a colon.
+            if len(data) - 1 > MAX_FIELD_OCTETS:
+                message.cut = name
             if message.header_octets <= MAX_HEADER_OCTETS:
                 message.fields.append(Field(name, value.removesuffix(b"\0")))
 

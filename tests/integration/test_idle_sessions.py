@@ -1,0 +1,142 @@
+"""Clients that hold sessions, and others that want to be served meanwhile."""
+
+import contextlib
+import itertools
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import EDGE, Internet
+from mailstack.world.site import Site
+from support import Client, address_of, delivered, message, send, subject
+
+# smtpd_client_connection_count_limit, and default_process_limit.
+CLIENT_LIMIT, PROCESSES = 20, 100
+SERVED_SECONDS = 10
+# smtpd_timeout is 60 seconds.
+HELD_SECONDS = 75
+
+
+@pytest.fixture(scope="module")
+def holders(world: Internet) -> list[Machine]:
+    """Hosts that hold sessions."""
+    return [world.host(f"holder-{at}", EDGE[120 + at]) for at in range(5)]
+
+
+def opened(machine: Machine, site: Site, count: int, sockets: contextlib.ExitStack) -> list[socket.socket]:
+    return [sockets.enter_context(machine.connect(address_of(site), 25)) for _ in range(count)]
+
+
+def greeting(link: socket.socket) -> bytes:
+    return link.recv(1024)
+
+
+@pytest.fixture(scope="module")
+def stressed(holders: list[Machine], foxtrot: Site) -> Site:
+    """Foxtrot after all processes of port 25 were taken."""
+    with contextlib.ExitStack() as sockets:
+        links = [link for one in holders for link in opened(one, foxtrot, CLIENT_LIMIT, sockets)]
+        assert [one for one in links if not greeting(one).startswith(b"220 ")] == []
+        sockets.enter_context(holders[0].connect(address_of(foxtrot), 25))
+        wait_for(
+            lambda: [line for line in foxtrot.log("postfix") if "reached its process limit" in line],
+            "Postfix does not see the stress",
+        )
+    return foxtrot
+
+
+def assert_served(machine: Machine, site: Site, about: str) -> None:
+    """A greeting, and a message taken, in ten seconds each."""
+    content = message("someone@listed.example", "user@foxtrot.example", about)
+    before = time.monotonic()
+    with Client(machine, address_of(site)) as client:
+        assert time.monotonic() - before < SERVED_SECONDS
+        assert client.sendmail("someone@listed.example", "user@foxtrot.example", content) == {}
+        assert time.monotonic() - before < 2 * SERVED_SECONDS
+    delivered(site, "user@foxtrot.example", about)
+
+
+@pytest.mark.parametrize(("hosts", "each"), [(2, 60), (4, 50)])
+def test_others_are_served(
+    hosts: int, each: int, holders: list[Machine], outsider: Machine, insider: Machine, stressed: Site
+) -> None:
+    """Idle sessions of some hosts, after a stress, keep nobody waiting, on no port; each beyond the limit is told so."""
+    with contextlib.ExitStack() as sockets:
+        for holder in holders[:hosts]:
+            links = opened(holder, stressed, each, sockets)
+            refused = [said for said in map(greeting, links) if not said.startswith(b"220 ")]
+            wanted = f"421 4.7.0 mail.foxtrot.example Error: too many connections from {holder.address}\r\n".encode()
+            assert refused == [wanted] * (each - CLIENT_LIMIT)
+        assert_served(outsider, stressed, subject(f"beside {hosts} times {each}"))
+        content = message("user@foxtrot.example", "user@foxtrot.example", subject("by 587"))
+        before = time.monotonic()
+        reply = send(insider, address_of(stressed), "user@foxtrot.example", "user@foxtrot.example", content, port=587)
+        assert reply.code == 250
+        assert time.monotonic() - before < SERVED_SECONDS
+
+
+def test_trusted_clients_have_no_limit(insider: Machine, foxtrot: Site) -> None:
+    """A machine of our own may have more sessions at a time than strangers."""
+    with contextlib.ExitStack() as sockets:
+        links = opened(insider, foxtrot, 2 * CLIENT_LIMIT, sockets)
+        assert [one for one in links if not greeting(one).startswith(b"220 ")] == []
+
+
+HELLO = [b"EHLO outsider.example"]
+DATA = [*HELLO, b"MAIL FROM:<someone@listed.example>", b"RCPT TO:<user@bravo.example>", b"DATA"]
+# What a client says first, and then every four seconds.
+SLOW: dict[str, tuple[list[bytes], bytes]] = {
+    "nothing": ([], b""),
+    "nothing after EHLO": (HELLO, b""),
+    "nothing after DATA": (DATA, b""),
+    "a command, by octets": (HELLO, b"N"),
+    "a command without end": (HELLO, b"x" * 500),
+    "data, by octets": (DATA, b"x"),
+    "data, by lines": (DATA, b"X: y\r\n"),
+}
+
+
+def held(machine: Machine, site: Site, first: list[bytes], then: bytes) -> tuple[float, bytes]:
+    """How long a session can be held, and what the server says at its end."""
+    with machine.connect(address_of(site), 25) as link:
+        said = greeting(link)
+        for line in first:
+            link.sendall(line + b"\r\n")
+            said = greeting(link)
+            assert said[:1] in {b"2", b"3"}
+        begun = time.monotonic()
+        link.settimeout(4)
+        while (seconds := time.monotonic() - begun) < 2 * HELD_SECONDS:
+            try:
+                more = greeting(link)
+            except TimeoutError:
+                link.sendall(then)
+                continue
+            except ConnectionError:
+                more = b""
+            if not more:
+                break
+            said = more
+        return seconds, said
+
+
+def test_slow_clients(outsider: Machine, bravo: Site) -> None:
+    """Who says nothing, or says it slowly, is disconnected in little more than a minute, and told why."""
+    with ThreadPoolExecutor(len(SLOW)) as pool:
+        tries = {way: pool.submit(held, outsider, bravo, *said) for way, said in SLOW.items()}
+        found = {way: one.result() for way, one in tries.items()}
+    assert {way: seconds for way, (seconds, _) in found.items() if seconds > HELD_SECONDS} == {}
+    reasons = (b"421 4.4.2 ", b"421 4.7.0 ", b"500 5.5.2 ")
+    assert {way: said for way, (_, said) in found.items() if not said.startswith(reasons)} == {}
+
+
+@pytest.mark.parametrize("command", ["NOOP", "RSET", "VRFY x", "HELO outsider.example", "MAIL FROM:<>"])
+def test_commands_that_do_nothing(command: str, outsider: Machine, bravo: Site) -> None:
+    """Nobody stays by saying the same without end: after some 30 commands that lead to no message it is 421."""
+    with Client(outsider, address_of(bravo)) as client:
+        client.ehlo()
+        codes = list(itertools.takewhile(lambda code: code != 421, (client.docmd(command)[0] for _ in range(50))))
+    assert len(codes) < 45
