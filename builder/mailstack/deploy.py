@@ -1,13 +1,12 @@
 """A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
 
-import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mailstack import checks, overrides, render, report
+from mailstack import checks, overrides, render, report, written
 from mailstack import environment as variables
 from mailstack.engine import base, checker, images, preflight
 from mailstack.engine import status as engine_status
@@ -96,12 +95,17 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = _stack_of(directory, chosen)
     client = images.connect()
-    names = render.image_names(SERVICES, stack.packages)
+    before = written.read(directory)
+    names = {
+        service: images.lasting_name(client, name, before.images.get(service)) if images.exists(client, name) else name
+        for service, name in render.image_names(SERVICES, stack.packages).items()
+    }
     parts = render.services(stack, added)
-    wanted = {service: (names[service], render.configuration(parts[service])) for service in SERVICES}
-    services, queue = engine_status.look(client, stack.project, wanted)
+    places = written.places(directory, parts)
+    built = not render.assembled(stack, parts, names, places).differs(directory)
+    services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
-    return report.status_data(stack, services, queue), images.age_warnings(ages, stack.image_max_age)
+    return report.status_data(stack, services, queue, built=built), images.age_warnings(ages, stack.image_max_age)
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
@@ -109,20 +113,26 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 
     The files come last: a failed build leaves the running stack's files as they are.
     """
-    before = _project(directory)
+    before = written.read(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     chosen, added = _read(directory, environment)
     stack, warnings = _stack_of(directory, chosen)
-    warnings = (*warnings, *_news(stack, directory, before, known))
+    warnings = (*warnings, *_news(stack, directory, before.project, known))
     client = images.connect()
-    names = render.image_names(SERVICES, stack.packages)
-    built = images.build_missing(client, names, stack.packages, refresh=refresh)
+    contexts = render.image_names(SERVICES, stack.packages)
+    built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
+    names = {
+        service: images.lasting_name(client, name, None if refresh else before.images.get(service))
+        for service, name in contexts.items()
+    }
     parts = render.services(stack, added)
-    site = render.assembled(stack, parts, names)
+    places = written.places(directory, parts)
+    site = render.assembled(stack, parts, names, places)
     to_check = [
         service
         for service in checker.CHECKED
-        if names[service] in built or parts[service].under(f"{render.SITE}/{service}").differs(directory)
+        if names[service] != before.images.get(service)
+        or parts[service].under(f"{render.SITE}/{places[service]}").differs(directory)
     ]
     mounts: Mapping[str, Mapping[str, str]] = {}
     if to_check or checker.override(directory) or site.differs(directory):
@@ -132,13 +142,26 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
         theirs = {at: source for at, source in mounts.get(service, {}).items() if at[1:] not in parts[service]}
         checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
-        warnings += _kept(directory)
-        changed = site.write(directory, owned=render.SITE)
+        warnings += written.keep_edited(directory)
+        changed = written.write(directory, site, engine_status.mounted(client))
     except OSError as error:
         raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
+    if refresh:
+        for name in contexts.values():
+            images.remove_old(client, name, {*names.values(), *before.images.values()})
     ages = {name: images.age(client, name) for name in names.values()}
     warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
     return Deployment(stack, tuple(changed), tuple(built), warnings)
+
+
+def roll_back(directory: Path) -> None:
+    """Put back the compose.yaml of the build before, with its files and images; the next one exchanges them again."""
+    before = written.read(directory, render.PREVIOUS)
+    client = images.connect()
+    for name in before.images.values():
+        if not images.exists(client, name):
+            raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
+    written.roll_back(directory)
 
 
 def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:
@@ -186,31 +209,3 @@ def _what_uses(name: str, chosen: Settings) -> str:
         f"the selector is {chosen.dkim_selector!r} and {PREFIX}DKIM_KEYS is {chosen.dkim_keys!r}. To sign with it, set "
         f"{' and '.join(changes)}; otherwise move it away"
     )
-
-
-def _kept(directory: Path) -> tuple[str, ...]:
-    """Keep a compose.yaml that was edited, under a name that is free, before it is written anew."""
-    file = directory / render.COMPOSE
-    if not file.is_file() or not render.edited(file.read_bytes()):
-        return ()
-    for suffix in itertools.chain([""], (f".{number}" for number in itertools.count(2))):
-        copy = file.with_name(f"{file.name}.edited{suffix}")
-        try:
-            # A second name for it, so that a full disk takes away neither.
-            os.link(file, copy)
-        except FileExistsError:
-            # A build that ended early has kept it already.
-            if not copy.is_file() or not copy.samefile(file):
-                continue
-        break
-    return (f"{file.name} was not as built; it is kept as {copy.name}. Put your own into compose.override.yaml",)
-
-
-def _project(directory: Path) -> str | None:
-    """The compose project that an earlier build wrote; None before the first."""
-    file = directory / render.COMPOSE
-    try:
-        lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
-    except OSError as error:
-        raise MailstackError(f"{file}: cannot be read: {error.strerror}; it is written by 'mailstack build'") from None
-    return next((line.removeprefix("name: ") for line in lines if line.startswith("name: ")), None)

@@ -11,6 +11,7 @@ from mailstack.engine.status import Service
 from mailstack.reference import default_text, value_text
 from mailstack.settings import Settings, variable
 from mailstack.stack import Stack
+from mailstack.version import version
 
 
 def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, str]]:
@@ -23,11 +24,13 @@ def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, 
     return rows
 
 
-def status_data(stack: Stack, services: Sequence[Service], queue: int | None) -> dict[str, Any]:
-    """The state of a site as plain data."""
+def status_data(stack: Stack, services: Sequence[Service], queue: int | None, *, built: bool) -> dict[str, Any]:
+    """The state of a site as plain data; built: whether compose.yaml and what it mounts are as a build writes them."""
     return {
         "project": stack.project,
-        "well": all(one.well for one in services) and queue is not None,
+        "version": version(),
+        "well": built and all(one.well for one in services) and queue is not None,
+        "built": built,
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
         "queue": queue,
         "published": list(stack.publish),
@@ -54,6 +57,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         f"published  {', '.join(data['published']) or 'nothing'}",
         *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
         f"DNS        {data['records']} records to publish: mailstack dns records",
+        f"version    mailstack {data['version']}",
     ]
     return "\n".join(lines) + "\n"
 

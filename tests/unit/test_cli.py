@@ -302,14 +302,14 @@ def test_a_compose_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest
     """The build names the file."""
     run("init", *FLAGS)
     (tmp_path / "compose.yaml").write_text("name: x\n")
-    read = Path.read_text
+    read = Path.read_bytes
 
-    def refuse(path: Path, *given: object, **named: object) -> str:
+    def refuse(path: Path) -> bytes:
         if path.name == "compose.yaml":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read(path, *given, **named)
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     done = run("build")
     assert done.exit_code == 1
     assert f"{tmp_path / 'compose.yaml'}: cannot be read: Permission denied" in done.stderr

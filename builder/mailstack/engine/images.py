@@ -1,10 +1,11 @@
 """Images: built from rendered contexts, under a tag that is their content's digest."""
 
+import contextlib
 import io
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import docker
@@ -17,6 +18,7 @@ from mailstack.render import build_context
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages
 from mailstack.tree import Tree
+from mailstack.version import version
 
 _LOG_TAIL = 20
 # install-packages' exit status when packages could not be fetched (sysexits.h, EX_TEMPFAIL).
@@ -26,6 +28,9 @@ _STEP = re.compile(r"Step (?P<at>\d+/\d+) : (?P<command>.*)")
 _SHOWN = ("FROM ", "RUN ", "COPY ")
 _COMMAND_WIDTH = 70
 _DAY = 24 * 60 * 60
+# Digits of an image's id in its lasting name, as docker shows it.
+_ID = 12
+_KEPT = 2
 
 Failure = (docker.errors.DockerException, requests.RequestException)
 
@@ -67,7 +72,7 @@ def build_missing(
     refresh: bool = False,
 ) -> list[str]:
     """Build those of some images, by their tags, that the engine does not have (all with refresh); what was built."""
-    missing = {image: name for image, name in names.items() if refresh or not exists(client, name)}
+    missing = {image: name for image, name in names.items() if refresh or not _there(client, name)}
     if missing:
         _need_base(client, packages.base_image, refresh=refresh)
     for image, name in missing.items():
@@ -84,6 +89,53 @@ def exists(client: docker.DockerClient, name: str) -> bool:
     except Failure as error:
         raise EngineError(f"{name}: the engine does not know such a name: {reason(error)}") from None
     return True
+
+
+def _there(client: docker.DockerClient, name: str) -> bool:
+    """Whether the engine has an image; one that was loaded by its lasting name alone gets the other one too."""
+    if exists(client, name):
+        return True
+    lasting = _lasting(client, name)
+    if lasting:
+        client.images.get(lasting[0]).tag(*name.split(":"))
+    return bool(lasting)
+
+
+def _lasting(client: docker.DockerClient, name: str) -> list[str]:
+    """The lasting names of all images that were built from a context, newest first."""
+    repository, _ = split(name)
+    try:
+        images = client.api.images(name=repository)
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not list its images: {reason(error)}") from None
+    images.sort(key=lambda one: one["Created"], reverse=True)
+    return [tag for one in images for tag in one["RepoTags"] or () if tag.startswith(f"{name}-")]
+
+
+def lasting_name(client: docker.DockerClient, name: str, before: str | None) -> str:
+    """A name that no other content ever gets, for the image that a container is to run.
+
+    name is that of its context, which "build --refresh" moves to the newest image. What compose.yaml names (before)
+    stays until then, so that a rollback does as well.
+    """
+    if before and before.startswith(f"{name}-") and exists(client, before):
+        return before
+    repository, tag = split(name)
+    try:
+        image = client.images.get(name)
+        lasting = f"{tag}-{str(image.id).removeprefix('sha256:')[:_ID]}"
+        image.tag(repository, lasting)
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not name the image: {reason(error)}") from None
+    return f"{repository}:{lasting}"
+
+
+def remove_old(client: docker.DockerClient, name: str, keep: Container[str]) -> None:
+    """Remove what earlier refreshes made from a context; the last two stay, and what is kept or used by a container."""
+    for one in _lasting(client, name)[_KEPT:]:
+        if one not in keep:
+            with contextlib.suppress(*Failure):
+                client.images.remove(one)
 
 
 def age(client: docker.DockerClient, name: str) -> int:
@@ -151,6 +203,7 @@ def build(client: docker.DockerClient, name: str, context: Tree, packages: Packa
             rm=True,
             forcerm=True,
             nocache=refresh,
+            labels={"org.opencontainers.image.version": version()},
             decode=True,
             buildargs={key: value for key, value in arguments.items() if value},
         )

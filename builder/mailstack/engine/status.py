@@ -38,7 +38,7 @@ def look(
 ) -> tuple[list[Service], int | None]:
     """The services of a compose project, and the messages in Postfix's queue (None if Postfix does not say).
 
-    wanted has the image and the configuration of each service.
+    wanted has the image and the place of the files of each service, as compose.yaml is to have them.
     """
     try:
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{_PROJECT}={project}"})
@@ -54,14 +54,22 @@ def _service(client: docker.DockerClient, name: str, container: Container | None
     if container is None:
         return Service(name, NOT_THERE, "", image, days, current=False)
     state = container.attrs["State"]
-    # "build --refresh" makes another image of the same name.
     current = (
         container.attrs["Config"]["Image"] == image
         and days is not None
         and container.attrs["Image"] == client.images.get(image).id
-        and container.labels.get("mailstack.configuration") == files
+        and container.labels.get("mailstack.files") == files
     )
     return Service(name, state["Status"], state.get("Health", {}).get("Status", ""), image, days, current)
+
+
+def mounted(client: docker.DockerClient) -> list[str]:
+    """The host's paths that containers mount, be they running or not."""
+    try:
+        containers = client.api.containers(all=True)
+    except Failure as error:
+        raise EngineError(f"the engine does not list its containers: {reason(error)}") from None
+    return [one["Source"] for container in containers for one in container["Mounts"] if one["Type"] == "bind"]
 
 
 def _queue_length(postfix: Container | None) -> int | None:

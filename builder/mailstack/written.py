@@ -1,0 +1,110 @@
+"""What earlier builds wrote in a site's directory: compose.yaml, the one before it, and the directories they mount.
+
+The files of a service are in a directory that is named by their digest, .mailstack/<service>/<digest>, and are never
+changed there. So a container has the files that it was created with for as long as it exists, whatever is built
+meanwhile, and compose recreates those services whose files are others.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailstack.errors import MailstackError
+from mailstack.render import COMPOSE, PREVIOUS, SITE, edited
+from mailstack.tree import File, Tree
+
+_IMAGE = re.compile(r"^    image: (mailstack/([a-z-]+):\S+)$", re.MULTILINE)
+_PLACE = re.compile(rf"\./({re.escape(SITE)}/[^/]+/[^/]+)/")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a compose.yaml of ours names; nothing before the first build."""
+
+    content: bytes = b""
+    project: str | None = None
+    # By service.
+    images: Mapping[str, str] = field(default_factory=dict)
+    # Directories of SITE whose files are mounted.
+    places: frozenset[str] = frozenset()
+
+
+def read(directory: Path, name: str = COMPOSE) -> Written:
+    """What a build wrote as compose.yaml, or as PREVIOUS."""
+    file = directory / name
+    try:
+        content = file.read_bytes() if file.is_file() else b""
+    except OSError as error:
+        raise MailstackError(f"{file}: cannot be read: {error.strerror}; it is written by 'mailstack build'") from None
+    text = content.decode(errors="replace")
+    project = re.search(r"^name: (.*)$", text, re.MULTILINE)
+    images = {service: name for name, service in _IMAGE.findall(text)}
+    return Written(content, project and project[1], images, frozenset(_PLACE.findall(text)))
+
+
+def places(directory: Path, parts: Mapping[str, Tree]) -> dict[str, str]:
+    """The directory of each service's files, from SITE.
+
+    One with other files than its name says was edited, and a container may have started with that; it is never used
+    again, so that the next "docker compose up" recreates that container.
+    """
+    return {service: _place(directory / SITE, service, part) for service, part in parts.items()}
+
+
+def _place(root: Path, service: str, part: Tree) -> str:
+    digest = part.digest()[:12]
+    names = itertools.chain([digest], (f"{digest}.{number}" for number in itertools.count(2)))
+    paths = (f"{service}/{name}" for name in names)
+    return next(one for one in paths if not os.path.lexists(root / one) or not part.differs(root / one))
+
+
+def write(directory: Path, site: Tree, in_use: Iterable[str]) -> list[str]:
+    """Write the files of a site, compose.yaml last, and keep the compose.yaml that it replaces; what was written.
+
+    Directories that neither of the two mounts go, but for those in use: paths of the host that containers mount.
+    """
+    before = read(directory)
+    if before.content and before.content != site[COMPOSE].content:
+        Tree({PREVIOUS: File(before.content)}).write(directory)
+    root = (directory / SITE).resolve()
+    paths = [Path(one).resolve() for one in in_use]
+    mounted = {"/".join((SITE, *one.relative_to(root).parts[:2])) for one in paths if one.is_relative_to(root)}
+    keep = mounted | read(directory, PREVIOUS).places | {PREVIOUS}
+    return site.write(directory, owned=SITE, keep=keep)
+
+
+def roll_back(directory: Path) -> Written:
+    """Exchange compose.yaml and the one before it; what the new one names. Raises MailstackError if that cannot run."""
+    now, before = read(directory), read(directory, PREVIOUS)
+    if not before.content:
+        raise MailstackError(f"{directory / PREVIOUS}: does not exist: there is no earlier build to go back to")
+    missing = [one for one in sorted(before.places) if not (directory / one).is_dir()]
+    if missing:
+        raise MailstackError(f"{directory / missing[0]}: does not exist, so the earlier build cannot run; build again")
+    # First the copy of what is replaced.
+    Tree({PREVIOUS: File(now.content)}).write(directory)
+    Tree({COMPOSE: File(before.content)}).write(directory)
+    return before
+
+
+def keep_edited(directory: Path) -> tuple[str, ...]:
+    """Keep a compose.yaml that was edited, under a name that is free, before it is replaced; a sentence about it."""
+    file = directory / COMPOSE
+    if not file.is_file() or not edited(file.read_bytes()):
+        return ()
+    for suffix in itertools.chain([""], (f".{number}" for number in itertools.count(2))):
+        copy = file.with_name(f"{file.name}.edited{suffix}")
+        try:
+            # A second name for it, so that a full disk takes away neither.
+            os.link(file, copy)
+        except FileExistsError:
+            # A build that ended early has kept it already.
+            if not copy.is_file() or not copy.samefile(file):
+                continue
+        break
+    return (
+        f"{file.name} had been edited; your version is saved as {copy.name}. Put changes into compose.override.yaml",
+    )
