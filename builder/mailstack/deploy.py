@@ -8,7 +8,7 @@ from typing import Any
 
 from mailstack import checks, overrides, render, report, written
 from mailstack import environment as variables
-from mailstack.engine import base, checker, images, preflight
+from mailstack.engine import base, checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import authserv_id, dkim
@@ -80,7 +80,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
         packages = packages_from(variables.read_settings(directory, environment))
     else:
         packages = Packages(str(Settings.model_fields["base_image"].default))
-    client = images.connect()
+    client = connection.connect()
     if not replace and images.exists(client, packages.base_image):
         return f"{packages.base_image} is there already; --replace makes it anew"
     base.make(client, packages)
@@ -94,7 +94,7 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     if not all([*made, authserv_id.is_made(directory)]):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = _stack_of(directory, chosen)
-    client = images.connect()
+    client = connection.connect()
     before = written.read(directory)
     names = {
         service: images.lasting_name(client, name, before.images.get(service)) if images.exists(client, name) else name
@@ -118,7 +118,7 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
     chosen, added = _read(directory, environment)
     stack, warnings = _stack_of(directory, chosen)
     warnings = (*warnings, *_news(stack, directory, before.project, known))
-    client = images.connect()
+    client = connection.connect()
     contexts = render.image_names(SERVICES, stack.packages)
     built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
     names = {
@@ -157,7 +157,7 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 def roll_back(directory: Path) -> None:
     """Put back the compose.yaml of the build before, with its files and images; the next one exchanges them again."""
     before = written.read(directory, render.PREVIOUS)
-    client = images.connect()
+    client = connection.connect()
     for name in before.images.values():
         if not images.exists(client, name):
             raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")

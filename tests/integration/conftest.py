@@ -26,7 +26,7 @@ from testcontainers.compose import DockerCompose
 from integration.mailbox_server import MailboxServer
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
-from mailstack.engine import images
+from mailstack.engine import connection
 from mailstack.settings import PREFIX
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
@@ -210,7 +210,7 @@ def alpha_rejects(world: Internet, alpha: Site) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def engine_client(engine: None) -> docker.DockerClient:
-    return images.connect()
+    return connection.connect()
 
 
 CHECKOUT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import docker
 import docker.types
 
 from mailstack import console
-from mailstack.engine.images import Failure, reason
+from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError, Fault, SettingsError
 from mailstack.overrides import DIRECTORY
 from mailstack.tree import Tree

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import re
 import time
 from collections.abc import Container, Iterator, Mapping
@@ -10,9 +9,9 @@ from typing import Any
 
 import docker
 import docker.errors
-import requests
 
 from mailstack import console
+from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError
 from mailstack.render import build_context
 from mailstack.settings import PREFIX
@@ -31,37 +30,6 @@ _DAY = 24 * 60 * 60
 # Digits of an image's id in its lasting name, as docker shows it.
 _ID = 12
 _KEPT = 2
-
-Failure = (docker.errors.DockerException, requests.RequestException)
-
-
-def connect() -> docker.DockerClient:
-    """The engine that the environment names, as the docker command finds it."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except (*Failure, ValueError) as error:  # the latter for an address that is none
-        raise EngineError(_no_answer(error)) from None
-    return client
-
-
-def _no_answer(error: Exception) -> str:
-    given = os.environ.get("DOCKER_HOST")
-    where = f"DOCKER_HOST={given}" if given else "unix:///var/run/docker.sock"
-    text = str(error)
-    if "paramiko" in text:
-        return f"the container engine at {where} cannot be reached by ssh; log in to that host and work there"
-    if "PermissionError" in text or "Permission denied" in text:
-        return (
-            f"the container engine at {where} may not be used by this user; add the user to the group 'docker' "
-            "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
-        )
-    if any(word in text for word in ("FileNotFoundError", "No such file", "refused", "Failed to resolve")):
-        remedy = "start it (systemctl start docker), or install Docker"
-        if given:
-            remedy = "unset DOCKER_HOST for the engine of this host, or start that one"
-        return f"no container engine answers at {where}; {remedy}, and see that 'docker info' works"
-    return f"the container engine at {where} does not answer ({text}); see that 'docker info' works as this user"
 
 
 def build_missing(
@@ -255,8 +223,3 @@ def not_fetched(packages: Packages) -> str:
         "Debian's packages could not be fetched; where the Internet cannot be reached directly, set "
         f"{PREFIX}APT_MIRROR or {PREFIX}BUILD_PROXY"
     )
-
-
-def reason(error: Exception) -> str:
-    """What the engine said, without the library's own words."""
-    return str(getattr(error, "explanation", None) or error)

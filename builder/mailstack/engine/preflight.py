@@ -2,7 +2,7 @@
 
 import docker
 
-from mailstack.engine.images import Failure, reason
+from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError
 
 

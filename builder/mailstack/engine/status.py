@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import docker
 from docker.models.containers import Container
 
-from mailstack.engine.images import Failure, age, exists, reason
+from mailstack.engine.connection import Failure, reason
+from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
