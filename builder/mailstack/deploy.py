@@ -1,5 +1,6 @@
 """A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,15 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
     """
-    return _stack_of(directory, variables.read_settings(directory, environment))
+    chosen = variables.read_settings(directory, environment)
+    with contextlib.nullcontext() if _is_made(directory, chosen) else written.locked(directory):
+        return _stack_of(directory, chosen)
+
+
+def _is_made(directory: Path, chosen: Settings) -> bool:
+    """Whether all secrets are made."""
+    keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
+    return all(keys) and authserv_id.is_made(directory)
 
 
 def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -90,8 +99,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
 def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
     chosen, added = _read(directory, environment)
-    made = [dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen)]
-    if not all([*made, authserv_id.is_made(directory)]):
+    if not _is_made(directory, chosen):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = _stack_of(directory, chosen)
     client = connection.connect()
@@ -111,8 +119,14 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
     """Validate, make keys, build images, let the daemons check their files, write the files, in this order.
 
-    The files come last: a failed build leaves the running stack's files as they are.
+    The files come last: a failed build leaves the running stack's files as they are. Raises MailstackError while
+    another build works in the directory.
     """
+    with written.locked(directory):
+        return _build(directory, environment, refresh=refresh)
+
+
+def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) -> Deployment:
     before = written.read(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     chosen, added = _read(directory, environment)
@@ -156,12 +170,13 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 
 def roll_back(directory: Path) -> None:
     """Put back the compose.yaml of the build before, with its files and images; the next one exchanges them again."""
-    before = written.read(directory, render.PREVIOUS)
-    client = connection.connect()
-    for name in before.images.values():
-        if not images.exists(client, name):
-            raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
-    written.roll_back(directory)
+    with written.locked(directory):
+        before = written.read(directory, render.PREVIOUS)
+        client = connection.connect()
+        for name in before.images.values():
+            if not images.exists(client, name):
+                raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
+        written.roll_back(directory)
 
 
 def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:

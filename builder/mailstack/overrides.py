@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from mailstack.errors import Fault, SettingsError
+from mailstack import reading
+from mailstack.errors import Fault, SettingsError, os_reason
 from mailstack.settings import PREFIX
 from mailstack.tree import File, Tree
 
@@ -62,11 +63,11 @@ def read(directory: Path) -> dict[str, str]:
             refuse(path, f"is appended to nothing; files that can be added to are {', '.join(TARGETS)}")
             continue
         try:
-            found[name] = path.read_text(encoding="utf-8")
+            found[name] = reading.text(path)
         except UnicodeDecodeError:
             refuse(path, "is not UTF-8; save it in that encoding")
         except OSError as error:
-            refuse(path, f"cannot be read: {error.strerror}")
+            refuse(path, f"cannot be read: {os_reason(error)}")
     for remedy in _not_to_be_set(found.get("opendkim/opendkim.conf", "")):
         refuse(root / "opendkim/opendkim.conf", remedy)
     for remedy in _unjudged(found.get("postfix/main.cf", "")):
@@ -81,7 +82,7 @@ def _files(root: Path, refuse: Callable[[str | Path, str], None]) -> list[Path]:
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            refuse(error.filename, f"cannot be read: {error.strerror}")
+            refuse(error.filename, f"cannot be read: {os_reason(error)}")
 
     walk = os.walk(root, onerror=unreadable, followlinks=True)
     return sorted(Path(parent, file) for parent, _, files in walk for file in files if not file.startswith("."))

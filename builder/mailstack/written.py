@@ -5,14 +5,16 @@ changed there. So a container has the files that it was created with for as long
 meanwhile, and compose recreates those services whose files are others.
 """
 
+import contextlib
+import fcntl
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, os_reason
 from mailstack.render import COMPOSE, PREVIOUS, SITE, edited
 from mailstack.tree import File, Tree
 
@@ -32,13 +34,31 @@ class Written:
     places: frozenset[str] = frozenset()
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Only one build at a time. The directory itself is locked, so nothing is left of a build that was killed."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise MailstackError(f"{directory}: another build is running; wait until it ends, and try again") from None
+    except OSError:
+        # Some network file systems lock no directories.
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def read(directory: Path, name: str = COMPOSE) -> Written:
     """What a build wrote as compose.yaml, or as PREVIOUS."""
     file = directory / name
     try:
         content = file.read_bytes() if file.is_file() else b""
     except OSError as error:
-        raise MailstackError(f"{file}: cannot be read: {error.strerror}; it is written by 'mailstack build'") from None
+        raise MailstackError(f"{file}: cannot be read: {os_reason(error)}") from None
     text = content.decode(errors="replace")
     project = re.search(r"^name: (.*)$", text, re.MULTILINE)
     images = {service: name for name, service in _IMAGE.findall(text)}

@@ -103,7 +103,10 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "overrides")
     (tmp_path / "overrides").write_text("x = y\n")
-    with pytest.raises(SettingsError, match=r"^overrides: cannot be read: Not a directory$"):
+    with pytest.raises(
+        SettingsError,
+        match=r"^overrides: cannot be read: Not a directory; a file has the name of a directory: move it away$",
+    ):
         overrides.read(tmp_path)
 
 

@@ -705,7 +705,7 @@ def test_value_from_a_file(tmp_path):
     ("extra", "words"),
     [
         ({"MAILSTACK_DOMAINS_FILE": "none.txt"}, "'none.txt': cannot be read: No such file"),
-        ({"MAILSTACK_DOMAINS_FILE": "."}, "'.': cannot be read: Is a directory"),
+        ({"MAILSTACK_DOMAINS_FILE": "."}, "'.': cannot be read: not a regular file"),
         ({"MAILSTACK_DOMAINS_FILE": "latin.txt"}, "'latin.txt': is not UTF-8"),
         (
             {"MAILSTACK_DOMAINS_FILE": "latin.txt", "MAILSTACK_DOMAINS": "example.com"},
@@ -737,7 +737,7 @@ def test_env_file_that_is_not_text(tmp_path):
 
 def test_no_env_file(tmp_path):
     """In a directory without settings the message names the file that is missing, and not a dozen variables."""
-    with pytest.raises(SettingsError, match=r"\.env: is not there; 'mailstack init' writes one") as caught:
+    with pytest.raises(SettingsError, match=r"\.env: does not exist; 'mailstack init' writes one") as caught:
         read_environment(tmp_path, {"PATH": "/bin"})
     assert len(caught.value.faults) == 1
 
