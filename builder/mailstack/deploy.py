@@ -148,12 +148,13 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) ->
         if names[service] != before.images.get(service)
         or parts[service].under(f"{render.SITE}/{places[service]}").differs(directory)
     ]
-    mounts: Mapping[str, Mapping[str, str]] = {}
+    seen: Mapping[str, Any] = {}
     if to_check or checker.override(directory) or site.differs(directory):
-        mounts = checker.check_compose(directory, site[render.COMPOSE].content)
+        seen = checker.check_compose(directory, site[render.COMPOSE].content)
+        checker.check_addresses(seen, stack)
     for service in to_check:
         mine = [name for name in added if name.partition("/")[0] == service]
-        theirs = {at: source for at, source in mounts.get(service, {}).items() if at[1:] not in parts[service]}
+        theirs = {at: source for at, source in checker.mounted(seen[service]).items() if at[1:] not in parts[service]}
         checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
         warnings += written.keep_edited(directory)

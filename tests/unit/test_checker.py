@@ -1,11 +1,13 @@
 """What docker compose is asked, without an engine: a docker command stands in that says what the test wants."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailstack.engine import checker
-from mailstack.errors import EngineError
+from mailstack.errors import EngineError, SettingsError
+from unit.sites import stack
 
 
 def test_no_compose_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +27,47 @@ def test_names_of_the_override(tmp_path: Path, name: str) -> None:
     assert checker.override(tmp_path) is None
     (tmp_path / name).write_text("")
     assert checker.override(tmp_path) == tmp_path / name
+
+
+def on(network: str, count: int, **options: Any) -> dict[str, Any]:
+    """Services as compose shows them: ours, and some of the site's own on a network."""
+    ours = {one: {"networks": {"inner": None}} for one in ("opendkim", "policyd-spf", "dmarc")}
+    ours["postfix"] = {"networks": {"edge": None, "lookup": None}}
+    fixed = {"lookup": {"ipv4_address": "x"}, "inner": {"ipv4_address": "y"}, "edge": None}
+    return {**ours, "resolver": {"networks": fixed}} | {
+        f"own{at}": {"networks": {network: None}} | options for at in range(count)
+    }
+
+
+@pytest.mark.parametrize(
+    ("subnet", "network", "room", "larger"),
+    [
+        ("10.1.0.0/27", "inner", 0, 26),
+        ("10.1.0.0/27", "lookup", 2, 26),
+        ("10.1.0.0/27", "edge", 3, 26),
+        ("172.30.253.0/25", "inner", 12, 24),
+        ("172.30.253.0/25", "lookup", 14, 24),
+    ],
+)
+def test_room_for_containers(subnet: str, network: str, room: int, larger: int) -> None:
+    """So many containers of a site's own start; of one more it is said how many addresses lack, and what to write."""
+    site = stack(subnet=subnet)
+    checker.check_addresses(on(network, room), site)
+    with pytest.raises(SettingsError) as caught:
+        checker.check_addresses(on(network, room + 1), site)
+    said = str(caught.value)
+    assert said.startswith(f"MAILSTACK_SUBNET: '{subnet}': has ")
+    assert f"network '{network}'" in said
+    assert f"own{room} need" in said
+    assert f"10.99.0.0/{larger}" in said
+    # The remedy.
+    checker.check_addresses(on(network, room + 1), stack(subnet=f"10.99.0.0/{larger}"))
+
+
+@pytest.mark.parametrize("options", [{"scale": 4}, {"deploy": {"replicas": 4}}])
+def test_replicas_count(options: dict[str, Any]) -> None:
+    """A service with several containers takes as many addresses; one with a fixed address none of the free ones."""
+    site = stack(subnet="10.1.0.0/27")
+    with pytest.raises(SettingsError, match="own0 need 6"):
+        checker.check_addresses(on("edge", 1, **options), site)
+    checker.check_addresses(on("edge", 1, **options), stack(subnet="10.1.0.0/26"))

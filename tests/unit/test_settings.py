@@ -33,7 +33,7 @@ DEFAULTS = {
     "relay_host": None, "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "resolver_forwarders": (), "resolver_trust_anchors": (),
-    "subnet": ipaddress.IPv4Network("172.30.253.0/27"), "base_image": "debian:trixie-slim",
+    "subnet": ipaddress.IPv4Network("172.30.253.0/25"), "base_image": "debian:trixie-slim",
     "apt_mirror": None, "apt_snapshot": None, "build_proxy": None, "image_max_age": 30,
 }
 # fmt: on
@@ -465,7 +465,7 @@ CONTRADICTIONS = [
     (
         {"spf_skip_networks": "172.16.0.0/12"},
         "subnet",
-        "172.30.253.0/27",
+        "172.30.253.0/25",
         "such as 10.99.0.0/27",
         {"subnet": "10.99.0.0/27"},
     ),

@@ -1,9 +1,11 @@
 """Rendered configuration, shown to the daemon that will read it before any of it is written."""
 
+import ipaddress
 import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import docker
 import docker.types
@@ -12,6 +14,8 @@ from mailstack import console
 from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError, Fault, SettingsError
 from mailstack.overrides import DIRECTORY
+from mailstack.settings import PREFIX
+from mailstack.stack import NETWORKS, Stack, rooms
 from mailstack.tree import Tree
 
 # A script of the image: exit status 0, or what is wrong on its output.
@@ -63,11 +67,8 @@ def override(directory: Path) -> Path | None:
     return next((directory / name for name in _OVERRIDES if (directory / name).exists()), None)
 
 
-def check_compose(directory: Path, compose: bytes) -> dict[str, dict[str, str]]:
-    """Let docker compose read what is to be compose.yaml, with .env and the site's override.
-
-    Returns what each service has mounted from the host below /etc: path in the container → path on the host.
-    """
+def check_compose(directory: Path, compose: bytes) -> dict[str, Any]:
+    """Let docker compose read what is to be compose.yaml, with .env and the site's override; the services it sees."""
     added = override(directory)
     command = ["docker", "compose", "--project-directory", str(directory), "-f", "-"]
     command += ["-f", str(added)] if added else []
@@ -78,14 +79,46 @@ def check_compose(directory: Path, compose: bytes) -> dict[str, dict[str, str]]:
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
         said = done.stderr.decode(errors="replace").strip()
         raise SettingsError([Fault(where, None, f"docker compose does not take it, so nothing was written:\n{said}")])
-    return {
-        name: {
-            one["target"]: one["source"]
-            for one in service.get("volumes", [])
-            if one["type"] == "bind" and one["target"].startswith("/etc/")
-        }
-        for name, service in json.loads(done.stdout)["services"].items()
-    }
+    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    return services
+
+
+def mounted(service: Mapping[str, Any]) -> dict[str, str]:
+    """What a service has mounted from the host below /etc: path in the container → path on the host."""
+    binds = [one for one in service.get("volumes", []) if one["type"] == "bind"]
+    return {one["target"]: one["source"] for one in binds if one["target"].startswith("/etc/")}
+
+
+def check_addresses(services: Mapping[str, Mapping[str, Any]], stack: Stack) -> None:
+    """Whether each network has an address for every container on it. Raises SettingsError that says how many lack."""
+    faults = []
+    for network in NETWORKS:
+        names = [name for name, one in services.items() if _takes_address(one, network)]
+        wanted = sum(_containers(services[name]) for name in names)
+        room = rooms(stack.subnet)[network]
+        if wanted > room:
+            prefix = next(
+                length
+                for length in range(stack.subnet.prefixlen, 0, -1)
+                if rooms(ipaddress.IPv4Network((0, length)))[network] >= wanted
+            )
+            remedy = (
+                f"has {room} addresses for the containers on its network {network!r}, and {', '.join(names)} need "
+                f"{wanted}; write a network of /{prefix} or larger, such as 10.99.0.0/{prefix}"
+            )
+            faults.append(Fault(f"{PREFIX}SUBNET", str(stack.subnet), remedy))
+    if faults:
+        raise SettingsError(faults)
+
+
+def _takes_address(service: Mapping[str, Any], network: str) -> bool:
+    """Whether a service takes one of a network's free addresses; the resolver has one of its own on two of them."""
+    networks = service.get("networks") or {}
+    return network in networks and not (networks[network] or {}).get("ipv4_address")
+
+
+def _containers(service: Mapping[str, Any]) -> int:
+    return int(service.get("scale") or service.get("deploy", {}).get("replicas") or 1)
 
 
 def _run(command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
