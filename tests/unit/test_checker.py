@@ -21,6 +21,20 @@ def test_no_compose_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         checker.check_compose(tmp_path, b"")
 
 
+@pytest.mark.parametrize(("said", "words"), [("2.23.3", "is release 2.23.3, which is too old"), ("v1.29.2", "too old")])
+def test_old_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str) -> None:
+    """A compose that does not know what the files say is named by its release, not as a mistake in them."""
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\ncase "$*" in *version*) echo {said} ;; *) echo "unknown key" >&2; exit 1 ;; esac\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(EngineError, match=words):
+        checker.check_compose(tmp_path, b"")
+    docker.write_text(docker.read_text().replace(said, "2.24.0"))
+    with pytest.raises(SettingsError, match="unknown key"):
+        checker.check_compose(tmp_path, b"")
+
+
 @pytest.mark.parametrize("name", ["compose.override.yml", "docker-compose.override.yaml"])
 def test_names_of_the_override(tmp_path: Path, name: str) -> None:
     """Every name counts that docker compose looks for."""

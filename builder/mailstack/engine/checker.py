@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from mailstack.tree import Tree
 _COMMAND = "/usr/local/bin/check-configuration"
 CHECKED = ("postfix", "opendkim", "resolver")
 _SECONDS = 60
+_OLDEST = (2, 24)
+_COMPOSE = ".".join(map(str, _OLDEST))
 
 
 # What docker compose adds to compose.yaml, the first one that is there.
@@ -74,13 +77,25 @@ def check_compose(directory: Path, compose: bytes) -> dict[str, Any]:
     command += ["-f", str(added)] if added else []
     done = _run([*command, "config", "--format", "json"], compose)
     if done.returncode:
-        if _run(["docker", "compose", "version"], b"").returncode:
-            raise EngineError("docker has no 'compose' command; install its plugin, 2.24 or newer")
+        _check_version()
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
         said = done.stderr.decode(errors="replace").strip()
         raise SettingsError([Fault(where, None, f"docker compose does not take it, so nothing was written:\n{said}")])
     services: dict[str, Any] = json.loads(done.stdout)["services"]
     return services
+
+
+def _check_version() -> None:
+    """Whether compose itself is what is wrong. Raises EngineError if there is none, or an old one."""
+    done = _run(["docker", "compose", "version", "--short"], b"")
+    said = done.stdout.decode(errors="replace").strip()
+    if done.returncode:
+        raise EngineError(f"docker has no 'compose' command; install its plugin, {_COMPOSE} or newer")
+    found = re.match(r"v?(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < _OLDEST:
+        raise EngineError(
+            f"docker compose is release {said}, which is too old; install its plugin, {_COMPOSE} or newer"
+        )
 
 
 def mounted(service: Mapping[str, Any]) -> dict[str, str]:
@@ -125,4 +140,4 @@ def _run(command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]
     try:
         return subprocess.run(command, input=given, capture_output=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"docker compose cannot be run ({error}); install its plugin, 2.24 or newer") from None
+        raise EngineError(f"docker compose cannot be run ({error}); install its plugin, {_COMPOSE} or newer") from None
