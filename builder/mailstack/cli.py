@@ -115,6 +115,12 @@ def status(*, as_json: bool) -> None:
             )
         if all(one["state"] == NOT_THERE for one in services):
             raise NotWellError(f"{project} was not started; run: docker compose up -d --wait")
+        silent = [one["milter"] for one in data["milters"] if one["fault"]]
+        if silent:
+            raise NotWellError(
+                f"{project}: {', '.join(silent)} in MAILSTACK_EXTRA_MILTERS does not answer; start it, "
+                "or take it out and run: mailstack build && docker compose up -d --wait"
+            )
         if all(one["state"] == "running" and one["current"] for one in services):
             raise NotWellError(f"{project} is not well; 'docker compose ps' and 'docker compose logs' say more")
         raise NotWellError(f"{project} is not well: not all of the last build runs; run: docker compose up -d --wait")

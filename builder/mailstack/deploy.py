@@ -113,7 +113,10 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     built = not render.assembled(stack, parts, names, places).differs(directory)
     services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
-    return report.status_data(stack, services, queue, built=built), images.age_warnings(ages, stack.image_max_age)
+    milters = engine_status.milters(client, stack.project, stack.extra_milters)
+    return report.status_data(stack, services, queue, milters, built=built), images.age_warnings(
+        ages, stack.image_max_age
+    )
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
