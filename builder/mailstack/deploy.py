@@ -91,7 +91,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
         packages = Packages(str(Settings.model_fields["base_image"].default))
     client = connection.connect()
     if not replace and images.exists(client, packages.base_image):
-        return f"{packages.base_image} is there already; --replace makes it anew"
+        return f"image {packages.base_image} already exists; use --replace to rebuild it"
     base.make(client, packages)
     return f"{packages.base_image} is made"
 
@@ -104,19 +104,17 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     stack, _ = _stack_of(directory, chosen)
     client = connection.connect()
     before = written.read(directory)
-    names = {
-        service: images.lasting_name(client, name, before.images.get(service)) if images.exists(client, name) else name
-        for service, name in render.image_names(SERVICES, stack.packages).items()
-    }
+    names = render.image_names(SERVICES, stack.packages)
+    # What compose.yaml names, if it is built from what a build would take.
+    names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
     parts = render.services(stack, added)
     places = written.places(directory, parts)
     built = not render.assembled(stack, parts, names, places).differs(directory)
     services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
-    return report.status_data(stack, services, queue, milters, built=built), images.age_warnings(
-        ages, stack.image_max_age
-    )
+    data = report.status_data(stack, services, queue, milters, built=built)
+    return data, images.age_warnings(ages, stack.image_max_age)
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:

@@ -68,17 +68,18 @@ def read(directory: Path, name: str = COMPOSE) -> Written:
 def places(directory: Path, parts: Mapping[str, Tree]) -> dict[str, str]:
     """The directory of each service's files, from SITE.
 
-    One with other files than its name says was edited, and a container may have started with that; it is never used
-    again, so that the next "docker compose up" recreates that container.
+    One with other files than its name says was edited, and a container may have started with that; it is not used
+    again, mended or not, so that the next "docker compose up" recreates that container.
     """
-    return {service: _place(directory / SITE, service, part) for service, part in parts.items()}
+    return {service: f"{service}/{_place(directory / SITE / service, part)}" for service, part in parts.items()}
 
 
-def _place(root: Path, service: str, part: Tree) -> str:
+def _place(root: Path, part: Tree) -> str:
     digest = part.digest()[:12]
-    names = itertools.chain([digest], (f"{digest}.{number}" for number in itertools.count(2)))
-    paths = (f"{service}/{name}" for name in names)
-    return next(one for one in paths if not os.path.lexists(root / one) or not part.differs(root / one))
+    found = [one.name.partition(".")[2] for one in root.glob(f"{digest}*")]
+    last = max((int(number or 1) for number in found if number.isdecimal() or not number), default=1)
+    names = [f"{digest}.{number}" if number > 1 else digest for number in (last, last + 1)]
+    return names[bool(found) and part.differs(root / names[0])]
 
 
 def write(directory: Path, site: Tree, in_use: Iterable[str]) -> list[str]:
@@ -87,7 +88,7 @@ def write(directory: Path, site: Tree, in_use: Iterable[str]) -> list[str]:
     Directories that neither of the two mounts go, but for those in use: paths of the host that containers mount.
     """
     before = read(directory)
-    if before.content and before.content != site[COMPOSE].content:
+    if before.content and _without_comments(before.content) != _without_comments(site[COMPOSE].content):
         Tree({PREVIOUS: File(before.content)}).write(directory)
     root = (directory / SITE).resolve()
     paths = [Path(one).resolve() for one in in_use]
@@ -96,8 +97,13 @@ def write(directory: Path, site: Tree, in_use: Iterable[str]) -> list[str]:
     return site.write(directory, owned=SITE, keep=keep)
 
 
-def roll_back(directory: Path) -> Written:
-    """Exchange compose.yaml and the one before it; what the new one names. Raises MailstackError if that cannot run."""
+def _without_comments(compose: bytes) -> list[bytes]:
+    """What counts in a compose.yaml: another version in its head is not worth going back to."""
+    return [line for line in compose.splitlines() if not line.startswith(b"#")]
+
+
+def roll_back(directory: Path) -> None:
+    """Exchange compose.yaml and the one before it. Raises MailstackError if that cannot run."""
     now, before = read(directory), read(directory, PREVIOUS)
     if not before.content:
         raise MailstackError(f"{directory / PREVIOUS}: does not exist: there is no earlier build to go back to")
@@ -107,7 +113,6 @@ def roll_back(directory: Path) -> Written:
     # First the copy of what is replaced.
     Tree({PREVIOUS: File(now.content)}).write(directory)
     Tree({COMPOSE: File(before.content)}).write(directory)
-    return before
 
 
 def keep_edited(directory: Path) -> tuple[str, ...]:

@@ -72,7 +72,10 @@ BROKEN = [
                 "smtp/inet has a smtpd_milters of",
             ),
             ("25 inet n - y - - smtpd\n  -o {\n smtpd_milter_maps =\n }\n", "25/inet has a smtpd_milter_maps of"),
-            ("2525 inet n - y - - smtpd\n# more\n  -o smtpd_milters=${no}\n", "2525/inet has a smtpd_milters of"),
+            (
+                "2525 inet n - y - - smtpd\n# more\n  -o smtpd_milters=${no}\n  -o no=inet:192.0.2.1:11332\n",
+                "2525/inet has a smtpd_milters of",
+            ),
             ("submission inet n - y - - smtpd\n  -o receive_override_options=no_milters\n", "with no_milters"),
             (
                 "2525 inet n - y - - smtpd\n  -o { receive_override_options = no_address_mappings, $x }\n  -o x=no_milters\n",
