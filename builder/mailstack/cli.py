@@ -75,6 +75,8 @@ def init(**flags: str | None) -> None:
 @click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
 def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
+    if rollback and refresh:
+        raise click.UsageError("--refresh and --rollback exclude each other")
     if rollback:
         deploy.roll_back(_here())
         console.progress("compose.yaml is that of the build before. Next: docker compose up -d --wait")

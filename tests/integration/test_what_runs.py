@@ -141,6 +141,19 @@ def test_an_edited_file(directory: Path, engine_client: docker.DockerClient, men
     assert status(directory)[0] == 0
 
 
+def test_a_key_that_no_up_has_seen(directory: Path) -> None:
+    """OpenDKIM does not start with a key that was made since: nothing is signed by it before "up", and mail waits."""
+    for path in (directory / "secrets/dkim").iterdir():
+        path.unlink()
+    must(directory, *MAILSTACK, "build")
+    run_in(directory, "docker", "compose", "restart", "opendkim")
+    said = "is not the key that the published record belongs to"
+    wait_for(lambda: said in run_in(directory, "docker", "compose", "logs", "opendkim").stdout, "it has started")
+    assert status(directory)[0] == 5
+    must(directory, *UP)
+    assert status(directory)[0] == 0
+
+
 def test_roll_back(directory: Path) -> None:
     """The build before comes back with its files, and a second time the later one; only its services are recreated."""
     resolver = container(directory, "resolver")
