@@ -152,6 +152,8 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) ->
     seen: Mapping[str, Any] = {}
     if to_check or checker.override(directory) or site.differs(directory):
         seen = checker.check_compose(directory, site[render.COMPOSE].content)
+        own = {one: {f"/{path}": f"{render.SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICES}
+        checker.check_mounts(directory, seen, own)
         checker.check_addresses(seen, stack)
     for service in to_check:
         mine = [name for name in added if name.partition("/")[0] == service]

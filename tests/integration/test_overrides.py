@@ -108,6 +108,13 @@ BROKEN = [
     ("overrides/resolver/unbound.conf", 'server:\n  domain-insecure: "."\n', 'domain-insecure "." switches'),
     ("compose.override.yaml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
     ("compose.override.yaml", "services: [postfix\n", "compose.override.yaml"),
+    *(
+        ("compose.override.yaml", text, "at /etc/postfix/main.cf in postfix, in place of mailstack's file")
+        for text in (
+            'services: {postfix: {volumes: ["./own:/etc/postfix/main.cf:ro"]}}\n',
+            "services: {postfix: {configs: [{source: own, target: /etc/postfix/main.cf}]}}\nconfigs: {own: {file: ./own}}\n",
+        )
+    ),
     ("compose.override.yml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
 ]
 

@@ -85,3 +85,32 @@ def test_replicas_count(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="own0 need 6"):
         checker.check_addresses(on("edge", 1, **options), site)
     checker.check_addresses(on("edge", 1, **options), stack(subnet="10.1.0.0/26"))
+
+
+OURS = {"type": "bind", "source": "OURS", "target": "/etc/a"}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "taken"),
+    [
+        ({"volumes": [OURS]}, True),
+        ({"volumes": [OURS, {"type": "bind", "source": "/elsewhere/b", "target": "/etc/b"}]}, True),
+        ({"volumes": [OURS], "configs": [{"source": "x"}]}, True),
+        ({"volumes": [{"type": "bind", "source": "/elsewhere/a", "target": "/etc/a"}]}, False),
+        ({"volumes": [{"type": "volume", "source": "own", "target": "/etc/a"}]}, False),
+        ({"volumes": [{"type": "tmpfs", "target": "/etc/a"}]}, False),
+        ({"volumes": [OURS], "configs": [{"source": "own", "target": "/etc/a"}]}, False),
+        ({}, False),
+    ],
+)
+def test_files_in_place_of_ours(tmp_path: Path, mounts: dict[str, Any], taken: bool) -> None:
+    """Whatever else is where a file of ours belongs, or nothing, is refused; a file beside it is not."""
+    (tmp_path / "compose.override.yml").touch()
+    ours = str(tmp_path / ".mailstack/postfix/x/etc/a")
+    text = {key: [{**one, "source": ours} if one == OURS else one for one in ones] for key, ones in mounts.items()}
+    own = {"postfix": {"/etc/a": ".mailstack/postfix/x/etc/a"}}
+    if taken:
+        checker.check_mounts(tmp_path, {"postfix": text}, own)
+    else:
+        with pytest.raises(SettingsError, match=r"compose\.override\.yml: puts something else at /etc/a in postfix"):
+            checker.check_mounts(tmp_path, {"postfix": text}, own)

@@ -104,6 +104,25 @@ def mounted(service: Mapping[str, Any]) -> dict[str, str]:
     return {one["target"]: one["source"] for one in binds if one["target"].startswith("/etc/")}
 
 
+def check_mounts(directory: Path, services: Mapping[str, Any], own: Mapping[str, Mapping[str, str]]) -> None:
+    """Whether each service has mailstack's files, and not others in their places, which no check would see.
+
+    own has them by service: path in the container → path from directory. Raises SettingsError.
+    """
+    faults = []
+    for name, files in own.items():
+        mounts = (*services[name].get("volumes", []), *services[name].get("configs", []))
+        for target, path in files.items():
+            if [one.get("source") for one in mounts if one.get("target") == target] != [str(directory / path)]:
+                remedy = (
+                    f"puts something else at {target} in {name}, in place of mailstack's file; write what you add into "
+                    f"{DIRECTORY}/, or mount it elsewhere"
+                )
+                faults.append(Fault(str(override(directory)), None, remedy))
+    if faults:
+        raise SettingsError(faults)
+
+
 def check_addresses(services: Mapping[str, Mapping[str, Any]], stack: Stack) -> None:
     """Whether each network has an address for every container on it. Raises SettingsError that says how many lack."""
     faults = []
