@@ -487,3 +487,11 @@ def test_two_builds_at_once(tmp_path: Path, command: list[str]) -> None:
         assert run("config", "check").exit_code == 0
         other.kill()
     assert "another build" not in run(*command, DOCKER_HOST="unix:///nonexistent/docker.sock").stderr
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    """A refresh and a rollback at once are no command."""
+    run("init", *FLAGS)
+    done = run("build", "--refresh", "--rollback")
+    assert done.exit_code == 2
+    assert "--refresh and --rollback exclude each other" in done.stderr
