@@ -2,7 +2,6 @@
 
 import difflib
 import io
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -74,16 +73,18 @@ def _gather(directory: Path, environment: Mapping[str, str]) -> _Gathered:
     merged = found.values | dict(environment)
     found.values = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
     if not found.values and not found.faults:
-        remedy = "does not exist; 'mailstack init' writes one"
-        if os.path.lexists(file):
-            remedy = (
-                f"sets no {PREFIX} variable; add {PREFIX}HOSTNAME and {PREFIX}DOMAINS, or move the file away and run "
-                "'mailstack init', which writes one"
-            )
-        raise SettingsError([Fault(str(file), None, remedy)])
+        raise SettingsError([Fault(str(file), None, _nothing_set(file))])
     found.faults += [Fault(name, merged[name], remedy) for name, remedy in _OF_COMPOSE.items() if merged.get(name)]
     _read_files(directory, found)
     return found
+
+
+def _nothing_set(file: Path) -> str:
+    if file.exists():
+        return f"sets no {PREFIX} variable; write {PREFIX}HOSTNAME and the others into it, as README's table has them"
+    if file.is_symlink():
+        return f"is a link to {file.readlink()}, which does not exist; put the file there, or remove the link"
+    return "does not exist; 'mailstack init' writes one"
 
 
 def sources(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:

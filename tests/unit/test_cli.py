@@ -76,7 +76,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("mine")
     done = run("init", *FLAGS)
     assert done.exit_code == 1
-    assert "already exists; change it" in done.stderr
+    assert "already exists; edit it" in done.stderr
     assert (tmp_path / ".env").read_text() == "mine"
 
 
@@ -359,8 +359,8 @@ def test_env_without_settings(tmp_path: Path) -> None:
     """Check and init do not send a person from one to the other: what check advises can be done."""
     (tmp_path / ".env").write_text("# nothing\nTZ=UTC\n")
     said = run("config", "check").stderr
-    assert "sets no MAILSTACK_ variable; add MAILSTACK_HOSTNAME and MAILSTACK_DOMAINS, or move the file away" in said
-    assert "already exists; change it, or move it away first" in run("init", *FLAGS).stderr
+    assert "sets no MAILSTACK_ variable; write MAILSTACK_HOSTNAME and the others into it" in said
+    assert "already exists; edit it, or move it away first" in run("init", *FLAGS).stderr
     (tmp_path / ".env").rename(tmp_path / "away")
     assert run("init", *FLAGS).exit_code == 0
     assert run("config", "check").exit_code == 0
