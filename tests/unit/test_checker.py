@@ -109,8 +109,13 @@ def test_files_in_place_of_ours(tmp_path: Path, mounts: dict[str, Any], taken: b
     ours = str(tmp_path / ".mailstack/postfix/x/etc/a")
     text = {key: [{**one, "source": ours} if one == OURS else one for one in ones] for key, ones in mounts.items()}
     own = {"postfix": {"/etc/a": ".mailstack/postfix/x/etc/a"}}
+    # A service that the override takes away, by a profile or altogether.
+    with pytest.raises(SettingsError, match="in postfix"):
+        checker.check_mounts(tmp_path, {}, own)
     if taken:
         checker.check_mounts(tmp_path, {"postfix": text}, own)
     else:
-        with pytest.raises(SettingsError, match=r"compose\.override\.yml: puts something else at /etc/a in postfix"):
+        with pytest.raises(
+            SettingsError, match=r"compose\.override\.yml: puts something else, or nothing, at /etc/a in postfix"
+        ):
             checker.check_mounts(tmp_path, {"postfix": text}, own)

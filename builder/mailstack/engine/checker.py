@@ -4,7 +4,7 @@ import ipaddress
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +111,21 @@ def check_mounts(directory: Path, services: Mapping[str, Any], own: Mapping[str,
     """
     faults = []
     for name, files in own.items():
-        mounts = (*services[name].get("volumes", []), *services[name].get("configs", []))
-        for target, path in files.items():
-            if [one.get("source") for one in mounts if one.get("target") == target] != [str(directory / path)]:
-                remedy = (
-                    f"puts something else at {target} in {name}, in place of mailstack's file; write what you add into "
-                    f"{DIRECTORY}/, or mount it elsewhere"
-                )
-                faults.append(Fault(str(override(directory)), None, remedy))
+        service = services.get(name, {})
+        mounts = (*service.get("volumes", []), *service.get("configs", []))
+        other = next((target for target, path in files.items() if _at(mounts, target) != [str(directory / path)]), None)
+        if other:
+            remedy = (
+                f"puts something else, or nothing, at {other} in {name}, in place of mailstack's file; write what you "
+                f"add into {DIRECTORY}/, or mount it elsewhere"
+            )
+            faults.append(Fault(str(override(directory) or directory / ".env"), None, remedy))
     if faults:
         raise SettingsError(faults)
+
+
+def _at(mounts: Iterable[Mapping[str, Any]], target: str) -> list[str | None]:
+    return [one.get("source") for one in mounts if one.get("target") == target]
 
 
 def check_addresses(services: Mapping[str, Mapping[str, Any]], stack: Stack) -> None:
