@@ -20,7 +20,7 @@ import docker
 
 from bench.accounting import Cgroup
 from mailstack import reference
-from mailstack.engine import images
+from mailstack.engine import connection
 from mailstack.render import image_name
 from mailstack.report import table
 from mailstack.stack import SERVICES, Packages
@@ -56,7 +56,7 @@ class Figure:
 
 def main() -> int:
     """Measure, print a table for README, and say by the exit code whether all budgets are met."""
-    client = images.connect()
+    client = connection.connect()
     with tempfile.TemporaryDirectory(prefix="mailstack-") as name:
         directory = Path(name)
         (directory / ".env").write_text(reference.env_example())

@@ -11,7 +11,7 @@ from bench.candidates import MAILSTACK, Candidate, Place
 from bench.ends import Delivery, NextHop, Sender, Senders
 from bench.figures import Point
 from mailstack.console import progress
-from mailstack.engine.images import connect
+from mailstack.engine.connection import connect
 from mailstack.errors import EngineError
 from mailstack.world.containers import Temporary, wait_for
 from mailstack.world.internet import Internet

@@ -10,7 +10,7 @@ import docker
 from bench.accounting import Account, Cgroup, Spawned
 from bench.images import PROCESS_LIMIT, RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
-from mailstack.render import SITE, image_name
+from mailstack.render import image_name
 from mailstack.stack import SERVICES, Packages
 from mailstack.world.containers import wait_for
 from mailstack.world.internet import EDGE, Internet
@@ -134,7 +134,7 @@ class Place:
 
 def _on_the_edge(site: Site) -> str:
     """A site's configuration of unbound, to serve the edge instead of the site's own networks."""
-    rendered = (site.directory / SITE / f"resolver{_UNBOUND}").read_text()
+    rendered = site.file("resolver", _UNBOUND[1:]).read_text()
     inside = re.compile(r"^ *(?:interface|access-control):.*\n", re.MULTILINE)
     here = f"    interface: 0.0.0.0\n    access-control: {EDGE} allow\n    access-control: 127.0.0.0/8 allow\n"
     return inside.sub("", rendered).replace("server:\n", f"server:\n{here}")

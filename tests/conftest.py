@@ -5,7 +5,7 @@ import os
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from mailstack.engine import images
+from mailstack.engine import connection
 from mailstack.errors import EngineError
 
 # Fixtures remove what they start; the reaper's image would have to come from a registry.
@@ -16,7 +16,7 @@ testcontainers_config.ryuk_disabled = True
 def engine() -> None:
     """A container engine that answers."""
     try:
-        images.connect()
+        connection.connect()
     except EngineError as error:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs a container engine: {error}")

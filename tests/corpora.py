@@ -7,7 +7,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from mailstack.engine import images
+from mailstack.engine import connection
 
 # Messages and key records of dkimpy's own tests.
 DKIMPY = "dkimpy==1.1.8 --hash=sha256:b5f60fb47bbf5d8d762f134bcea0c388eba6b498342a682a21f1686545094b77"
@@ -32,7 +32,7 @@ def source_files(requirement: str, folder: str, directory: Path) -> dict[str, by
 def cpython_messages(base_image: str) -> dict[str, bytes]:
     """msg_01.txt and so on."""
     fetch = f"cd /mnt && apt-get -q update && apt-get -q download {CPYTHON} && dpkg-deb -x {CPYTHON}_*.deb files"
-    container = images.connect().containers.create(base_image, ["sh", "-c", fetch])
+    container = connection.connect().containers.create(base_image, ["sh", "-c", fetch])
     try:
         container.start()
         assert container.wait()["StatusCode"] == 0, container.logs().decode(errors="replace")

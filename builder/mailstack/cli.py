@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mailstack import __version__, console, deploy, environment, newcomer, report
+from mailstack import console, deploy, environment, newcomer, report
 from mailstack.dns import formats
 from mailstack.dns.records import records
 from mailstack.engine.status import NOT_THERE
@@ -19,6 +19,7 @@ from mailstack.errors import (
     StoppedError,
     os_reason,
 )
+from mailstack.version import version
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
@@ -53,7 +54,7 @@ def _here() -> Path:
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of a fault.")
-@click.version_option(__version__, message="mailstack %(version)s")
+@click.version_option(version(), message="mailstack %(version)s")
 def main(*, debug: bool) -> None:
     """One env file in, a hardened mail appliance out. Works in the current directory, which holds .env."""
 
@@ -70,9 +71,16 @@ def init(**flags: str | None) -> None:
 
 @main.command()
 @click.option("--refresh", is_flag=True, help="Build all images anew, with the newest Debian packages.")
+@click.option("--rollback", is_flag=True, help="Put back the compose.yaml of the build before, files and images too.")
 @click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
-def build(*, refresh: bool, say_next: bool) -> None:
+def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
+    if rollback and refresh:
+        raise click.UsageError("--refresh and --rollback exclude each other")
+    if rollback:
+        deploy.roll_back(_here())
+        console.progress("compose.yaml is that of the build before. Next: docker compose up -d --wait")
+        return
     done = deploy.build(_here(), os.environ, refresh=refresh)
     console.warn(*done.warnings)
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
@@ -102,8 +110,19 @@ def status(*, as_json: bool) -> None:
     click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
     if not data["well"]:
         services, project = data["services"], data["project"]
+        if not data["built"]:
+            raise NotWellError(
+                f"{project}: settings, overrides or files have changed since the last build; "
+                "run: mailstack build && docker compose up -d --wait"
+            )
         if all(one["state"] == NOT_THERE for one in services):
             raise NotWellError(f"{project} was not started; run: docker compose up -d --wait")
+        silent = [one["milter"] for one in data["milters"] if one["fault"]]
+        if silent:
+            raise NotWellError(
+                f"{project}: {', '.join(silent)} in MAILSTACK_EXTRA_MILTERS does not answer; start it, "
+                "or take it out and run: mailstack build && docker compose up -d --wait"
+            )
         if all(one["state"] == "running" and one["current"] for one in services):
             raise NotWellError(f"{project} is not well; 'docker compose ps' and 'docker compose logs' say more")
         raise NotWellError(f"{project} is not well: not all of the last build runs; run: docker compose up -d --wait")

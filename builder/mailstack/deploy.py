@@ -1,15 +1,15 @@
 """A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
 
-import itertools
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mailstack import checks, overrides, render, report
+from mailstack import checks, overrides, render, report, written
 from mailstack import environment as variables
-from mailstack.engine import base, checker, images, preflight
+from mailstack.engine import base, checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import authserv_id, dkim
@@ -32,7 +32,15 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
     """
-    return _stack_of(directory, variables.read_settings(directory, environment))
+    chosen = variables.read_settings(directory, environment)
+    with contextlib.nullcontext() if _is_made(directory, chosen) else written.locked(directory):
+        return _stack_of(directory, chosen)
+
+
+def _is_made(directory: Path, chosen: Settings) -> bool:
+    """Whether all secrets are made."""
+    keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
+    return all(keys) and authserv_id.is_made(directory)
 
 
 def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -81,9 +89,9 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
         packages = packages_from(variables.read_settings(directory, environment))
     else:
         packages = Packages(str(Settings.model_fields["base_image"].default))
-    client = images.connect()
+    client = connection.connect()
     if not replace and images.exists(client, packages.base_image):
-        return f"{packages.base_image} is there already; --replace makes it anew"
+        return f"image {packages.base_image} already exists; use --replace to rebuild it"
     base.make(client, packages)
     return f"{packages.base_image} is made"
 
@@ -91,54 +99,88 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
 def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
     chosen, added = _read(directory, environment)
-    made = [dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen)]
-    if not all([*made, authserv_id.is_made(directory)]):
+    if not _is_made(directory, chosen):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = _stack_of(directory, chosen)
-    client = images.connect()
+    client = connection.connect()
+    before = written.read(directory)
     names = render.image_names(SERVICES, stack.packages)
+    # What compose.yaml names, if it is built from what a build would take.
+    names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
     parts = render.services(stack, added)
-    wanted = {service: (names[service], render.configuration(parts[service])) for service in SERVICES}
-    services, queue = engine_status.look(client, stack.project, wanted)
+    places = written.places(directory, parts)
+    built = not render.assembled(stack, parts, names, places).differs(directory)
+    services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
-    return report.status_data(stack, services, queue), images.age_warnings(ages, stack.image_max_age)
+    milters = engine_status.milters(client, stack.project, stack.extra_milters)
+    data = report.status_data(stack, services, queue, milters, built=built)
+    return data, images.age_warnings(ages, stack.image_max_age)
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
     """Validate, make keys, build images, let the daemons check their files, write the files, in this order.
 
-    The files come last: a failed build leaves the running stack's files as they are.
+    The files come last: a failed build leaves the running stack's files as they are. Raises MailstackError while
+    another build works in the directory.
     """
-    before = _project(directory)
+    with written.locked(directory):
+        return _build(directory, environment, refresh=refresh)
+
+
+def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) -> Deployment:
+    before = written.read(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     chosen, added = _read(directory, environment)
     stack, warnings = _stack_of(directory, chosen)
-    warnings = (*warnings, *_news(stack, directory, before, known))
-    client = images.connect()
-    names = render.image_names(SERVICES, stack.packages)
-    built = images.build_missing(client, names, stack.packages, refresh=refresh)
+    warnings = (*warnings, *_news(stack, directory, before.project, known))
+    client = connection.connect()
+    contexts = render.image_names(SERVICES, stack.packages)
+    built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
+    names = {
+        service: images.lasting_name(client, name, None if refresh else before.images.get(service))
+        for service, name in contexts.items()
+    }
     parts = render.services(stack, added)
-    site = render.assembled(stack, parts, names)
+    places = written.places(directory, parts)
+    site = render.assembled(stack, parts, names, places)
     to_check = [
         service
         for service in checker.CHECKED
-        if names[service] in built or parts[service].under(f"{render.SITE}/{service}").differs(directory)
+        if names[service] != before.images.get(service)
+        or parts[service].under(f"{render.SITE}/{places[service]}").differs(directory)
     ]
-    mounts: Mapping[str, Mapping[str, str]] = {}
+    seen: Mapping[str, Any] = {}
     if to_check or checker.override(directory) or site.differs(directory):
-        mounts = checker.check_compose(directory, site[render.COMPOSE].content)
+        seen = checker.check_compose(directory, site[render.COMPOSE].content)
+        own = {one: {f"/{path}": f"{render.SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICES}
+        checker.check_mounts(directory, seen, own)
+        checker.check_addresses(seen, stack)
     for service in to_check:
         mine = [name for name in added if name.partition("/")[0] == service]
-        theirs = {at: source for at, source in mounts.get(service, {}).items() if at[1:] not in parts[service]}
+        theirs = {at: source for at, source in checker.mounted(seen[service]).items() if at[1:] not in parts[service]}
         checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
-        warnings += _kept(directory)
-        changed = site.write(directory, owned=render.SITE)
+        warnings += written.keep_edited(directory)
+        changed = written.write(directory, site, engine_status.mounted(client))
     except OSError as error:
         raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
+    if refresh:
+        for name in contexts.values():
+            images.remove_old(client, name, {*names.values(), *before.images.values()})
     ages = {name: images.age(client, name) for name in names.values()}
     warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
     return Deployment(stack, tuple(changed), tuple(built), warnings)
+
+
+def roll_back(directory: Path) -> None:
+    """Put back the compose.yaml of the build before, with its files and images; the next one exchanges them again."""
+    with written.locked(directory):
+        before = written.read(directory, render.PREVIOUS)
+        client = connection.connect()
+        for name in before.images.values():
+            if not images.exists(client, name):
+                raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
+        written.roll_back(directory)
 
 
 def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:
@@ -186,31 +228,3 @@ def _what_uses(name: str, chosen: Settings) -> str:
         f"the selector is {chosen.dkim_selector!r} and {PREFIX}DKIM_KEYS is {chosen.dkim_keys!r}. To sign with it, set "
         f"{' and '.join(changes)}; otherwise move it away"
     )
-
-
-def _kept(directory: Path) -> tuple[str, ...]:
-    """Keep a compose.yaml that was edited, under a name that is free, before it is written anew."""
-    file = directory / render.COMPOSE
-    if not file.is_file() or not render.edited(file.read_bytes()):
-        return ()
-    for suffix in itertools.chain([""], (f".{number}" for number in itertools.count(2))):
-        copy = file.with_name(f"{file.name}.edited{suffix}")
-        try:
-            # A second name for it, so that a full disk takes away neither.
-            os.link(file, copy)
-        except FileExistsError:
-            # A build that ended early has kept it already.
-            if not copy.is_file() or not copy.samefile(file):
-                continue
-        break
-    return (f"{file.name} was not as built; it is kept as {copy.name}. Put your own into compose.override.yaml",)
-
-
-def _project(directory: Path) -> str | None:
-    """The compose project that an earlier build wrote; None before the first."""
-    file = directory / render.COMPOSE
-    try:
-        lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
-    except OSError as error:
-        raise MailstackError(f"{file}: cannot be read: {error.strerror}; it is written by 'mailstack build'") from None
-    return next((line.removeprefix("name: ") for line in lines if line.startswith("name: ")), None)

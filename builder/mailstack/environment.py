@@ -1,7 +1,7 @@
 """The variables of a site, from .env and the environment, and every fault in them as a person should read it."""
 
 import difflib
-import os
+import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
 
-from mailstack import checks
-from mailstack.errors import Fault, SettingsError
+from mailstack import checks, reading
+from mailstack.errors import Fault, SettingsError, os_reason
 from mailstack.settings import PREFIX, Settings, example, variable
 
 FILE_SUFFIX = "_FILE"
@@ -24,6 +24,16 @@ _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.s
 _USER_INFO = re.compile(r"((?:\w+:)?//)?.*@")
 _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
 _ALL_BUT = 0.9
+# Variables of docker compose, by which it would start something else than what was built.
+_OF_COMPOSE = {
+    "COMPOSE_PROJECT_NAME": (
+        f"would start this site under another name than its own, which is made from {PREFIX}HOSTNAME; remove it"
+    ),
+    "COMPOSE_FILE": (
+        "would have docker compose read other files than compose.yaml; remove it, and write what you add into "
+        "compose.override.yaml"
+    ),
+}
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
 _KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
@@ -63,15 +73,18 @@ def _gather(directory: Path, environment: Mapping[str, str]) -> _Gathered:
     merged = found.values | dict(environment)
     found.values = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
     if not found.values and not found.faults:
-        remedy = "sets nothing" if os.path.lexists(file) else "is not there"
-        raise SettingsError([Fault(str(file), None, f"{remedy}; 'mailstack init' writes one")])
-    if merged.get("COMPOSE_PROJECT_NAME"):
-        remedy = (
-            f"would start this site under another name than its own, which is made from {PREFIX}HOSTNAME; remove it"
-        )
-        found.faults.append(Fault("COMPOSE_PROJECT_NAME", merged["COMPOSE_PROJECT_NAME"], remedy))
+        raise SettingsError([Fault(str(file), None, _nothing_set(file))])
+    found.faults += [Fault(name, merged[name], remedy) for name, remedy in _OF_COMPOSE.items() if merged.get(name)]
     _read_files(directory, found)
     return found
+
+
+def _nothing_set(file: Path) -> str:
+    if file.exists():
+        return f"sets no {PREFIX} variable; write {PREFIX}HOSTNAME and the others into it, as README's table has them"
+    if file.is_symlink():
+        return f"is a link to {file.readlink()}, which does not exist; put the file there, or remove the link"
+    return "does not exist; 'mailstack init' writes one"
 
 
 def sources(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -90,14 +103,13 @@ def _of_file(file: Path) -> _Gathered:
     """
     found = _Gathered()
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            bindings = list(parse_stream(stream))
+        bindings = list(parse_stream(io.StringIO(reading.text(file))))
     except FileNotFoundError:
         return found
     except UnicodeDecodeError:
         raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
     except OSError as error:
-        raise SettingsError([Fault(str(file), None, f"cannot be read: {error.strerror}")]) from None
+        raise SettingsError([Fault(str(file), None, f"cannot be read: {os_reason(error)}")]) from None
     for one in bindings:
         where = f"{file}, line {one.original.line}"
         if one.error or (one.key is not None and one.value is None):
@@ -141,14 +153,14 @@ def _read_files(directory: Path, found: _Gathered) -> None:
             continue
         found.unread.add(setting)
         try:
-            lines = (directory / path).read_text(encoding="utf-8-sig").splitlines()
+            lines = reading.text(directory / path).splitlines()
             found.values[setting] = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
             found.unread.remove(setting)
         except UnicodeDecodeError:
             found.faults.append(Fault(name, path, "is not UTF-8; save it in that encoding"))
         except (OSError, ValueError) as error:
             # A path with a NUL in it is a ValueError.
-            said = error.strerror if isinstance(error, OSError) else error
+            said = os_reason(error) if isinstance(error, OSError) else error
             remedy = f"cannot be read: {said}; write a path from the directory of .env"
             found.faults.append(Fault(name, path, remedy))
 

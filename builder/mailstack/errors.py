@@ -4,8 +4,10 @@ Each class has the exit code that the command ends with (README, "Exit codes").
 """
 
 import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 def os_reason(error: OSError) -> str:
@@ -13,7 +15,47 @@ def os_reason(error: OSError) -> str:
     # link(2), the only call here with two paths: FAT and some network file systems have none.
     if error.filename2 and error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
         return f"{error.strerror}; the file system has no hard links: work in a directory on one that has, such as ext4"
-    return error.strerror or str(error)
+    said = error.strerror or str(error)
+    if error.errno is None or said != os.strerror(error.errno):
+        # Words of ours, which hold the remedy.
+        return said
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return said + _whose(error.filename)
+    return said + _REMEDIES.get(error.errno, "")
+
+
+_REMEDIES = {
+    errno.ENOTDIR: "; a file has the name of a directory: move it away",
+    errno.EEXIST: "; something else has this name: move it away",
+    errno.EISDIR: "; a directory has the name of a file: move it away",
+    errno.ENOSPC: "; make room on the disk",
+    errno.EDQUOT: "; make room in the quota",
+    errno.EROFS: "; work in a directory that can be written to",
+}
+
+
+def _whose(name: object) -> str:
+    """The remedy for what another user owns, such as secrets/ after one run as root; else nothing."""
+    if not isinstance(name, str):
+        return ""
+    # The nearest that can be seen, then all around it that is the same user's, as far as the site goes.
+    paths = [path for path in (Path(name), *Path(name).parents) if _owner(path) is not None]
+    owner, here = _owner(paths[0]) if paths else None, Path.cwd()
+    if owner in {None, os.geteuid()}:
+        return ""
+    path = paths[0]
+    for one in paths:
+        if one == here or not one.is_relative_to(here) or _owner(one) != owner:
+            break
+        path = one
+    return f"; {path} belongs to user {owner}: work as that user, or run: sudo chown -R {os.geteuid()} {path}"
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
 
 
 class MailstackError(Exception):

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from mailstack.errors import Fault, SettingsError
+from mailstack import reading
+from mailstack.errors import Fault, SettingsError, os_reason
 from mailstack.settings import PREFIX
 from mailstack.tree import File, Tree
 
@@ -25,11 +26,23 @@ TARGETS = {
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)\s*=")
 _SERVICE = re.compile(r"(\S+\s+\S+)\s")
 # From opendkim.conf(5): what a container is made for, and what the options On-... take.
-_FIXED = ("socket", "umask", "userid", "changerootdirectory", "background", "authservid", "authservidwithjobid")
+_FIXED = {
+    **dict.fromkeys(
+        ("socket", "umask", "userid", "changerootdirectory", "background"), "by which Postfix finds opendkim"
+    ),
+    **dict.fromkeys(("authservid", "authservidwithjobid"), "by which dmarc finds opendkim's results"),
+    "mode": "without which mail leaves unsigned, or comes in unverified",
+    "include": "whose file the build does not see: write its lines here",
+}
 _ACTIONS = ("accept", "discard", "quarantine", "reject", "tempfail")
-# postconf(5): which milters see a message. Without dmarc among them, behind OpenDKIM, mail comes in unjudged, with what
-# OpenDKIM found under the secret authserv-id.
-_MILTERS = ("smtpd_milters", "non_smtpd_milters", "smtpd_milter_maps")
+# postconf(5): which milters see a message, and what they learn of it. Without dmarc among them, after OpenDKIM, mail
+# comes in unjudged, with what OpenDKIM found under the secret authserv-id. Milters see nothing of what a proxy filter
+# takes (MILTER_README). What master.cf sets for one service is for check-configuration in Postfix's image to find.
+_MILTERS = re.compile(
+    r"smtpd_milters|non_smtpd_milters|smtpd_milter_maps|smtpd_proxy_filter|milter_protocol|milter_\w+_macros"
+    r"|milter_macro_(daemon_name|defaults|v)"
+)
+_DEFAULT_ACTION = "milter_default_action"
 
 
 def read(directory: Path) -> dict[str, str]:
@@ -50,19 +63,15 @@ def read(directory: Path) -> dict[str, str]:
             refuse(path, f"is appended to nothing; files that can be added to are {', '.join(TARGETS)}")
             continue
         try:
-            found[name] = path.read_text(encoding="utf-8")
+            found[name] = reading.text(path)
         except UnicodeDecodeError:
             refuse(path, "is not UTF-8; save it in that encoding")
         except OSError as error:
-            refuse(path, f"cannot be read: {error.strerror}")
+            refuse(path, f"cannot be read: {os_reason(error)}")
     for remedy in _not_to_be_set(found.get("opendkim/opendkim.conf", "")):
         refuse(root / "opendkim/opendkim.conf", remedy)
-    for entry in found.get("postfix/main.cf", "").splitlines():
-        if (parameter := _parameter(entry)) in _MILTERS:
-            refuse(
-                root / "postfix/main.cf",
-                f"sets {parameter}, so that mail would pass by dmarc; name your own milters in {PREFIX}EXTRA_MILTERS",
-            )
+    for remedy in _unjudged(found.get("postfix/main.cf", "")):
+        refuse(root / "postfix/main.cf", remedy)
     if faults:
         raise SettingsError(faults)
     return found
@@ -73,10 +82,25 @@ def _files(root: Path, refuse: Callable[[str | Path, str], None]) -> list[Path]:
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            refuse(error.filename, f"cannot be read: {error.strerror}")
+            refuse(error.filename, f"cannot be read: {os_reason(error)}")
 
     walk = os.walk(root, onerror=unreadable, followlinks=True)
     return sorted(Path(parent, file) for parent, _, files in walk for file in files if not file.startswith("."))
+
+
+def _unjudged(text: str) -> Iterator[str]:
+    """What in main.cf would let mail pass by dmarc, or by OpenDKIM."""
+    for entry in re.sub(r"\n(?:#.*\n|\s*\n)*[ \t]+", " ", text).splitlines():
+        parameter = _parameter(entry) or ""
+        if _MILTERS.fullmatch(parameter):
+            yield f"sets {parameter}, so that mail would bypass dmarc; name your own milters in {PREFIX}EXTRA_MILTERS"
+        elif parameter == _DEFAULT_ACTION:
+            yield f"sets {parameter}; write {PREFIX}MILTER_DEFAULT_ACTION in .env"
+        elif parameter == "receive_override_options" and "no_milters" in entry:
+            yield (
+                "has no_milters in receive_override_options, so that mail would bypass dmarc; write it in master.cf "
+                "for a service on 127.0.0.1"
+            )
 
 
 def _not_to_be_set(text: str) -> Iterator[str]:
@@ -84,7 +108,7 @@ def _not_to_be_set(text: str) -> Iterator[str]:
     for line in text.splitlines():
         option, *value = line.partition("#")[0].split() or [""]
         if option.lower() in _FIXED:
-            yield f"sets {option}, by which Postfix finds opendkim, or dmarc its results; remove the line"
+            yield f"sets {option}, {_FIXED[option.lower()]}; remove the line"
         elif option.lower().startswith("on-") and " ".join(value).lower() not in _ACTIONS:
             yield f"has {' '.join([option, *value])!r}; write {option} with one of {', '.join(_ACTIONS)}"
 

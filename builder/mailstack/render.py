@@ -5,16 +5,18 @@ import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from mailstack import __version__
 from mailstack.hosts import Network
 from mailstack.limits import limits
 from mailstack.overrides import applied
 from mailstack.stack import IDS, SERVICES, Packages, Stack, junk_address
 from mailstack.templating import data_root, fill
 from mailstack.tree import File, Tree
+from mailstack.version import version
 
 SITE = ".mailstack"
 COMPOSE = "compose.yaml"
+# The compose.yaml before that one.
+PREVIOUS = f"{SITE}/previous.yaml"
 # images/<service>/site/<path in the container>.j2
 _SITE_SUFFIX = ".j2"
 # Directories of images/_python that an image's Dockerfile copies.
@@ -26,7 +28,7 @@ _INSTALL = "install-packages"
 def build_context(image: str, packages: Packages) -> Tree:
     """What an image is built from: a Dockerfile and the files that go into it. Holds nothing of a site."""
     root = data_root() / "images" / image
-    dockerfile = fill(f"images/{image}/Dockerfile.j2", image=image, packages=packages, ids=IDS, version=__version__)
+    dockerfile = fill(f"images/{image}/Dockerfile.j2", image=image, packages=packages, ids=IDS)
     install = data_root() / "images" / "_build" / _INSTALL
     files = {"Dockerfile": File(dockerfile), _INSTALL: File(install.read_bytes(), _EXECUTABLE)}
     for path in sorted(root.glob("rootfs/**/*")):
@@ -51,37 +53,35 @@ def image_names(images: Iterable[str], packages: Packages) -> dict[str, str]:
     return {image: image_name(image, packages) for image in images}
 
 
-def services(stack: Stack, overrides: Mapping[str, str]) -> dict[str, Tree]:
+def services(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> dict[str, Tree]:
     """What is mounted into each service's container, by its path there."""
     return {service: applied(service, _service(service, stack), overrides) for service in SERVICES}
 
 
 def site(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> Tree:
-    """The files of a site: what is mounted into the containers, and compose.yaml."""
-    return assembled(stack, services(stack, overrides), image_names(SERVICES, stack.packages))
+    """The files of a site as they are where nothing was built before, and images are named by their contexts."""
+    parts = services(stack, overrides)
+    places = {service: f"{service}/{part.digest()[:12]}" for service, part in parts.items()}
+    return assembled(stack, parts, image_names(SERVICES, stack.packages), places)
 
 
-def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str]) -> Tree:
-    """The services' files as SITE/<service>/<path in the container>, and the compose.yaml that mounts them."""
+def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str], places: Mapping[str, str]) -> Tree:
+    """The services' files as SITE/<place>/<path in the container>, and the compose.yaml that mounts them."""
     tree = Tree({})
     for service, part in parts.items():
-        tree |= part.under(f"{SITE}/{service}")
+        tree |= part.under(f"{SITE}/{places[service]}")
     compose = fill(
         "compose/compose.yaml.j2",
         stack=stack,
-        version=__version__,
+        version=version(),
         images=images,
         limits=limits(stack),
-        mounts={service: _mounts(service, part) for service, part in parts.items()},
-        # A change of it recreates the container. Of a key the public half counts (key.records): labels are public.
-        configurations={service: configuration(part) for service, part in parts.items()},
+        # Other files are in another place, so compose recreates the container. Of a key the public half counts
+        # (key.records): labels and paths are public.
+        places=places,
+        mounts={service: _mounts(places[service], part) for service, part in parts.items()},
     )
     return tree | Tree({COMPOSE: File(_sealed(compose))})
-
-
-def configuration(part: Tree) -> str:
-    """What a service's label says of its files."""
-    return f"sha256:{part.digest()}"
 
 
 def _sealed(content: bytes) -> bytes:
@@ -105,8 +105,8 @@ def _service(service: str, stack: Stack) -> Tree:
     return Tree(files)
 
 
-def _mounts(service: str, part: Tree) -> list[tuple[str, str]]:
-    return [(f"./{SITE}/{service}/{path}", f"/{path}") for path in part]
+def _mounts(place: str, part: Tree) -> list[tuple[str, str]]:
+    return [(f"./{SITE}/{place}/{path}", f"/{path}") for path in part]
 
 
 def _bracketed(network: Network) -> str:

@@ -11,6 +11,7 @@ from mailstack.engine.status import Service
 from mailstack.reference import default_text, value_text
 from mailstack.settings import Settings, variable
 from mailstack.stack import Stack
+from mailstack.version import version
 
 
 def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, str]]:
@@ -23,13 +24,22 @@ def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, 
     return rows
 
 
-def status_data(stack: Stack, services: Sequence[Service], queue: int | None) -> dict[str, Any]:
-    """The state of a site as plain data."""
+def status_data(
+    stack: Stack, services: Sequence[Service], queue: int | None, milters: Mapping[str, str], *, built: bool
+) -> dict[str, Any]:
+    """The state of a site as plain data.
+
+    milters has what is wrong with each extra milter, built says whether compose.yaml and what it mounts are as a build
+    writes them.
+    """
     return {
         "project": stack.project,
-        "well": all(one.well for one in services) and queue is not None,
+        "version": version(),
+        "well": built and all(one.well for one in services) and queue is not None and not any(milters.values()),
+        "built": built,
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
         "queue": queue,
+        "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
         "published": list(stack.publish),
         "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys],
         "records": len(records(stack)),
@@ -51,9 +61,11 @@ def status_text(data: Mapping[str, Any]) -> str:
         table(rows).rstrip(),
         "",
         f"queue      {queue}",
+        *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
         f"published  {', '.join(data['published']) or 'nothing'}",
         *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
         f"DNS        {data['records']} records to publish: mailstack dns records",
+        f"version    mailstack {data['version']}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -306,8 +306,9 @@ class Settings(BaseSettings):
         examples=[fields.ROOT_ANCHOR],
     )
     subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(hosts.subnet)] = Field(
-        default=ipaddress.IPv4Network("172.30.253.0/27"),
-        description="Private IPv4 addresses for the networks of the containers, at least a /27.",
+        default=ipaddress.IPv4Network("172.30.253.0/25"),
+        description="Private IPv4 addresses for the networks of the containers, at least a /27. With a /27 there is no "
+        "room for containers of your own on the network 'inner'.",
         examples=["10.99.0.0/27"],
     )
     base_image: Annotated[str, AfterValidator(hosts.image)] = Field(

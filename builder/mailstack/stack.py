@@ -15,6 +15,8 @@ from mailstack.settings import LOOPBACK, Settings, implied_aliases
 
 SERVICES = ("postfix", "opendkim", "policyd-spf", "dmarc", "resolver")
 
+NETWORKS = ("edge", "lookup", "inner")
+
 # The key files' directory in the opendkim container, a tmpfs.
 KEY_DIRECTORY = "/run/opendkim/keys"
 
@@ -151,6 +153,8 @@ class Stack:
     leaves_by: Address | None
     forwarders: tuple[HostPort, ...]
     trust_anchors: tuple[str, ...]
+    # Of which the next three are parts.
+    subnet: ipaddress.IPv4Network
     edge: Subnet
     lookup: Subnet
     inner: Subnet
@@ -267,6 +271,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         leaves_by=_leaves_by(settings),
         forwarders=settings.resolver_forwarders,
         trust_anchors=settings.resolver_trust_anchors,
+        subnet=settings.subnet,
         edge=edge,
         lookup=lookup,
         inner=inner,
@@ -301,6 +306,16 @@ def _subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
     """Edge, lookup, inner: a quarter each, so that no milter or policy service shares one with postfix."""
     parts = list(whole.subnets(prefixlen_diff=2))[:3]
     return tuple(Subnet(part, part[1], part[2], list(part.subnets())[1]) for part in parts)
+
+
+def rooms(whole: ipaddress.IPv4Network) -> dict[str, int]:
+    """How many containers without a fixed address each network takes."""
+    parts = dict(zip(NETWORKS, _subnets(whole), strict=True))
+    # On the edge all but the network, its gateway, and broadcast; on the others the upper half, which has the latter.
+    return {
+        name: part.cidr.num_addresses - 3 if name == "edge" else part.others.num_addresses - 1
+        for name, part in parts.items()
+    }
 
 
 def _publish(settings: Settings) -> tuple[str, ...]:

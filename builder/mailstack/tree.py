@@ -6,7 +6,7 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -71,27 +71,29 @@ class Tree(Mapping[str, File]):
         """Whether write() would change a file below root."""
         return any(not _right(root / path, file) for path, file in self.items())
 
-    def write(self, root: Path, *, owned: str | None = None) -> list[str]:
-        """Bring the files below root to this state and return the paths that changed.
+    def write(self, root: Path, *, owned: str | None = None, keep: Collection[str] = ()) -> list[str]:
+        """Bring the files below root to this state and return the paths that were written.
 
         A file that is right already is not touched. With owned, files below that directory of root which the tree
-        does not hold are removed: the directory belongs to the tree alone. Raises OSError with the path of the tree.
+        does not hold are removed, but for the paths to keep and what is below them: the directory belongs to the tree
+        alone. Raises OSError with the path of the tree.
         """
         if owned is not None and (root / owned).is_symlink():
             remedy = "it is a symbolic link, and what it leads to would be emptied; remove the link"
             raise NotADirectoryError(errno.ENOTDIR, remedy, str(root / owned))
         changed = [path for path, file in self.items() if _put(root / path, file)]
         if owned is not None:
-            base = root / owned
-            for found in sorted(base.rglob("*"), reverse=True):
-                name = found.relative_to(root).as_posix()
-                if found.is_dir() and not found.is_symlink():
-                    if not any(found.iterdir()):
-                        found.rmdir()
-                elif name not in self:
-                    found.unlink()
-                    changed.append(name)
+            self._remove_others(root, owned, keep)
         return changed
+
+    def _remove_others(self, root: Path, owned: str, keep: Collection[str]) -> None:
+        for found in sorted((root / owned).rglob("*"), reverse=True):
+            path = PurePosixPath(found.relative_to(root))
+            if found.is_dir() and not found.is_symlink():
+                if not any(found.iterdir()):
+                    found.rmdir()
+            elif str(path) not in self and not any(path.is_relative_to(one) for one in keep):
+                found.unlink()
 
 
 def _right(path: Path, file: File) -> bool:

@@ -3,7 +3,7 @@
 import docker
 import pytest
 
-from mailstack.engine import images
+from mailstack.engine import connection, images
 from mailstack.render import build_context, image_name, image_names
 from mailstack.stack import IDS, SERVICES, Packages
 
@@ -12,7 +12,7 @@ PACKAGES = Packages("debian:trixie-slim")
 
 @pytest.fixture(scope="module")
 def client(engine: None) -> docker.DockerClient:
-    client = images.connect()
+    client = connection.connect()
     images.build_missing(client, image_names(SERVICES, PACKAGES), PACKAGES)
     return client
 

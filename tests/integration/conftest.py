@@ -29,7 +29,7 @@ from bench import images as bench_images
 from integration.mailbox_server import MailboxServer
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
-from mailstack.engine import images
+from mailstack.engine import connection, images
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages
@@ -216,7 +216,7 @@ def alpha_rejects(world: Internet, alpha: Site) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def engine_client(engine: None) -> docker.DockerClient:
-    return images.connect()
+    return connection.connect()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Builds without a registry, from a mirror, broken off, failing, old; and from the wheel."""
 
+import contextlib
 import datetime as dt
 import functools
 import hashlib
@@ -23,10 +24,11 @@ import docker
 import pytest
 
 from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, without_settings
-from mailstack import __version__
+from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
 from mailstack.render import image_name
 from mailstack.stack import SERVICES, Packages
+from mailstack.version import version
 from mailstack.world.containers import wait_for
 
 MAILSTACK = (sys.executable, "-m", "mailstack")
@@ -138,7 +140,7 @@ def test_no_registry_no_base_image(archive: Archive, engine_client: docker.Docke
         assert f"{NOWHERE} is made" in done.stderr
         for path in (f"/debian/{MOMENT}/dists/trixie/", f"/debian-security/{MOMENT}/dists/trixie-security/"):
             assert [one for one in archive.asked if one.startswith(path)]
-        assert "is there already" in run_in(tmp_path, *MAILSTACK, "base").stderr
+        assert "already exists; use --replace" in run_in(tmp_path, *MAILSTACK, "base").stderr
 
         archive.asked.clear()
         done = run_in(tmp_path, *MAILSTACK, "build")
@@ -213,9 +215,9 @@ def test_interrupted(other_base: str, silent_mirror: str, engine_client: docker.
     assert not (tmp_path / ".mailstack").exists()
 
 
-def old_image(name: str, days: int) -> bytes:
-    """An image archive whose packages were installed days ago (docker image specification 1.2), labelled since."""
-    now = dt.datetime.now(dt.UTC)
+def old_image(name: str, days: int, *, made: int = 0) -> bytes:
+    """An image archive whose packages were installed days ago (docker image specification 1.2), made and labelled since."""
+    now = dt.datetime.now(dt.UTC) - dt.timedelta(days=made)
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w"):
         pass
@@ -261,6 +263,34 @@ def test_old_image_is_warned_about(engine_client: docker.DockerClient) -> None:
         engine_client.images.remove(name)
 
 
+def test_names_of_what_refreshes_left(engine_client: docker.DockerClient) -> None:
+    """Each content of a context has a name of its own; a refresh removes all but two, what is named and what is used."""
+    context = "mailstack-test/kept:0123456789ab"
+    names = [f"{context}-{at:012x}" for at in range(6)]
+    for at, name in enumerate(names):
+        engine_client.images.load(old_image(name, 10, made=9 - at))
+    container = engine_client.containers.create(names[1], "none")
+    try:
+        # One that was loaded by its lasting name alone is found, and is not built: the newest.
+        assert not images.exists(engine_client, context)
+        assert images.build_missing(engine_client, {"kept": context}, Packages(BASE_IMAGE)) == []
+        newest = engine_client.images.get(names[5]).id
+        assert engine_client.images.get(context).id == newest
+        # What compose.yaml names stays in force; without it the newest has one name, however often it is asked for.
+        assert images.lasting_name(engine_client, context, names[2]) == names[2]
+        fixed = {images.lasting_name(engine_client, context, None) for _ in range(2)}
+        assert fixed == {f"{context}-{newest.removeprefix('sha256:')[:12]}"}
+        assert fixed == {images.lasting_name(engine_client, context, f"{context}-gone")}
+        engine_client.images.remove(*fixed)
+        images.remove_old(engine_client, context, {names[0]})
+        assert [one for one in names if images.exists(engine_client, one)] == [names[at] for at in (0, 1, 4, 5)]
+    finally:
+        container.remove()
+        for name in (context, *names):
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                engine_client.images.remove(name)
+
+
 def test_where_an_image_comes_from(engine_client: docker.DockerClient, tmp_path: Path) -> None:
     """Labels name what an image is, its version and its base; its packages can be listed."""
     assert run_in(site(tmp_path), *MAILSTACK, "build").returncode == 0
@@ -268,7 +298,8 @@ def test_where_an_image_comes_from(engine_client: docker.DockerClient, tmp_path:
         labels = engine_client.images.get(image_name(service, Packages(BASE_IMAGE))).labels
         prefix = "org.opencontainers.image"
         assert labels[f"{prefix}.title"] == f"mailstack {service}"
-        assert labels[f"{prefix}.version"] == __version__
+        # That of the mailstack that built it, perhaps an earlier one.
+        assert labels[f"{prefix}.version"]
         assert labels[f"{prefix}.base.name"] == BASE_IMAGE
         assert labels[f"{prefix}.base.digest"] == engine_client.images.get(BASE_IMAGE).id
 
@@ -279,6 +310,8 @@ def test_the_wheel_renders_the_same(engine: None, tmp_path: Path) -> None:
     # A build leaves its traces in the directory that it builds from.
     source = tmp_path / "source"
     copy_checkout(source)
+    # As in an sdist, which has no git; compose.yaml names the version.
+    (source / "PKG-INFO").write_text(f"Name: mailstack\nVersion: {version()}\n")
     for command in (
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source],
         [sys.executable, "-m", "venv", environment],
@@ -288,6 +321,8 @@ def test_the_wheel_renders_the_same(engine: None, tmp_path: Path) -> None:
             command += [str(one) for one in wheels.glob("*.whl")]
         done = run_in(tmp_path, *map(str, command))
         assert done.returncode == 0, done.stderr
+    said = run_in(tmp_path, str(environment / "bin/mailstack"), "--version").stdout
+    assert said == f"mailstack {version()}\n"
     here.mkdir()
     first = run_in(site(here), *MAILSTACK, "build")
     assert first.returncode == 0, first.stderr

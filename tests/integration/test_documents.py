@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 
 from integration.conftest import CHECKOUT, without_settings
@@ -193,6 +195,28 @@ def test_upkeep(kept: Path) -> None:
         assert done.returncode == 0, done.stdout
     assert key.read_bytes() == whole
     assert both_are_there(kept)
+
+
+def test_restart_of_what_hangs(kept: Path, engine_client: docker.DockerClient) -> None:
+    """The documented command restarts a service that is unhealthy, and no other; the unit for systemd has the same one."""
+    command = next(one.text for one in UPKEEP if "unhealthy" in one.text)
+    assert f'ExecStart=/bin/sh -c "{command}"' in (CHECKOUT / "docs/upkeep.md").read_text()
+    resolver, postfix = (run(kept, f"docker compose ps -q {one}").stdout.strip() for one in ("resolver", "postfix"))
+
+    def state(container: str) -> dict[str, Any]:
+        found: dict[str, Any] = engine_client.api.inspect_container(container)["State"]
+        return found
+
+    before = state(postfix)["StartedAt"]
+    engine_client.containers.get(resolver).kill("SIGSTOP")
+    wait_for(lambda: state(resolver)["Health"]["Status"] == "unhealthy", "it is not unhealthy", 60)
+    telling = next(one.text for one in UPKEEP if "status.txt" in one.text)
+    assert "resolver     running unhealthy" in run(kept, telling).stdout
+    done = run(kept, command)
+    assert done.returncode == 0, done.stdout
+    wait_for(lambda: state(resolver)["Health"]["Status"] == "healthy", "it is not healthy again", 60)
+    assert state(postfix)["StartedAt"] == before
+    wait_for(lambda: run(kept, telling).stdout == "", "something is told about a site that is well", 60)
 
 
 @pytest.mark.parametrize("example", FILES, ids=lambda one: f"{one.document}:{one.line}: {one.file}")

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+import docker
 import pytest
 
 from integration.conftest import INSIDER, site
+from mailstack import deploy, report
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site, parse
@@ -98,9 +100,29 @@ def test_what_comes_in_is_verified_and_then_changed(
     assert parse(arrived).get_all("X-Saw-Results") == ["mail.hotel.example"]
 
 
-def test_milter_that_is_down(hotel: Site, milter: Machine, outsider: Machine, insider: Machine) -> None:
-    """Nothing passes by a milter that does not answer, neither in nor out."""
+def how_it_is(site: Site) -> tuple[bool, str]:
+    """Whether status finds all well, and what it says of the milter."""
+    data, _ = deploy.status(site.directory, site.environment)
+    (said,) = data["milters"]
+    assert said["milter"] in report.status_text(data)
+    return data["well"], said["fault"]
+
+
+def test_milter_that_is_down(
+    hotel: Site, milter: Machine, outsider: Machine, insider: Machine, engine_client: docker.DockerClient
+) -> None:
+    """Nothing passes by a milter that does not answer, neither in nor out; status names it, and what is wrong."""
+    assert how_it_is(hotel) == (True, "")
+    engine_client.api.pause(milter.id)
+    try:
+        assert how_it_is(hotel) == (False, "no answer within 3 seconds")
+    finally:
+        engine_client.api.unpause(milter.id)
+    assert how_it_is(hotel) == (True, "")
     milter.remove()
+    well, said = how_it_is(hotel)
+    assert not well
+    assert said
     for machine, sender, recipient in (
         (outsider, "someone@listed.example", "user@hotel.example"),
         (insider, "user@hotel.example", "user@bravo.example"),

@@ -446,4 +446,4 @@ def test_secrets_never_leave(alpha: Site) -> None:
         shown += alpha.run(service, "env").decode()
     for secret in (lines[len(lines) // 2], "PRIVATE KEY", internal_id(alpha).decode()):
         assert secret not in shown
-    assert "mailstack.configuration" in shown
+    assert "mailstack.files" in shown

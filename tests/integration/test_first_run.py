@@ -82,7 +82,7 @@ def test_an_edited_compose_file_is_kept(engine: None, tmp_path: Path) -> None:
     edited = built.replace("restart: unless-stopped", "restart: always")
     (tmp_path / "compose.yaml").write_text(edited)
     done = run(tmp_path, *build)
-    assert "compose.yaml was not as built; it is kept as compose.yaml.edited" in done.stderr
+    assert "compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr
     assert (tmp_path / "compose.yaml").read_text() == built
     assert (tmp_path / "compose.yaml.edited").read_text() == edited
     assert "warning" not in run(tmp_path, *build).stderr

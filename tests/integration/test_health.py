@@ -86,11 +86,11 @@ def test_removed_socket(service: str, path: str, foxtrot: Site) -> None:
 
 
 BROKEN = {
-    "postfix": ("postfix/etc/postfix/main.cf", "virtual_mailbox_domains = texthash:/nonexistent\n"),
-    "opendkim": ("opendkim/etc/opendkim/opendkim.conf", "Canonicalisation relaxed\n"),
-    "policyd-spf": ("policyd-spf/etc/policyd-spf/policy.json", "]"),
-    "dmarc": ("dmarc/etc/dmarc/dmarc.json", "]"),
-    "resolver": ("resolver/etc/unbound/mailstack.conf", "server:\n  interfaces: none\n"),
+    "postfix": ("etc/postfix/main.cf", "virtual_mailbox_domains = texthash:/nonexistent\n"),
+    "opendkim": ("etc/opendkim/opendkim.conf", "Canonicalisation relaxed\n"),
+    "policyd-spf": ("etc/policyd-spf/policy.json", "]"),
+    "dmarc": ("etc/dmarc/dmarc.json", "]"),
+    "resolver": ("etc/unbound/mailstack.conf", "server:\n  interfaces: none\n"),
 }
 
 
@@ -109,7 +109,7 @@ def changed(path: Path, content: bytes) -> Iterator[None]:
 def test_broken_configuration(service: str, foxtrot: Site) -> None:
     """A configuration that the daemon cannot use is noticed; mended, the service is healthy."""
     name, line = BROKEN[service]
-    path = foxtrot.directory / ".mailstack" / name
+    path = foxtrot.file(service, name)
     with changed(path, path.read_bytes() + line.encode()):
         foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
         wait_not_healthy(foxtrot, service)

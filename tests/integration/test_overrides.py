@@ -64,6 +64,38 @@ BROKEN = [
         f"2525 inet n - y - - smtpd\n  -o {{ smtpd_relay_restrictions={ANYBODY} }} -o {{ smtpd_recipient_restrictions={ANYBODY} }}\n",
         "through port 2525 (an open relay)",
     ),
+    *(
+        ("overrides/postfix/master.cf", text, words)
+        for text, words in [
+            (
+                "smtp inet n - y - - smtpd\n  -o smtpd_milters=inet:192.0.2.1:11332\n",
+                "smtp/inet has a smtpd_milters of",
+            ),
+            ("25 inet n - y - - smtpd\n  -o {\n smtpd_milter_maps =\n }\n", "25/inet has a smtpd_milter_maps of"),
+            (
+                "2525 inet n - y - - smtpd\n# more\n  -o smtpd_milters=${no}\n  -o no=inet:192.0.2.1:11332\n",
+                "2525/inet has a smtpd_milters of",
+            ),
+            ("submission inet n - y - - smtpd\n  -o receive_override_options=no_milters\n", "with no_milters"),
+            (
+                "2525 inet n - y - - smtpd\n  -o { receive_override_options = no_address_mappings, $x }\n  -o x=no_milters\n",
+                "with no_milters",
+            ),
+            ("smtpd pass - - y - - smtpd\n  -o milter_mail_macros=i\n", "smtpd/pass has a milter_mail_macros of"),
+            ("192.0.2.1:25 inet n - y - - smtpd\n  -o smtpd_proxy_filter=127.0.0.1:10026\n", "smtpd_proxy_filter of"),
+            ("cleanup unix n - y - 0 cleanup\n  -o non_smtpd_milters=\n", "cleanup/unix has a non_smtpd_milters of"),
+            ("pickup unix n - y 60 1 pickup\n  -o receive_override_options=no_milters\n", "pickup/unix has receive_"),
+            (
+                "2525 inet n - y - - smtpd\n  -o smtpd_recipient_restrictions=reject_unauth_destination\n",
+                "through port 2525 without a verdict of policyd-spf",
+            ),
+        ]
+    ),
+    (
+        "overrides/postfix/main.cf",
+        "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination\n",
+        "through port 25 without a verdict of policyd-spf",
+    ),
     ("overrides/opendkim/opendkim.conf", "On-Default foo\n", "On-Default foo"),
     ("overrides/opendkim/opendkim.conf", "Socket inet:8891@localhost\n", "sets Socket"),
     ("overrides/opendkim/opendkim.conf", "AuthservID mail.example.com\n", "sets AuthservID"),
@@ -71,8 +103,18 @@ BROKEN = [
     ("overrides/opendkim/opendkim.conf", "Nameservers x\n", "nameserver"),
     ("overrides/opendkim/opendkim.conf", "Selektor default\n", "line"),
     ("overrides/resolver/unbound.conf", "server:\n  num-threds: 2\n", "num-threds"),
+    ("overrides/resolver/unbound.conf", 'server:\n  module-config: "iterator"\n', 'has no "validator"'),
+    ("overrides/resolver/unbound.conf", "server: val-permissive-mode: yes\n", "val-permissive-mode: answers that"),
+    ("overrides/resolver/unbound.conf", 'server:\n  domain-insecure: "."\n', 'domain-insecure "." switches'),
     ("compose.override.yaml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
     ("compose.override.yaml", "services: [postfix\n", "compose.override.yaml"),
+    *(
+        ("compose.override.yaml", text, "something else, or nothing, at /etc/postfix/main.cf in postfix")
+        for text in (
+            'services: {postfix: {volumes: ["./own:/etc/postfix/main.cf:ro"]}}\n',
+            "services: {postfix: {configs: [{source: own, target: /etc/postfix/main.cf}]}}\nconfigs: {own: {file: ./own}}\n",
+        )
+    ),
     ("compose.override.yml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
 ]
 
@@ -98,7 +140,15 @@ def test_broken(directory: Path, name: str, text: str, words: str) -> None:
 
 def test_taken(directory: Path) -> None:
     """Additions that the daemons take are built, by each daemon's own file."""
-    add(directory, "overrides/postfix/master.cf", "2525 inet n - y - - smtpd\n")
+    # A content filter hands mail back on loopback, where milters have seen it; strangers cannot send by the other one.
+    add(
+        directory,
+        "overrides/postfix/master.cf",
+        "2525 inet n - y - - smtpd\n  -o milter_protocol=6\n"
+        "127.0.0.1:10026 inet n - y - - smtpd\n  -o smtpd_milters= -o smtpd_milter_maps=\n"
+        "  -o receive_override_options=no_milters,no_address_mappings\n"
+        "2526 inet n - y - - smtpd\n  -o { smtpd_recipient_restrictions = permit_mynetworks, reject }\n",
+    )
     add(directory, "overrides/opendkim/opendkim.conf", "LogResults yes\n")
     add(directory, "overrides/resolver/unbound.conf", "server:\n  cache-max-ttl: 3600\n")
     # A table of the site's own is mounted; servers that are not there at build are nobody's mistake.
@@ -132,7 +182,7 @@ def test_env_that_compose_does_not_read(directory: Path, line: str) -> None:
 
 def test_a_busy_machine(directory: Path, engine_client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a small part of a processor Postfix takes its configuration as well, only later."""
-    files = directory / ".mailstack/postfix"
+    (files,) = (directory / ".mailstack/postfix").iterdir()
     tree = Tree({str(one.relative_to(files)): File(one.read_bytes()) for one in files.rglob("*") if one.is_file()})
     image = yaml.safe_load((directory / "compose.yaml").read_text())["services"]["postfix"]["image"]
     slow = partialmethod(ContainerCollection.create, nano_cpus=80_000_000)

@@ -10,6 +10,7 @@ import pytest
 from integration.conftest import INSIDER, site
 from integration.test_health import changed, wait_healthy, wait_not_healthy
 from integration.test_outage import assert_once_and_signed, flush_until_delivered
+from mailstack import deploy, written
 from mailstack.errors import EngineError
 from mailstack.stack import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
@@ -81,13 +82,26 @@ def test_down_and_up(foxtrot: Site, kept: tuple[str, str]) -> None:
     assert_kept(foxtrot, kept)
 
 
-def test_refresh(foxtrot: Site, kept: tuple[str, str]) -> None:
-    """They survive images that were built anew."""
+def test_refresh(foxtrot: Site, kept: tuple[str, str], engine_client: docker.DockerClient) -> None:
+    """They survive images that were built again. The images before have names of their own, and come back with them."""
     before = {service: foxtrot.container(service) for service in SERVICES}
+    names = dict(written.read(foxtrot.directory).images)
     foxtrot.build(foxtrot.environment, refresh=True)
+    newer = dict(written.read(foxtrot.directory).images)
+    assert not {*names.values()} & {*newer.values()}
     foxtrot.up()
     assert not {foxtrot.container(service) for service in SERVICES} & set(before.values())
     assert_kept(foxtrot, kept)
+    deploy.roll_back(foxtrot.directory)
+    foxtrot.up()
+    running = {one: engine_client.containers.get(foxtrot.container(one)).attrs["Config"]["Image"] for one in SERVICES}
+    assert running == names
+    assert_kept(foxtrot, kept)
+    # Until the next refresh, not only until the next build.
+    foxtrot.build(foxtrot.environment)
+    assert written.read(foxtrot.directory).images == names
+    data, _ = deploy.status(foxtrot.directory, foxtrot.environment)
+    assert data["well"]
 
 
 # What a volume went through before it came here: a shell command on its directory.

@@ -57,5 +57,5 @@ def test_others_can_read_it(tmp_path):
 def test_cannot_be_written(tmp_path):
     """A file in the way of the directory ends in an error that names the path."""
     (tmp_path / "secrets").write_text("")
-    with pytest.raises(SecretError, match="secrets/authserv-id: cannot be"):
+    with pytest.raises(SecretError, match="secrets: cannot be written: File exists; something else has this name"):
         authserv_id.ensure(tmp_path)

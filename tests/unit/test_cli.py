@@ -5,12 +5,16 @@ import json
 import os
 import shlex
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from mailstack import reading
 from mailstack.cli import main
 from mailstack.environment import load, read_environment
 from mailstack.keys import dkim
@@ -72,7 +76,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("mine")
     done = run("init", *FLAGS)
     assert done.exit_code == 1
-    assert "is there already" in done.stderr
+    assert "already exists; edit it" in done.stderr
     assert (tmp_path / ".env").read_text() == "mine"
 
 
@@ -302,14 +306,14 @@ def test_a_compose_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest
     """The build names the file."""
     run("init", *FLAGS)
     (tmp_path / "compose.yaml").write_text("name: x\n")
-    read = Path.read_text
+    read = Path.read_bytes
 
-    def refuse(path: Path, *given: object, **named: object) -> str:
+    def refuse(path: Path) -> bytes:
         if path.name == "compose.yaml":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read(path, *given, **named)
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     done = run("build")
     assert done.exit_code == 1
     assert f"{tmp_path / 'compose.yaml'}: cannot be read: Permission denied" in done.stderr
@@ -349,3 +353,145 @@ def test_first_steps_can_be_pasted(tmp_path: Path) -> None:
     assert "\nTo: o'brien@example.com\n" in done.stdout
     cat = next(line for line in lines if "/var/vmail" in line)
     assert shlex.split(shlex.split(cat)[-1])[1] == "/var/vmail/example.com/o'brien/Maildir/new/*"
+
+
+def test_env_without_settings(tmp_path: Path) -> None:
+    """Check and init do not send a person from one to the other: what check advises can be done."""
+    (tmp_path / ".env").write_text("# nothing\nTZ=UTC\n")
+    said = run("config", "check").stderr
+    assert "sets no MAILSTACK_ variable; write MAILSTACK_HOSTNAME and the others into it" in said
+    assert "already exists; edit it, or move it away first" in run("init", *FLAGS).stderr
+    (tmp_path / ".env").rename(tmp_path / "away")
+    assert run("init", *FLAGS).exit_code == 0
+    assert run("config", "check").exit_code == 0
+
+
+@pytest.mark.parametrize("where", [".env", "environment"])
+def test_variables_of_compose(tmp_path: Path, where: str) -> None:
+    """What would have compose start something else than what is built is refused, wherever it is set; an empty one not."""
+    run("init", *FLAGS)
+    for name in ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME"):
+        text = (tmp_path / ".env").read_text()
+        if where == ".env":
+            (tmp_path / ".env").write_text(f"{text}{name}=other\n")
+        done = run("config", "check", **({name: "other"} if where == "environment" else {}))
+        assert done.exit_code == 2
+        assert f"{name}: 'other': would " in done.stderr
+        assert "remove it" in done.stderr
+        (tmp_path / ".env").write_text(f"{text}{name}=\n")
+        assert run("config", "check").exit_code == 0
+        (tmp_path / ".env").write_text(text)
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(reading.MAX_OCTETS + 1)
+
+
+ODD = {
+    fifo: "not a regular file",
+    device: "not a regular file",
+    Path.mkdir: "not a regular file",
+    huge: "holds more than",
+}
+NAMED = {
+    "list": "MAILSTACK_MAILBOXES_FILE: 'list': ",
+    ".env": ".env: cannot be read: ",
+    "overrides/postfix/main.cf": "overrides/postfix/main.cf: cannot be read: ",
+    "secrets/authserv-id": "secrets/authserv-id: cannot be read: ",
+    "secrets/dkim/default._domainkey.example.com.pem": "default._domainkey.example.com.pem: ",
+}
+
+
+@pytest.mark.parametrize("make", ODD, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("name", NAMED)
+def test_what_has_no_end(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    """A pipe, a device, a directory and a huge file in place of one to read end the command at once, by name."""
+    run("init", *FLAGS)
+    dkim.ensure(tmp_path, "example.com", "default", 2048)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    environment = {"MAILSTACK_MAILBOXES_FILE": "list"} if name == "list" else {}
+    if environment:
+        text = (tmp_path / ".env").read_text()
+        (tmp_path / ".env").write_text(text.replace("MAILSTACK_MAILBOXES=", "# "))
+    done = run("config", "check", **environment)
+    if (make, name) == (Path.mkdir, "overrides/postfix/main.cf"):
+        return  # an empty directory there is nothing
+    assert done.exit_code in {2, 3}
+    assert NAMED[name] in done.stderr
+    assert ODD[make] in done.stderr
+
+
+def test_something_else_in_place_of_secrets(tmp_path: Path) -> None:
+    """A file where keys go is named with what to do."""
+    run("init", *FLAGS)
+    (tmp_path / "secrets").write_text("mine")
+    done = run("dns", "records")
+    assert done.exit_code == 3
+    assert (
+        f"{tmp_path}/secrets: cannot be written: File exists; something else has this name: move it away" in done.stderr
+    )
+    (tmp_path / "secrets").unlink()
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/dkim").write_text("mine")
+    assert "/secrets/dkim: File exists; something else has" in run("dns", "records").stderr
+
+
+def test_secrets_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another user made and this one may not read is told with the owner, and how to get it."""
+    run("init", *FLAGS)
+    assert run("dns", "records").exit_code == 0
+    read = Path.open
+
+    def refuse(path: Path, *given: Any, **named: Any) -> Any:
+        if "secrets" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    owner = (tmp_path / "secrets").stat().st_uid
+    for command in (["config", "check"], ["dns", "records"], ["build"]):
+        done = run(*command)
+        assert done.exit_code == 3
+        words = f"belongs to user {owner}: work as that user, or run: sudo chown -R 54321 {tmp_path}/secrets"
+        assert f"Permission denied; {tmp_path}/secrets {words}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["build"], ["build", "--rollback"], ["dns", "records"]])
+def test_two_builds_at_once(tmp_path: Path, command: list[str]) -> None:
+    """While one build works in a directory another is told so; one that was killed leaves nothing behind."""
+    run("init", *FLAGS)
+    program = (
+        "import sys, time; from pathlib import Path; from mailstack import written\n"
+        "with written.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        done = run(*command)
+        assert done.exit_code == 1
+        assert f"{tmp_path}: another build is running" in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == [".env"]
+        # What makes nothing does not wait.
+        assert run("config", "check").exit_code == 0
+        other.kill()
+    assert "another build" not in run(*command, DOCKER_HOST="unix:///nonexistent/docker.sock").stderr
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    """A refresh and a rollback at once are no command."""
+    run("init", *FLAGS)
+    done = run("build", "--refresh", "--rollback")
+    assert done.exit_code == 2
+    assert "--refresh and --rollback exclude each other" in done.stderr

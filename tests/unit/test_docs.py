@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mailstack.render import SITE, site
+from mailstack.render import services, site
 from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, supervisor, verification, wire
 from mailstack_auth.author import AmbiguousError, author_domain
 from mailstack_auth.deferrals import Deferrals
@@ -67,7 +67,7 @@ def test_every_fault_is_held_or_not_built_yet():
 def test_socket_paths_hold_in_the_chroot():
     """No Unix socket in Postfix's configuration has an absolute path."""
     text = "".join(
-        site(stack())[f"{SITE}/postfix/etc/postfix/{name}"].content.decode() for name in ("main.cf", "master.cf")
+        services(stack())["postfix"][f"etc/postfix/{name}"].content.decode() for name in ("main.cf", "master.cf")
     )
     paths = re.findall(r"(?:unix|local):(\S+)", text)
     assert len(paths) >= 2

@@ -15,7 +15,7 @@ from mailstack.stack import Packages
 def engine(container_image: str) -> Any:
     """An engine with one image, id "new", and a container of the service postfix that runs an image of some id."""
     container = SimpleNamespace(
-        labels={"com.docker.compose.service": "postfix", "mailstack.configuration": "files"},
+        labels={"com.docker.compose.service": "postfix", "mailstack.files": "files"},
         attrs={
             "State": {"Status": "running", "Health": {"Status": "healthy"}},
             "Config": {"Image": "mailstack/postfix:1"},

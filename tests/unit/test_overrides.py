@@ -103,7 +103,10 @@ def test_a_directory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "overrides")
     (tmp_path / "overrides").write_text("x = y\n")
-    with pytest.raises(SettingsError, match=r"^overrides: cannot be read: Not a directory$"):
+    with pytest.raises(
+        SettingsError,
+        match=r"^overrides: cannot be read: Not a directory; a file has the name of a directory: move it away$",
+    ):
         overrides.read(tmp_path)
 
 
@@ -120,10 +123,12 @@ def test_a_link_to_a_directory(tmp_path: Path) -> None:
     [
         (
             "Socket inet:8891@localhost",
-            "sets Socket, by which Postfix finds opendkim, or dmarc its results; remove the line",
+            "sets Socket, by which Postfix finds opendkim; remove the line",
         ),
         ("AuthservID mail.example.com", "sets AuthservID"),
         ("umask\t000", "sets umask"),
+        ("  MODE\tv", "sets MODE, without which mail leaves unsigned, or comes in unverified"),
+        ("INCLUDE /etc/own.conf", "sets INCLUDE, whose file the build does not see"),
         ("On-Default foo", "has 'On-Default foo'; write On-Default with one of accept, discard"),
         ("On-KeyNotFound", "has 'On-KeyNotFound'"),
     ],
@@ -136,11 +141,44 @@ def test_what_opendkim_takes_and_should_not(tmp_path: Path, line: str, words: st
         put(tmp_path, "opendkim/opendkim.conf", f"{right}{line}\n")
 
 
-@pytest.mark.parametrize("name", ["smtpd_milters", "non_smtpd_milters", "smtpd_milter_maps"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "smtpd_milters",
+        "non_smtpd_milters",
+        "smtpd_milter_maps",
+        "smtpd_proxy_filter",
+        "milter_protocol",
+        "milter_mail_macros",
+        "milter_macro_daemon_name",
+    ],
+)
 def test_milters_of_postfix(tmp_path: Path, name: str) -> None:
     """Nobody's milters take dmarc's place; a comment, and the milters of a service of one's own, are no such thing."""
     put(tmp_path, "postfix/main.cf", f"# {name} = inet:192.0.2.1:11332\n{name}_x = y\n")
     put(tmp_path, "postfix/master.cf", f"10026 inet n - y - - smtpd\n  -o {name}=\n")
-    words = f"overrides/postfix/main.cf: sets {name}, so that mail would pass by dmarc; name your own milters in"
+    words = f"overrides/postfix/main.cf: sets {name}, so that mail would bypass dmarc; name your own milters in"
     with pytest.raises(SettingsError, match=f"^{re.escape(words)} MAILSTACK_EXTRA_MILTERS"):
         put(tmp_path, "postfix/main.cf", f"{name} = inet:192.0.2.1:11332\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "milter_default_action = accept\n",
+            "sets milter_default_action; write MAILSTACK_MILTER_DEFAULT_ACTION in .env",
+        ),
+        ("receive_override_options = no_milters\n", "has no_milters in receive_override_options"),
+        ("receive_override_options =\n# more\n\n  no_address_mappings,\n\tno_milters\n", "has no_milters in"),
+    ],
+)
+def test_what_bypasses_milters_by_another_name(tmp_path: Path, text: str, words: str) -> None:
+    """What comes to the same as no milters is refused too, on one line or on several; what does not is taken."""
+    put(
+        tmp_path,
+        "postfix/main.cf",
+        "# receive_override_options = no_milters\nreceive_override_options =\nx = no_milters\n",
+    )
+    with pytest.raises(SettingsError, match=f"^overrides/postfix/main.cf: {re.escape(words)}"):
+        put(tmp_path, "postfix/main.cf", text)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailstack.render import COMPOSE, SITE, site
+from mailstack.render import COMPOSE, services, site
 from mailstack_auth import protocol
 from mailstack_auth.evaluation import MAX_SECONDS, RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
 from mailstack_auth.policy import Judgement, Message, Policy, RequestError, refusal
@@ -137,7 +137,7 @@ def test_relays_and_evaluation_together_are_bounded():
     assert (judgement.evaluation.judged.result, judgement.doubtful) == ("temperror", True)
     assert 1.2 < seconds < 1.8
     chosen = stack()
-    main = site(chosen)[f"{SITE}/postfix/etc/postfix/main.cf"].content.decode()
+    main = services(chosen)["postfix"]["etc/postfix/main.cf"].content.decode()
     (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main, re.MULTILINE)
     service = yaml.safe_load(site(chosen)[COMPOSE].content)["services"]["policyd-spf"]
     grace = service["stop_grace_period"].removesuffix("s")
@@ -204,7 +204,7 @@ def test_policy_is_the_sites():
         spf_skip_domains="Relay.example,forwarder.example",
         trusted_networks="192.0.2.64/26",
     )
-    policy = Policy.from_json(json.loads(site(chosen)[f"{SITE}/policyd-spf/etc/policyd-spf/policy.json"].content))
+    policy = Policy.from_json(json.loads(services(chosen)["policyd-spf"]["etc/policyd-spf/policy.json"].content))
     assert policy.hostname == "mail.example.com"
     assert policy.actions == {"fail": "reject-early", "softfail": "tag", "permerror": "tag", "temperror": "tag"}
     assert [str(one) for one in policy.trusted_networks] == ["127.0.0.0/8", "::1/128", "192.0.2.64/26"]
@@ -216,10 +216,10 @@ def test_policy_is_the_sites():
 def test_reject_is_the_milters_business():
     """SPF_FAIL=reject is decided after DKIM is known; at RCPT the message is only given its result."""
     for changes in ({"spf_fail": "reject"}, {"spf_fail": "tag"}):
-        written = site(stack(**changes))[f"{SITE}/policyd-spf/etc/policyd-spf/policy.json"].content
+        written = services(stack(**changes))["policyd-spf"]["etc/policyd-spf/policy.json"].content
         assert Policy.from_json(json.loads(written)).actions["fail"] == "tag"
     for mode in ("envelope", "off"):
-        written = site(stack(local_sender=mode))[f"{SITE}/policyd-spf/etc/policyd-spf/policy.json"].content
+        written = services(stack(local_sender=mode))["policyd-spf"]["etc/policyd-spf/policy.json"].content
         assert Policy.from_json(json.loads(written)).judged_late == ()
 
 

@@ -34,7 +34,7 @@ DEFAULTS = {
     "relay_host": None, "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "resolver_forwarders": (), "resolver_trust_anchors": (),
-    "subnet": ipaddress.IPv4Network("172.30.253.0/27"), "base_image": "debian:trixie-slim",
+    "subnet": ipaddress.IPv4Network("172.30.253.0/25"), "base_image": "debian:trixie-slim",
     "apt_mirror": None, "apt_snapshot": None, "build_proxy": None, "image_max_age": 30,
 }
 # fmt: on
@@ -470,7 +470,7 @@ CONTRADICTIONS = [
     (
         {"spf_skip_networks": "172.16.0.0/12"},
         "subnet",
-        "172.30.253.0/27",
+        "172.30.253.0/25",
         "such as 10.99.0.0/27",
         {"subnet": "10.99.0.0/27"},
     ),
@@ -710,7 +710,7 @@ def test_value_from_a_file(tmp_path):
     ("extra", "words"),
     [
         ({"MAILSTACK_DOMAINS_FILE": "none.txt"}, "'none.txt': cannot be read: No such file"),
-        ({"MAILSTACK_DOMAINS_FILE": "."}, "'.': cannot be read: Is a directory"),
+        ({"MAILSTACK_DOMAINS_FILE": "."}, "'.': cannot be read: not a regular file"),
         ({"MAILSTACK_DOMAINS_FILE": "latin.txt"}, "'latin.txt': is not UTF-8"),
         (
             {"MAILSTACK_DOMAINS_FILE": "latin.txt", "MAILSTACK_DOMAINS": "example.com"},
@@ -742,7 +742,7 @@ def test_env_file_that_is_not_text(tmp_path):
 
 def test_no_env_file(tmp_path):
     """In a directory without settings the message names the file that is missing, and not a dozen variables."""
-    with pytest.raises(SettingsError, match=r"\.env: is not there; 'mailstack init' writes one") as caught:
+    with pytest.raises(SettingsError, match=r"\.env: does not exist; 'mailstack init' writes one") as caught:
         read_environment(tmp_path, {"PATH": "/bin"})
     assert len(caught.value.faults) == 1
 

@@ -111,11 +111,21 @@ def test_stale_files_below_owned_only(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
     (tmp_path / "b/link").symlink_to("../secrets")
-    changed = Tree(FILES).write(tmp_path, owned="b")
-    assert sorted(changed) == sorted([*FILES, *stale, "b/link"])
+    assert sorted(Tree(FILES).write(tmp_path, owned="b")) == sorted(FILES)
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
     assert found == {*FILES, *theirs}
     assert not (tmp_path / "b/gone").exists()
+
+
+def test_what_is_kept(tmp_path):
+    """Below its own directory stays what is to be kept, a file or a directory with all in it, and nothing like it."""
+    for path in ("b/kept/deep/file", "b/kept2/file", "b/one", "b/one2"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    Tree(FILES).write(tmp_path, owned="b", keep={"b/kept", "b/one"})
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert found == {*FILES, "b/kept/deep/file", "b/one"}
+    assert not (tmp_path / "b/kept2").exists()
 
 
 def test_without_owned_nothing_is_removed(tmp_path):

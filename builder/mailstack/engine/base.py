@@ -8,7 +8,8 @@ from pathlib import Path
 import docker
 
 from mailstack import console
-from mailstack.engine.images import Failure, not_fetched, reason, split
+from mailstack.engine.connection import Failure, reason
+from mailstack.engine.images import not_fetched, split
 from mailstack.errors import EngineError
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages

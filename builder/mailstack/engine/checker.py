@@ -1,23 +1,30 @@
 """Rendered configuration, shown to the daemon that will read it before any of it is written."""
 
+import ipaddress
 import json
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import docker
 import docker.types
 
 from mailstack import console
-from mailstack.engine.images import Failure, reason
+from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError, Fault, SettingsError
 from mailstack.overrides import DIRECTORY
+from mailstack.settings import PREFIX
+from mailstack.stack import NETWORKS, Stack, rooms
 from mailstack.tree import Tree
 
 # A script of the image: exit status 0, or what is wrong on its output.
 _COMMAND = "/usr/local/bin/check-configuration"
 CHECKED = ("postfix", "opendkim", "resolver")
 _SECONDS = 60
+_OLDEST = (2, 24)
+_COMPOSE = ".".join(map(str, _OLDEST))
 
 
 # What docker compose adds to compose.yaml, the first one that is there.
@@ -63,33 +70,98 @@ def override(directory: Path) -> Path | None:
     return next((directory / name for name in _OVERRIDES if (directory / name).exists()), None)
 
 
-def check_compose(directory: Path, compose: bytes) -> dict[str, dict[str, str]]:
-    """Let docker compose read what is to be compose.yaml, with .env and the site's override.
-
-    Returns what each service has mounted from the host below /etc: path in the container → path on the host.
-    """
+def check_compose(directory: Path, compose: bytes) -> dict[str, Any]:
+    """Let docker compose read what is to be compose.yaml, with .env and the site's override; the services it sees."""
     added = override(directory)
     command = ["docker", "compose", "--project-directory", str(directory), "-f", "-"]
     command += ["-f", str(added)] if added else []
     done = _run([*command, "config", "--format", "json"], compose)
     if done.returncode:
-        if _run(["docker", "compose", "version"], b"").returncode:
-            raise EngineError("docker has no 'compose' command; install its plugin, 2.24 or newer")
+        _check_version()
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
         said = done.stderr.decode(errors="replace").strip()
         raise SettingsError([Fault(where, None, f"docker compose does not take it, so nothing was written:\n{said}")])
-    return {
-        name: {
-            one["target"]: one["source"]
-            for one in service.get("volumes", [])
-            if one["type"] == "bind" and one["target"].startswith("/etc/")
-        }
-        for name, service in json.loads(done.stdout)["services"].items()
-    }
+    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    return services
+
+
+def _check_version() -> None:
+    """Whether compose itself is what is wrong. Raises EngineError if there is none, or an old one."""
+    done = _run(["docker", "compose", "version", "--short"], b"")
+    said = done.stdout.decode(errors="replace").strip()
+    if done.returncode:
+        raise EngineError(f"docker has no 'compose' command; install its plugin, {_COMPOSE} or newer")
+    found = re.match(r"v?(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < _OLDEST:
+        raise EngineError(
+            f"docker compose is release {said}, which is too old; install its plugin, {_COMPOSE} or newer"
+        )
+
+
+def mounted(service: Mapping[str, Any]) -> dict[str, str]:
+    """What a service has mounted from the host below /etc: path in the container → path on the host."""
+    binds = [one for one in service.get("volumes", []) if one["type"] == "bind"]
+    return {one["target"]: one["source"] for one in binds if one["target"].startswith("/etc/")}
+
+
+def check_mounts(directory: Path, services: Mapping[str, Any], own: Mapping[str, Mapping[str, str]]) -> None:
+    """Whether each service has mailstack's files, and not others in their places, which no check would see.
+
+    own has them by service: path in the container → path from directory. Raises SettingsError.
+    """
+    faults = []
+    for name, files in own.items():
+        service = services.get(name, {})
+        mounts = (*service.get("volumes", []), *service.get("configs", []))
+        other = next((target for target, path in files.items() if _at(mounts, target) != [str(directory / path)]), None)
+        if other:
+            remedy = (
+                f"puts something else, or nothing, at {other} in {name}, in place of mailstack's file; write what you "
+                f"add into {DIRECTORY}/, or mount it elsewhere"
+            )
+            faults.append(Fault(str(override(directory) or directory / ".env"), None, remedy))
+    if faults:
+        raise SettingsError(faults)
+
+
+def _at(mounts: Iterable[Mapping[str, Any]], target: str) -> list[str | None]:
+    return [one.get("source") for one in mounts if one.get("target") == target]
+
+
+def check_addresses(services: Mapping[str, Mapping[str, Any]], stack: Stack) -> None:
+    """Whether each network has an address for every container on it. Raises SettingsError that says how many lack."""
+    faults = []
+    for network in NETWORKS:
+        names = [name for name, one in services.items() if _takes_address(one, network)]
+        wanted = sum(_containers(services[name]) for name in names)
+        room = rooms(stack.subnet)[network]
+        if wanted > room:
+            prefix = next(
+                length
+                for length in range(stack.subnet.prefixlen, 0, -1)
+                if rooms(ipaddress.IPv4Network((0, length)))[network] >= wanted
+            )
+            remedy = (
+                f"has {room} addresses for the containers on its network {network!r}, and {', '.join(names)} need "
+                f"{wanted}; write a network of /{prefix} or larger, such as 10.99.0.0/{prefix}"
+            )
+            faults.append(Fault(f"{PREFIX}SUBNET", str(stack.subnet), remedy))
+    if faults:
+        raise SettingsError(faults)
+
+
+def _takes_address(service: Mapping[str, Any], network: str) -> bool:
+    """Whether a service takes one of a network's free addresses; the resolver has one of its own on two of them."""
+    networks = service.get("networks") or {}
+    return network in networks and not (networks[network] or {}).get("ipv4_address")
+
+
+def _containers(service: Mapping[str, Any]) -> int:
+    return int(service.get("scale") or service.get("deploy", {}).get("replicas") or 1)
 
 
 def _run(command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(command, input=given, capture_output=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"docker compose cannot be run ({error}); install its plugin, 2.24 or newer") from None
+        raise EngineError(f"docker compose cannot be run ({error}); install its plugin, {_COMPOSE} or newer") from None

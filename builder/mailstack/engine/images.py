@@ -1,22 +1,23 @@
 """Images: built from rendered contexts, under a tag that is their content's digest."""
 
+import contextlib
 import io
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import docker
 import docker.errors
-import requests
 
 from mailstack import console
+from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError
 from mailstack.render import build_context
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages
 from mailstack.tree import Tree
+from mailstack.version import version
 
 _LOG_TAIL = 20
 # install-packages' exit status when packages could not be fetched (sysexits.h, EX_TEMPFAIL).
@@ -26,37 +27,9 @@ _STEP = re.compile(r"Step (?P<at>\d+/\d+) : (?P<command>.*)")
 _SHOWN = ("FROM ", "RUN ", "COPY ")
 _COMMAND_WIDTH = 70
 _DAY = 24 * 60 * 60
-
-Failure = (docker.errors.DockerException, requests.RequestException)
-
-
-def connect() -> docker.DockerClient:
-    """The engine that the environment names, as the docker command finds it."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except (*Failure, ValueError) as error:  # the latter for an address that is none
-        raise EngineError(_no_answer(error)) from None
-    return client
-
-
-def _no_answer(error: Exception) -> str:
-    given = os.environ.get("DOCKER_HOST")
-    where = f"DOCKER_HOST={given}" if given else "unix:///var/run/docker.sock"
-    text = str(error)
-    if "paramiko" in text:
-        return f"the container engine at {where} cannot be reached by ssh; log in to that host and work there"
-    if "PermissionError" in text or "Permission denied" in text:
-        return (
-            f"the container engine at {where} may not be used by this user; add the user to the group 'docker' "
-            "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
-        )
-    if any(word in text for word in ("FileNotFoundError", "No such file", "refused", "Failed to resolve")):
-        remedy = "start it (systemctl start docker), or install Docker"
-        if given:
-            remedy = "unset DOCKER_HOST for the engine of this host, or start that one"
-        return f"no container engine answers at {where}; {remedy}, and see that 'docker info' works"
-    return f"the container engine at {where} does not answer ({text}); see that 'docker info' works as this user"
+# Digits of an image's id in its lasting name, as docker shows it.
+_ID = 12
+_KEPT = 2
 
 
 def build_missing(
@@ -67,7 +40,7 @@ def build_missing(
     refresh: bool = False,
 ) -> list[str]:
     """Build those of some images, by their tags, that the engine does not have (all with refresh); what was built."""
-    missing = {image: name for image, name in names.items() if refresh or not exists(client, name)}
+    missing = {image: name for image, name in names.items() if refresh or not _there(client, name)}
     if missing:
         _need_base(client, packages.base_image, refresh=refresh)
     for image, name in missing.items():
@@ -84,6 +57,53 @@ def exists(client: docker.DockerClient, name: str) -> bool:
     except Failure as error:
         raise EngineError(f"{name}: the engine does not know such a name: {reason(error)}") from None
     return True
+
+
+def _there(client: docker.DockerClient, name: str) -> bool:
+    """Whether the engine has an image; one that was loaded by its lasting name alone gets the other one too."""
+    if exists(client, name):
+        return True
+    lasting = _lasting(client, name)
+    if lasting:
+        client.images.get(lasting[0]).tag(*name.split(":"))
+    return bool(lasting)
+
+
+def _lasting(client: docker.DockerClient, name: str) -> list[str]:
+    """The lasting names of all images that were built from a context, newest first."""
+    repository, _ = split(name)
+    try:
+        images = client.api.images(name=repository)
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not list its images: {reason(error)}") from None
+    images.sort(key=lambda one: one["Created"], reverse=True)
+    return [tag for one in images for tag in one["RepoTags"] or () if tag.startswith(f"{name}-")]
+
+
+def lasting_name(client: docker.DockerClient, name: str, before: str | None) -> str:
+    """A name that no other content ever gets, for the image that a container is to run.
+
+    name is that of its context, which "build --refresh" moves to the newest image. What compose.yaml names (before)
+    stays until then, so that a rollback does as well.
+    """
+    if before and before.startswith(f"{name}-") and exists(client, before):
+        return before
+    repository, tag = split(name)
+    try:
+        image = client.images.get(name)
+        lasting = f"{tag}-{str(image.id).removeprefix('sha256:')[:_ID]}"
+        image.tag(repository, lasting)
+    except Failure as error:
+        raise EngineError(f"{name}: the engine does not name the image: {reason(error)}") from None
+    return f"{repository}:{lasting}"
+
+
+def remove_old(client: docker.DockerClient, name: str, keep: Container[str]) -> None:
+    """Remove what earlier refreshes made from a context; the last two stay, and what is kept or used by a container."""
+    for one in _lasting(client, name)[_KEPT:]:
+        if one not in keep:
+            with contextlib.suppress(*Failure):
+                client.images.remove(one)
 
 
 def age(client: docker.DockerClient, name: str) -> int:
@@ -151,6 +171,7 @@ def build(client: docker.DockerClient, name: str, context: Tree, packages: Packa
             rm=True,
             forcerm=True,
             nocache=refresh,
+            labels={"org.opencontainers.image.version": version()},
             decode=True,
             buildargs={key: value for key, value in arguments.items() if value},
         )
@@ -202,8 +223,3 @@ def not_fetched(packages: Packages) -> str:
         "Debian's packages could not be fetched; where the Internet cannot be reached directly, set "
         f"{PREFIX}APT_MIRROR or {PREFIX}BUILD_PROXY"
     )
-
-
-def reason(error: Exception) -> str:
-    """What the engine said, without the library's own words."""
-    return str(getattr(error, "explanation", None) or error)

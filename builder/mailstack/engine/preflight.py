@@ -1,24 +1,58 @@
 """What the engine is like, where that matters for mail."""
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import docker
 
-from mailstack.engine.images import Failure, reason
+from mailstack.engine.connection import Failure, endpoint, reason
 from mailstack.errors import EngineError
+
+# Of release 20.10.
+_OLDEST_API = (1, 41)
+_HIDES = (
+    "clients will arrive under the gateway's address, so SPF fails for everybody; nobody is trusted for that address. "
+    "Run the stack on an engine that keeps client addresses"
+)
 
 
 def warnings(client: docker.DockerClient) -> list[str]:
-    """Set-ups in which clients never show their own address, as sentences."""
+    """Set-ups that are not supported, or need care, as sentences. Raises EngineError for an engine that is too old."""
     try:
-        about = client.info()
+        about, version = client.info(), client.version()
     except Failure as error:
         raise EngineError(f"the engine does not say what it is: {reason(error)}") from None
-    found = []
-    if any("rootless" in option for option in about.get("SecurityOptions") or ()):
-        found.append("rootless engine")
+    api = tuple(int(part) for part in version["ApiVersion"].split("."))
+    if api < _OLDEST_API:
+        raise EngineError(f"the engine is release {version['Version']}, which is too old; install 20.10 or newer")
+    return [*_of_engine(about, version), *_of_place()]
+
+
+def _of_engine(about: dict[str, Any], version: dict[str, Any]) -> Iterator[str]:
+    options = {word for one in about.get("SecurityOptions") or () for word in one.split(",")}
+    if "name=rootless" in options:
+        yield f"rootless engine: {_HIDES}"
     if "Docker Desktop" in str(about.get("OperatingSystem", "")):
-        found.append("Docker Desktop")
-    return [
-        f"{kind}: clients will arrive under the gateway's address, so SPF fails for everybody; "
-        "nobody is trusted for that address. Run the stack on an engine that keeps client addresses"
-        for kind in found
-    ]
+        yield f"Docker Desktop: {_HIDES}"
+    if "name=userns" in options:
+        yield (
+            "userns-remap: root in a container is another user of this host, who cannot read secrets/, so opendkim and "
+            "dmarc will not start. Run the stack on an engine without userns-remap"
+        )
+    if "name=selinux" in options:
+        yield (
+            "SELinux: containers read only files with its label. After each build, before 'docker compose up', run: "
+            "chcon -R -t container_file_t .mailstack secrets"
+        )
+    if any("podman" in str(one.get("Name", "")).lower() for one in version.get("Components") or ()):
+        yield "Podman: it answers like Docker's engine, but mailstack is not tested with it"
+
+
+def _of_place() -> Iterator[str]:
+    address = endpoint(os.environ).address or os.environ.get("DOCKER_HOST") or "unix://"
+    if not address.startswith("unix://"):
+        yield (
+            f"the engine at {address} may be on another host: containers mount files of that one. Run mailstack there, "
+            "or in a directory that both have under one path"
+        )

@@ -1,16 +1,38 @@
 """How a stack is: its services as the engine sees them, and the queue as Postfix sees it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import docker
 from docker.models.containers import Container
 
-from mailstack.engine.images import Failure, age, exists, reason
+from mailstack.engine.connection import Failure, reason
+from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 NOT_THERE = "not there"
+# Asks milters as Postfix does at the start of a session (the option negotiation of the milter protocol), from its
+# container; Perl is part of every Debian.
+_ASK_MILTERS = r"""
+use IO::Socket::INET; use IO::Socket::UNIX;
+$SIG{ALRM} = sub { die "no answer within 3 seconds\n" };
+for my $milter (@ARGV) {
+    my $said = eval {
+        alarm 3;
+        my ($kind, $at) = split /:/, $milter, 2;
+        my $socket = $kind eq 'unix' ? IO::Socket::UNIX->new(Peer => "/var/spool/postfix/$at")
+                                     : IO::Socket::INET->new(PeerAddr => $at);
+        die "$!\n" unless $socket;
+        syswrite $socket, pack 'NaNNN', 13, 'O', 6, 0x1ff, 0x1fffff;
+        sysread($socket, my $reply, 5) && substr($reply, 4, 1) eq 'O' or die "not the answer of a milter\n";
+        "\n";
+    } || $@;
+    alarm 0;
+    print "$milter\t$said";
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,7 @@ def look(
 ) -> tuple[list[Service], int | None]:
     """The services of a compose project, and the messages in Postfix's queue (None if Postfix does not say).
 
-    wanted has the image and the configuration of each service.
+    wanted has the image and the place of the files of each service, as compose.yaml is to have them.
     """
     try:
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{_PROJECT}={project}"})
@@ -54,14 +76,38 @@ def _service(client: docker.DockerClient, name: str, container: Container | None
     if container is None:
         return Service(name, NOT_THERE, "", image, days, current=False)
     state = container.attrs["State"]
-    # "build --refresh" makes another image of the same name.
     current = (
         container.attrs["Config"]["Image"] == image
         and days is not None
         and container.attrs["Image"] == client.images.get(image).id
-        and container.labels.get("mailstack.configuration") == files
+        and container.labels.get("mailstack.files") == files
     )
     return Service(name, state["Status"], state.get("Health", {}).get("Status", ""), image, days, current)
+
+
+def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> dict[str, str]:
+    """What is wrong with each milter, as Postfix sees it; nothing if it answers, or if Postfix does not run."""
+    if not names:
+        return {}
+    labels = [f"{_PROJECT}={project}", f"{_SERVICE}=postfix"]
+    try:
+        outputs: list[Any] = [
+            one.exec_run(["perl", "-e", _ASK_MILTERS, *names], stderr=False).output
+            for one in client.containers.list(filters={"label": labels}, ignore_removed=True)
+        ]
+    except Failure as error:
+        raise EngineError(f"the engine does not say how the milters are: {reason(error)}") from None
+    rows = [line.partition("\t") for said in outputs for line in said.decode(errors="replace").splitlines()]
+    return {milter: fault for milter, _, fault in rows}
+
+
+def mounted(client: docker.DockerClient) -> list[str]:
+    """The host's paths that containers mount, be they running or not."""
+    try:
+        containers = client.api.containers(all=True)
+    except Failure as error:
+        raise EngineError(f"the engine does not list its containers: {reason(error)}") from None
+    return [one["Source"] for container in containers for one in container["Mounts"] if one["Type"] == "bind"]
 
 
 def _queue_length(postfix: Container | None) -> int | None:

@@ -8,6 +8,7 @@ import re
 import secrets
 from pathlib import Path
 
+from mailstack import reading
 from mailstack.errors import SecretError, os_reason
 from mailstack.keys.files import loose_modes, secret_directory, write_new
 
@@ -27,7 +28,7 @@ def ensure(directory: Path) -> tuple[str, list[str]]:
             secret_directory(directory / FILE.parent)
             write_new(directory / FILE, f"mailstack-{secrets.token_hex(_OCTETS)}\n".encode(), 0o600)
     except OSError as error:
-        raise SecretError(f"{directory / FILE}: cannot be written: {os_reason(error)}") from None
+        raise SecretError(f"{error.filename or directory / FILE}: cannot be written: {os_reason(error)}") from None
     return _checked(directory)
 
 
@@ -44,7 +45,7 @@ def look(directory: Path) -> list[str]:
 def _checked(directory: Path) -> tuple[str, list[str]]:
     path = directory / FILE
     try:
-        content = path.read_bytes()
+        content = reading.content(path)
         warnings = loose_modes(directory, FILE)
     except OSError as error:
         raise SecretError(f"{path}: cannot be read: {os_reason(error)}") from None

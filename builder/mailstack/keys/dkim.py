@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from mailstack import reading
 from mailstack.errors import DkimKeyError, os_reason
 from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
 from mailstack.keys.files import loose_modes, secret_directory, write_new
@@ -100,7 +101,9 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
     warnings = loose_modes(directory, path, path.parent, path.parent.parent)
     private = _load(directory / path, where, known=(directory / published).exists())
     record = _record(private)
-    if (directory / published).exists() and (directory / published).read_text(errors="replace").strip() != record:
+    if (directory / published).exists() and reading.content(directory / published).decode(
+        errors="replace"
+    ).strip() != record:
         raise DkimKeyError(
             f"{where}: the key does not match the record in {published}. Restore the key that belongs to it; "
             f"or remove {published} if the key was replaced on purpose, and publish the new record"
@@ -123,7 +126,7 @@ def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
 
     Of a known one the library does not ask again whether its primes are: that takes 40 ms for each key of a build.
     """
-    pem = path.read_bytes()
+    pem = reading.content(path)
     if not pem.strip():
         raise DkimKeyError(f"{where}: the file is empty. {_REMEDY}")
     if b"PUBLIC KEY" in pem and b"PRIVATE KEY" not in pem:

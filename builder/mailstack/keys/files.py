@@ -13,15 +13,20 @@ def secret_directory(path: Path) -> None:
 def write_new(path: Path, content: bytes, mode: int) -> None:
     """Create a file whole or not at all; one that is there stays as it is."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(temporary, path)
+        finally:
+            temporary.unlink()
+    except OSError as error:
+        # Nobody knows the temporary file.
+        error.filename = str(path)
+        raise
 
 
 def loose_modes(directory: Path, *paths: Path) -> list[str]:

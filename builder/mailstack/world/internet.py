@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
-from mailstack.engine import images
+from mailstack.engine import connection, images
 from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import IDS, Packages
@@ -48,7 +48,7 @@ class Internet(Temporary):
         self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
 
     def _start(self) -> None:
-        client = images.connect()
+        client = connection.connect()
         packages = Packages(self._base_image)
         self.image = image_name("world", packages)
         images.build_missing(client, {"world": self.image}, packages)

@@ -10,7 +10,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
-from mailstack import deploy
+from mailstack import deploy, written
 from mailstack.errors import EngineError
 from mailstack.stack import SERVICES, Stack
 from mailstack.world.containers import wait_for
@@ -79,6 +79,11 @@ class Site:
     def sendmail(self, message: bytes, *arguments: str) -> None:
         """Hand a message to the local sendmail, as root."""
         self.run("postfix", "sendmail", *arguments, stdin=message)
+
+    def file(self, service: str, path: str) -> Path:
+        """The host's file that a service's container is to have at a path."""
+        (place,) = [one for one in written.read(self.directory).places if f"/{service}/" in one]
+        return self.directory / place / path
 
     def log(self, *services: str) -> list[str]:
         """The log lines of services, the name of the service before each."""
