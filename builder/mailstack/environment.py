@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import NoDecode
 
-from mailstack import checks
+from mailstack import checks, fields
 from mailstack.errors import Fault, SettingsError
 from mailstack.settings import PREFIX, Settings, example, variable
 
@@ -21,7 +19,7 @@ FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
 # A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
-_USER_INFO = re.compile(r"((?:\w+:)?//)?.*@")
+_USER_INFO = re.compile(r"\A((?:\w+:)?//)?.*@", re.DOTALL)
 _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
 _ALL_BUT = 0.9
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
@@ -185,7 +183,7 @@ def _judge(environment: Mapping[str, str], unread: Collection[str] = ()) -> tupl
     read = _validate(given)
     faults += [fault for fault in read.faults if fault.variable not in unread]
     for name in unread:
-        read.refused[name.removeprefix(PREFIX).lower()] = [""]
+        read.refused[_setting(name)] = [""]
     rest = read.settings or _validate(_without(given, read.refused)).settings
     if rest is not None:
         faults += checks.contradictions(rest, read.refused)
@@ -194,7 +192,7 @@ def _judge(environment: Mapping[str, str], unread: Collection[str] = ()) -> tupl
 
 def _validate(given: Mapping[str, str]) -> _Read:
     try:
-        return _Read(Settings(environment=given))
+        return _Read(Settings.model_validate({_setting(name): value for name, value in given.items()}))
     except ValidationError as error:
         read = _Read()
         for detail in error.errors():
@@ -220,11 +218,13 @@ def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str
 
 def _splitter(name: str) -> Callable[[str], list[str]] | None:
     """What makes tokens of a variable's value, if it is a list; its setting says so itself."""
-    metadata = _KNOWN[name].metadata
-    if NoDecode not in metadata:
-        return None
-    split = next(one.func for one in metadata if isinstance(one, BeforeValidator))
-    return cast("Callable[[str], list[str]]", split)
+    parsers = [one.func for one in _KNOWN[name].metadata if isinstance(one, BeforeValidator)]
+    return next((one for one in (fields.split_list, fields.split_commas) if one in parsers), None)
+
+
+def _setting(name: str) -> str:
+    """The setting of a variable."""
+    return name.removeprefix(PREFIX).lower()
 
 
 def _unknown(name: str) -> Fault:

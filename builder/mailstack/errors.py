@@ -16,6 +16,15 @@ def os_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+# Enough to recognise what was typed.
+_MAX_SHOWN = 200
+
+
+def shown(text: str) -> str:
+    """What was typed, in quotes on one line, cut where it is long."""
+    return repr(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!r}…"
+
+
 class MailstackError(Exception):
     """Any fault that is reported as text, without a traceback."""
 
@@ -31,7 +40,7 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        token = "" if self.token is None else f" {self.token!r}:"
+        token = "" if self.token is None else f" {shown(self.token)}:"
         return f"{self.variable}:{token} {self.remedy}"
 
 

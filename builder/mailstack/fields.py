@@ -15,6 +15,8 @@ import dns.rdata
 import idna
 from pydantic import AfterValidator, ByteSize, TypeAdapter, ValidationError
 
+from mailstack.errors import shown
+
 # RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text without the final dot.
 MAX_NAME = 253
 # RFC 5321 section 4.5.3.1.1.
@@ -107,8 +109,10 @@ def domain_name(token: str) -> str:
     if not text.isascii():
         try:
             text = idna.encode(text, uts46=True).decode()
-        except idna.IDNAError as error:
-            raise ValueError(f"is not an internationalised domain name ({error})") from None
+        except idna.IDNAError:
+            raise ValueError(
+                "holds a character that no domain name has (RFC 5891); write it such as example.com"
+            ) from None
     text = text.lower()
     labels = text.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
@@ -153,7 +157,7 @@ def mailbox(token: str) -> str:
     if not local:
         raise ValueError(f"has nothing before the @; write user@{domain or 'example.com'}")
     if not _LOCAL_PART.fullmatch(local) or len(local) > MAX_LOCAL_PART:
-        raise ValueError(f"has a local part that cannot be used: {local!r}; letters, digits and . _ + - are safe")
+        raise ValueError(f"has a local part that cannot be used: {shown(local)}; letters, digits and . _ + - are safe")
     return f"{local.lower()}@{nested(domain_name, domain)}"
 
 
@@ -187,7 +191,7 @@ def trust_anchor(token: str) -> str:
     """A DS or DNSKEY record in presentation form (RFC 4034), owner name first."""
     parts = token.split()
     if parts and not _OWNER.fullmatch(parts[0]):
-        raise ValueError(f"is not a trust anchor; {parts[0]!r} is not a domain name, as in {ROOT_ANCHOR!r}")
+        raise ValueError(f"is not a trust anchor; {shown(parts[0])} is not a domain name, as in {ROOT_ANCHOR!r}")
     for ignored in ("IN", "in"):
         if ignored in parts[1:3]:
             parts.remove(ignored)
@@ -212,7 +216,7 @@ def spf_record(token: str) -> str:
     unknown = [one for one in mechanisms if not _MECHANISM.fullmatch(one)]
     if unknown:
         raise ValueError(
-            f"has a term that is no SPF mechanism: {unknown[0]!r}; that is an error to every receiver; write it "
+            f"has a term that is no SPF mechanism: {shown(unknown[0])}; that is an error to every receiver; write it "
             "such as 'v=spf1 mx -all'"
         )
     for term in terms[1:]:
@@ -253,7 +257,7 @@ def nested(parser: Callable[[str], _T], part: str) -> _T:
     except ValueError as error:
         # A part of a part says its own name.
         named = str(error).startswith(("'", '"'))
-        raise ValueError(str(error) if named else f"{part!r} {error}") from None
+        raise ValueError(str(error) if named else f"{shown(part)} {error}") from None
 
 
 DomainName = Annotated[str, AfterValidator(domain_name)]

@@ -6,11 +6,9 @@ wrong into text.
 """
 
 import ipaddress
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mailstack import fields, hosts
 from mailstack.fields import DomainName, Mailbox, Selector, SpfRecord, TrustAnchor
@@ -26,8 +24,8 @@ MAX_AGE = 3650
 # Always trusted: the postfix container itself. Everything else is the site's choice.
 LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
-_Tokens = (NoDecode, BeforeValidator(fields.split_list))
-_CommaTokens = (NoDecode, BeforeValidator(fields.split_commas))
+_Tokens = (BeforeValidator(fields.split_list),)
+_CommaTokens = (BeforeValidator(fields.split_commas),)
 _Port = Annotated[int, BeforeValidator(fields.whole_number(0, hosts.MAX_PORT, "a port"))]
 
 # What the host name has besides the domains' mailboxes: RFC 2142, and root's own mail.
@@ -58,12 +56,10 @@ _SkippedNetworks = Annotated[
 ]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """One site. A field FOO is the variable MAILSTACK_FOO; the order is the order of env.example."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", str_strip_whitespace=True, validate_default=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hostname: Annotated[DomainName, AfterValidator(fields.public_name)] = Field(
         description="The appliance's own name: HELO, banner, MX target, Authentication-Results. It must resolve to "
@@ -318,30 +314,6 @@ class Settings(BaseSettings):
         description="The age of an image, in days, from which on a build warns that it lacks security updates.",
         examples=["7"],
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the mapping that load() was given, never the process's environment."""
-        environment = init_settings()["environment"]
-        return (_Environment(settings_cls, environment),)
-
-
-class _Environment(EnvSettingsSource):
-    """pydantic-settings' own reading of variables, from a mapping that is handed in."""
-
-    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        super().__init__(settings_cls)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._environment.items()}
 
 
 def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:

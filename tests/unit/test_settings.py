@@ -257,6 +257,7 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
         ("apt_mirror", "http://user:s3c/r@t@a.example", "http://…@a.example"),
         ("relay_host", "user:s3cr@t@smtp.example.net:587", "…@smtp.example.net:587"),
         ("relay_host", "s3cr@t@smtp.example.net", "…@smtp.example.net"),
+        ("relay_host", "user:s3c\nr@t@smtp.example.net", "…@smtp.example.net"),
         ("delivery", "lmtp:user:s3cr@t@192.0.2.24", "…@192.0.2.24"),
         ("extra_milters", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
         ("base_image", "user:s3cr@t@registry.example/debian", "…@registry.example/debian"),
