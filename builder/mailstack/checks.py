@@ -9,8 +9,9 @@ import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from mailstack.errors import Fault
-from mailstack.hosts import PRIVATE_IPV4, Network
-from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, implied_aliases, variable
+from mailstack.fields import ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, Network
+from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]
@@ -19,13 +20,6 @@ _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"
 _ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
 # Narrower than this is a large organisation's own; wider ones are many people's.
 _OWN_PREFIX = {4: 16, 6: 32}
-_UNREACHABLE: tuple[Network, ...] = (
-    *_PRIVATE,
-    *LOOPBACK,
-    ipaddress.ip_network("100.64.0.0/10"),  # RFC 6598
-    ipaddress.ip_network("169.254.0.0/16"),
-    ipaddress.ip_network("fe80::/10"),
-)
 
 
 def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
@@ -137,7 +131,7 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     for name, one in (("delivery", chosen.delivery and chosen.delivery.server), ("relay_host", chosen.relay_host)):
         if one and one.host == chosen.hostname:
-            yield _fault(name, str(one), "is the container itself; write the address of another machine")
+            yield _fault(name, str(one), "points to the container itself; use another machine's address")
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield _fault(
             "port_submission",
@@ -203,6 +197,18 @@ def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         )
 
 
+def _root_keys(chosen: Settings) -> Iterator[str]:
+    """A root zone of one's own has keys of its own; the Internet's has these, and is signed by one after the other."""
+    listed = {key_tag(one) for one in chosen.resolver_trust_anchors if one.startswith(". ")}
+    known = {key_tag(trust_anchor(one)): one for one in ROOT_ANCHORS}
+    if listed & known.keys():
+        for tag in sorted(known.keys() - listed):
+            yield (
+                f"{PREFIX}RESOLVER_TRUST_ANCHORS: the root key {tag} is missing; when the root is signed with it "
+                f"alone, no name can be looked up. Add {known[tag]!r}, or leave the setting empty"
+            )
+
+
 def warnings(chosen: Settings) -> list[str]:
     """What is allowed and probably not meant, as sentences."""
     found = [
@@ -221,8 +227,9 @@ def warnings(chosen: Settings) -> list[str]:
         f"{PREFIX}PUBLIC_ADDRESSES: {one} is an address that other servers never see; write the public one, or the "
         "printed records will be wrong"
         for one in chosen.public_addresses
-        if any(one in wide for wide in _UNREACHABLE)
+        if not one.is_global
     ]
+    found += _root_keys(chosen)
     if chosen.relay_host and not chosen.spf_record:
         found.append(
             f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
@@ -233,6 +240,11 @@ def warnings(chosen: Settings) -> list[str]:
         for one in (chosen.spf_record or "").lower().split()
         if one in {"all", "+all"}
     ]
+    if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
+        found.append(
+            f"{PREFIX}RELAY_HOST: {chosen.relay_host} is a port where most servers ask for a log-in, which is not "
+            "supported yet; mail stays in the queue unless this one takes it from this host's address"
+        )
     if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
         found.append(
             f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} is done to nothing while "

@@ -71,20 +71,22 @@ class Settings(BaseModel):
         examples=["example.com,example.net"],
     )
     public_addresses: Annotated[
-        tuple[Annotated[hosts.Address, BeforeValidator(hosts.address)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(hosts.public_address)], ...],
+        *_Tokens,
+        AfterValidator(_unique),
     ] = Field(
         default=(),
-        description="The addresses that other servers see when this host sends. With them the printed records hold "
-        "the host's A record, and SPF names addresses (no look-ups) in place of 'mx'.",
-        examples=["192.0.2.25,2001:db8::25"],
+        description="The IPv4 addresses that other servers see when this host sends. With them the printed records "
+        "hold the host's A record, and SPF names addresses (no look-ups) in place of 'mx'.",
+        examples=["192.0.2.25"],
     )
 
     delivery: Annotated[hosts.NextHop | None, BeforeValidator(hosts.delivery)] = Field(
         default=None,
-        description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is "
-        "there already. Not set, or 'maildir': the volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid "
-        "5000.",
-        examples=["lmtp:dovecot.example.com:24"],
+        description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that "
+        "you have. Not set, or 'maildir': the volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid 5000. "
+        "HOST is a name, an IPv4 address, or a service of compose.override.yaml.",
+        examples=["lmtp:dovecot:24"],
     )
     mailboxes: Annotated[tuple[Mailbox, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
@@ -235,13 +237,15 @@ class Settings(BaseModel):
         tuple[Annotated[str, BeforeValidator(hosts.milter)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
-        description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT. "
+        description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT, "
+        "where HOST may be a service of compose.override.yaml. "
         "Mail from outside reaches them after DMARC has judged it, mail from inside before it is signed.",
         examples=["unix:rspamd/milter.sock"],
     )
     relay_host: Annotated[hosts.HostPort | None, BeforeValidator(hosts.server)] = Field(
         default=None,
-        description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX.",
+        description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX. It must take "
+        "mail from this host's address: a log-in, and TLS from the start (port 465), are not supported yet.",
         examples=["smtp.example.net:25"],
     )
     message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
@@ -278,8 +282,9 @@ class Settings(BaseModel):
     )
     resolver_trust_anchors: Annotated[tuple[TrustAnchor, ...], *_CommaTokens] = Field(
         default=(),
-        description="DNSSEC trust anchors in place of the Internet's root keys: DS or DNSKEY records, commas between.",
-        examples=[fields.ROOT_ANCHOR],
+        description="DNSSEC trust anchors in place of the Internet's root keys, which come with the image: DS or "
+        "DNSKEY records, commas between. For the root write all of its keys, the next one included.",
+        examples=[",".join(fields.ROOT_ANCHORS)],
     )
     subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(hosts.subnet)] = Field(
         default=ipaddress.IPv4Network("172.30.253.0/27"),

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailstack.fields import Alias
-from mailstack.hosts import Address, HostPort, Network, NextHop
+from mailstack.hosts import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings import LOOPBACK, Settings, implied_aliases
 
-SERVICES = ("postfix", "opendkim", "policyd-spf", "dmarc", "resolver")
+SERVICES = OWN_SERVICES
 
 # The key files' directory in the opendkim container, a tmpfs.
 KEY_DIRECTORY = "/run/opendkim/keys"
@@ -153,6 +153,13 @@ class Stack:
     def domains_judged_late(self) -> tuple[str, ...]:
         """Domains whose SPF fail is no reason to refuse at RCPT: what DKIM says decides about our own."""
         return self.signing_domains if self.judging.local_sender else ()
+
+    @property
+    def neighbours(self) -> tuple[str, ...]:
+        """The user's services of the same compose project that are named; the engine alone knows where they are."""
+        milters = [host_port(one.removeprefix("inet:")) for one in self.extra_milters if one.startswith("inet:")]
+        servers = [self.next_hop and self.next_hop.server, self.relay_host, *milters]
+        return tuple(dict.fromkeys(one.service for one in servers if one and one.service))
 
     @property
     def milters_outside(self) -> tuple[str, ...]:

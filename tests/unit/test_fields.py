@@ -1,8 +1,10 @@
 """mailstack.fields: the finer points of the parsers, one token at a time."""
 
+import ipaddress
+
 import pytest
 
-from mailstack import fields, hosts
+from mailstack import fields, hosts, stack
 from mailstack.fields import Alias
 from mailstack.hosts import HostPort, NextHop
 
@@ -24,6 +26,10 @@ ACCEPTED = [
     (hosts.delivery, "smtp:[192.0.2.24]", NextHop("smtp", HostPort("192.0.2.24", 25))),
     (hosts.milter, "inet:[192.0.2.11]:11332", "inet:192.0.2.11:11332"),
     (hosts.milter, "inet:Rspamd.example.net.:11332", "inet:rspamd.example.net:11332"),
+    (hosts.milter, "inet:rspamd:11332", "inet:rspamd:11332"),
+    (hosts.delivery, "lmtp:dovecot", NextHop("lmtp", HostPort("dovecot", 24))),
+    (hosts.server, "[My_Relay-2]:2525", HostPort("my_relay-2", 2525)),
+    (hosts.public_address, "192.0.2.25", ipaddress.IPv4Address("192.0.2.25")),
     (hosts.url, "http://192.0.2.80:3142/", "http://192.0.2.80:3142"),
     (fields.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
     (fields.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
@@ -51,7 +57,20 @@ REFUSED = [
     (hosts.host_port, "smtp.example.net:٢٥", SPELLING),
     (hosts.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
     (hosts.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
-    (hosts.host_port, "smtp:25", "'smtp' is not fully qualified"),
+    *((hosts.host_port, f"{one}:25", f"'{one}' is no host; to have none") for one in ["null", "none", "true", "OFF"]),
+    *((hosts.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
+    *((hosts.host_port, one, "is one of these containers") for one in ["localhost", *stack.SERVICES]),
+    *((hosts.server, one, "where TLS begins at once") for one in ["smtp.example.net:465", "smarthost:465"]),
+    (hosts.delivery, "smtp:mailboxes.example.net:465", "where TLS begins at once"),
+    *(
+        (hosts.public_address, one, "is not the address of a host")
+        for one in ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"]  # noqa: S104
+    ),
+    *(
+        (hosts.public_address, one, "IPv4 only; remove it")
+        for one in ["::", "::1", "fe80::1", "ff02::1", "2001:db8::25"]
+    ),
+    (hosts.public_address, "::ffff:192.0.2.1", "; write 192.0.2.1."),
     (hosts.host_port, "192.0.2.256:25", "'192.0.2.256' is not an IP address"),
     # A zone id may hold any character, so it would carry lines into a daemon's configuration.
     (hosts.host_port, "[fe80::25%eth0]:25", "'fe80::25%eth0' is not"),
@@ -91,7 +110,8 @@ REFUSED = [
     (hosts.delivery, "smtp:[2001:db8::24]", "is an IPv6 address"),
     (hosts.milter, "unix:../opendkim/a.sock", "has no path in a directory of its own"),
     (hosts.milter, "unix:a/b c", "has no path in a directory of its own"),
-    (hosts.milter, "inet:127.0.0.1:11332", "is the container itself"),
+    (hosts.milter, "inet:127.0.0.1:11332", "points to the container itself"),
+    (hosts.milter, "unix:postfix/a.sock", "of our own services"),
     (hosts.milter, "local:rspamd/a.sock", "is not a milter"),
     (hosts.url, "http://user:secret@mirror.example.com/debian", "has a password in it"),
     (hosts.url, "http://mirror.example.com/debian?x=1", "is not a URL"),
@@ -131,5 +151,5 @@ def test_host_port_as_text(text):
 
 def test_a_part_of_a_part_is_named_once():
     """A message begins with the innermost part that is wrong, and with that alone."""
-    with pytest.raises(ValueError, match=r"^'dovecot' is not fully qualified; write a name with at least two labels"):
-        hosts.delivery("lmtp:dovecot:24")
+    with pytest.raises(ValueError, match=r"^'a_b\.example' is not a domain name; only letters, digits"):
+        hosts.delivery("lmtp:a_b.example:24")

@@ -10,7 +10,7 @@ from mailstack.dns import formats
 from mailstack.dns.records import records
 from unit.sites import faults, stack
 
-ADDRESSES = "192.0.2.25,2001:db8::25"
+ADDRESSES = "192.0.2.25,192.0.2.26"
 
 
 def values(kind, **changes):
@@ -46,8 +46,8 @@ def cnames(label, **changes):
         (
             {"public_addresses": ADDRESSES, "spf_qualifier": "-"},
             {
-                "example.com": "v=spf1 ip4:192.0.2.25 ip6:2001:db8::25 -all",
-                "mail.example.com": "v=spf1 ip4:192.0.2.25 ip6:2001:db8::25 -all",
+                "example.com": "v=spf1 ip4:192.0.2.25 ip4:192.0.2.26 -all",
+                "mail.example.com": "v=spf1 ip4:192.0.2.25 ip4:192.0.2.26 -all",
             },
         ),
         (
@@ -57,16 +57,17 @@ def cnames(label, **changes):
     ],
 )
 def test_one_spf_record_for_each_name(changes, expected):
-    """Every domain and the host name has one SPF record, which covers the addresses of both families."""
+    """Every domain and the host name has one SPF record, which names this host's addresses and no other's."""
     assert spf(**changes) == expected
 
 
 def test_addresses_and_mx():
-    """Each domain's mail comes to the host; of its addresses those are printed that the stack listens on: no AAAA."""
+    """Each domain's mail comes to the host, which has an A record for each address; no AAAA, since nothing listens."""
     found = records(stack(domains="example.com,example.net", public_addresses=ADDRESSES))
     rows = {(one.name, one.type, one.value) for one in found if one.type in {"A", "AAAA", "MX"}}
     assert rows == {
         ("mail.example.com", "A", "192.0.2.25"),
+        ("mail.example.com", "A", "192.0.2.26"),
         ("example.com", "MX", "10 mail.example.com."),
         ("example.net", "MX", "10 mail.example.com."),
     }

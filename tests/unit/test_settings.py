@@ -7,6 +7,7 @@ import pytest
 from mailstack.checks import warnings
 from mailstack.environment import load, read_environment, read_settings
 from mailstack.errors import Fault, SettingsError
+from mailstack.fields import ROOT_ANCHORS, key_tag, trust_anchor
 from mailstack.hosts import HostPort, NextHop
 from mailstack.render import site
 from mailstack.settings import Settings
@@ -145,7 +146,7 @@ def test_duplicates_are_merged(setting, text):
 @pytest.mark.parametrize(
     ("setting", "text", "value"),
     [
-        ("public_addresses", "192.0.2.25 2001:DB8::25", ["192.0.2.25", "2001:db8::25"]),
+        ("public_addresses", "192.0.2.25 192.0.2.26", ["192.0.2.25", "192.0.2.26"]),
         ("mailboxes", "User@EXAMPLE.com.,a+b@example.com", ["user@example.com", "a+b@example.com"]),
         ("trusted_networks", "192.0.2.7,2001:db8::/32", ["192.0.2.7/32", "2001:db8::/32"]),
         ("publish_addresses", "", []),
@@ -163,7 +164,7 @@ def test_canonical_value(setting, text, value):
     assert (list(map(str, loaded)) if isinstance(value, list) else loaded) == value
 
 
-ANCHOR = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+OLD_ANCHOR, ANCHOR = ROOT_ANCHORS
 # setting, value, the token at fault, and what the message says to write in its place
 BAD = [
     ("hostname", "mail", "mail", "example.com"),
@@ -175,7 +176,9 @@ BAD = [
     ("domains", "example.com,*", "*", "example.com"),
     ("domains", "example.com .example.net", ".example.net", "example.com"),
     ("domains", "exa\udcffmple.com", "exa\udcffmple.com", "example.com"),
-    ("public_addresses", "192.0.2.25,192.0.2.256", "192.0.2.256", "2001:db8::25"),
+    ("public_addresses", "192.0.2.25,192.0.2.256", "192.0.2.256", "192.0.2.25"),
+    ("public_addresses", "2001:db8::25", "2001:db8::25", ""),
+    ("public_addresses", "192.0.2.25,::ffff:192.0.2.26", "::ffff:192.0.2.26", "192.0.2.26"),
     ("public_addresses", "fe80::25%eth0", "fe80::25%eth0", "192.0.2.25"),
     ("delivery", "lmtp:", "lmtp:", "maildir"),
     ("delivery", "dovecot:24", "dovecot:24", "maildir"),
@@ -212,8 +215,8 @@ BAD = [
     ("extra_milters", "unix:milter.sock", "unix:milter.sock", "unix:rspamd/milter.sock"),
     ("extra_milters", "unix:opendkim/a.sock", "unix:opendkim/a.sock", "unix:rspamd/milter.sock"),
     ("extra_milters", "unix:dmarc/a.sock", "unix:dmarc/a.sock", "unix:rspamd/milter.sock"),
-    ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:192.0.2.11:11332"),
-    ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:192.0.2.11:11332"),
+    ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:rspamd:11332"),
+    ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:rspamd:11332"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
     ("message_size", "big", "big", "25MiB"),
     ("message_size", "9999999TB", "9999999TB", "1024GiB"),
@@ -553,6 +556,15 @@ def test_a_fault_hides_no_other(changes, expected):
     assert found == {(variable(setting), token) for setting, token in expected}
 
 
+ANCHORS = "MAILSTACK_RESOLVER_TRUST_ANCHORS"
+SPF = "v=spf1 include:_spf.example.net -all"
+# As Debian's dns-root-data has it.
+KEY_2024 = (
+    ". IN DNSKEY 257 3 8 AwEAAa96jeuknZlaeSrvyAJj6ZHv28hhOKkx3rLGXVaC6rXTsDc449/cidltpkyGwCJNnOAlFNKF2jBosZBU5eeHspaQ"
+    "WOmOElZsjICMQMC3aeHbGiShvZsx4wMYSjH8e7Vrhbu6irwCzVBApESjbUdpWWmEnhathWu1jo+siFUiRAAxm9qyJNg/wOZqqzL/dL/q8PkcRU5o"
+    "UKEpUge71M3ej2/7CPqpdVwuMoTvoB+ZOT4YeGyxMvHmbrxlFzGOHOijtzN+u1TQNatX2XBuzZNQ1K+s2CXkPIZo7s6JgZyvaBevYtxPvYLw4z9m"
+    "R7K2vaF18UYH9Z9GNUUeayffKC73PYc="
+)
 LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
 
 
@@ -585,14 +597,29 @@ def test_settings_that_agree(changes):
     ("changes", "expected"),
     [
         ({"dkim_key_bits": "4096"}, []),
-        ({"public_addresses": "192.0.2.25,10.1.2.3"}, ["MAILSTACK_PUBLIC_ADDRESSES: 10.1.2.3 "]),
-        ({"public_addresses": "2001:db8::25,fd00::1"}, ["MAILSTACK_PUBLIC_ADDRESSES: fd00::1 "]),
+        # What other servers never see: private networks, those of carriers (RFC 6598), and of documents.
+        *(
+            ({"public_addresses": f"192.0.1.25,{one}"}, [f"MAILSTACK_PUBLIC_ADDRESSES: {one} "])
+            for one in ("10.1.2.3", "172.31.255.1", "192.168.1.1", "100.64.0.1", "100.127.255.254", "198.51.100.1")
+        ),
+        ({"public_addresses": "100.63.255.255,100.128.0.0"}, []),
+        ({"relay_host": "smtp.example.net:587", "spf_record": SPF}, ["MAILSTACK_RELAY_HOST: smtp.example.net:587 is"]),
+        ({"relay_host": "smtp.example.net:25", "spf_record": SPF}, []),
+        ({"resolver_trust_anchors": OLD_ANCHOR}, [f"{ANCHORS}: the root key 38696 is missing"]),
+        ({"resolver_trust_anchors": ANCHOR}, [f"{ANCHORS}: the root key 20326 is missing"]),
+        ({"resolver_trust_anchors": KEY_2024}, [f"{ANCHORS}: the root key 20326 is missing"]),
+        ({"resolver_trust_anchors": f"{OLD_ANCHOR},{KEY_2024}"}, []),
+        ({"resolver_trust_anchors": ANCHOR.replace("38696", "1")}, []),
+        ({"resolver_trust_anchors": OLD_ANCHOR.replace(".", "example.", 1)}, []),
         ({"spf_record": "v=spf1 a all"}, ["MAILSTACK_SPF_RECORD: 'all' lets every host send"]),
         ({"spf_record": "v=spf1 a +ALL"}, ["MAILSTACK_SPF_RECORD: '+all' lets every host send"]),
         ({"local_sender": "off", "local_sender_action": "reject"}, ["MAILSTACK_LOCAL_SENDER_ACTION: 'reject' "]),
         ({"local_sender": "off"}, []),
         ({"local_sender": "envelope", "local_sender_action": "reject"}, []),
         ({"trusted_networks": "203.0.0.0/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 203.0.0.0/8 is wider"]),
+        ({"trusted_networks": "198.50.0.0/15"}, ["MAILSTACK_TRUSTED_NETWORKS: 198.50.0.0/15 is wider"]),
+        ({"trusted_networks": "2001:da8::/31"}, ["MAILSTACK_TRUSTED_NETWORKS: 2001:da8::/31 is wider"]),
+        ({"trusted_networks": "198.51.0.0/16,2001:db8::/32"}, []),
         ({"trusted_networks": "2a00::/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 2a00::/8 is wider"]),
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         (
@@ -627,6 +654,11 @@ def test_warnings(changes, expected):
     """What is allowed and probably not meant is warned about, once for each, with its variable and value."""
     found = warnings(settings(**changes))
     assert [one[: len(start)] for one, start in zip(found, expected, strict=True)] == expected
+
+
+def test_key_tag():
+    """A key has the tag under which it is published, as DNSKEY and as DS."""
+    assert [key_tag(trust_anchor(one)) for one in (KEY_2024, ANCHOR, OLD_ANCHOR)] == [38696, 38696, 20326]
 
 
 @pytest.mark.parametrize(
@@ -791,7 +823,7 @@ def test_terms_of_an_spf_record(term, words):
 
 def test_a_trust_anchor_on_each_line(tmp_path):
     """A file with a record a line, as unbound-anchor writes it, is a list."""
-    (tmp_path / "anchors").write_text(f"# ours\n{ANCHOR}\n{ANCHOR.replace('20326', '38696')}\n")
+    (tmp_path / "anchors").write_text(f"# ours\n{OLD_ANCHOR}\n{ANCHOR}\n")
     given = environment() | {"MAILSTACK_RESOLVER_TRUST_ANCHORS_FILE": "anchors"}
     assert len(read_settings(tmp_path, given).resolver_trust_anchors) == 2
 
