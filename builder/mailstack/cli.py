@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import click
@@ -39,7 +40,7 @@ class _Group(click.Group):
                 raise MailstackError(f"{where}{os_reason(error)}") from error
         except MailstackError as error:
             if ctx.params.get("debug"):
-                raise
+                traceback.print_exception(error)
             console.fail(str(error))
             sys.exit(error.exit_code)
 
@@ -48,7 +49,7 @@ def _here() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise MailstackError("the current directory was removed; change into one that is there") from None
+        raise MailstackError("the current directory was removed; change into one that exists") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +70,7 @@ def init(**flags: str | None) -> None:
 
 
 @main.command()
-@click.option("--refresh", is_flag=True, help="Build all images anew, with the newest Debian packages.")
+@click.option("--refresh", is_flag=True, help="Build all images again, with the newest Debian packages.")
 @click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
 def build(*, refresh: bool, say_next: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
@@ -83,7 +84,7 @@ def build(*, refresh: bool, say_next: bool) -> None:
 
 
 @main.command()
-@click.option("--replace", is_flag=True, help="Make it anew although it is there.")
+@click.option("--replace", is_flag=True, help="Rebuild it although it exists.")
 def base(*, replace: bool) -> None:
     """Make the base image from Debian's packages, where there is no registry to pull it from."""
     console.progress(deploy.make_base(_here(), os.environ, replace=replace))
@@ -106,7 +107,9 @@ def status(*, as_json: bool) -> None:
             raise NotWellError(f"{project} was not started; run: docker compose up -d --wait")
         if all(one["state"] == "running" and one["current"] for one in services):
             raise NotWellError(f"{project} is not well; 'docker compose ps' and 'docker compose logs' say more")
-        raise NotWellError(f"{project} is not well: not all of the last build runs; run: docker compose up -d --wait")
+        raise NotWellError(
+            f"{project}: some containers are still from an earlier build; run: docker compose up -d --wait"
+        )
 
 
 @main.command(name="first-steps")
@@ -133,7 +136,7 @@ def config_show(*, as_json: bool) -> None:
 def config_check() -> None:
     """Report every fault of settings, overrides and keys; writes nothing and needs no container engine."""
     console.warn(*deploy.check(_here(), os.environ))
-    console.progress("the settings are right")
+    console.progress("settings are valid")
 
 
 @main.group()

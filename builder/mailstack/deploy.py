@@ -83,7 +83,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
         packages = Packages(str(Settings.model_fields["base_image"].default))
     client = images.connect()
     if not replace and images.exists(client, packages.base_image):
-        return f"{packages.base_image} is there already; --replace makes it anew"
+        return f"image {packages.base_image} already exists; use --replace to rebuild it"
     base.make(client, packages)
     return f"{packages.base_image} is made"
 
@@ -203,7 +203,9 @@ def _kept(directory: Path) -> tuple[str, ...]:
             if not copy.is_file() or not copy.samefile(file):
                 continue
         break
-    return (f"{file.name} was not as built; it is kept as {copy.name}. Put your own into compose.override.yaml",)
+    return (
+        f"{file.name} had been edited; your version is saved as {copy.name}. Put changes into compose.override.yaml",
+    )
 
 
 def _project(directory: Path) -> str | None:

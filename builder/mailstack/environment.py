@@ -1,7 +1,6 @@
 """The variables of a site, from .env and the environment, and every fault in them as a person should read it."""
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,14 @@ _USER_INFO = re.compile(r"\A((?:\w+:)?//)?.*@", re.DOTALL)
 _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
 _ALL_BUT = 0.9
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
+_IN_SINGLE_QUOTES = re.compile(r"\s*(?:export\s+)?[^=]+=\s*'")
+# Values of older versions, and what does the same now.
+_FORMER = {
+    ("local_sender", action): f"was a value of an older version; write {variable('local_sender')}=envelope and "
+    f"{variable('local_sender_action')}={action}, or leave it out for the new default 'aligned'"
+    for action in ("discard", "reject")
+}
+_RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|SASL|SMTP_(?:USER|PASS)")
 _KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
 
@@ -61,8 +68,7 @@ def _gather(directory: Path, environment: Mapping[str, str]) -> _Gathered:
     merged = found.values | dict(environment)
     found.values = {name: value for name, value in merged.items() if name.upper().startswith(PREFIX)}
     if not found.values and not found.faults:
-        remedy = "sets nothing" if os.path.lexists(file) else "is not there"
-        raise SettingsError([Fault(str(file), None, f"{remedy}; 'mailstack init' writes one")])
+        raise SettingsError([Fault(str(file), None, _nothing_set(file))])
     if merged.get("COMPOSE_PROJECT_NAME"):
         remedy = (
             f"would start this site under another name than its own, which is made from {PREFIX}HOSTNAME; remove it"
@@ -70,6 +76,14 @@ def _gather(directory: Path, environment: Mapping[str, str]) -> _Gathered:
         found.faults.append(Fault("COMPOSE_PROJECT_NAME", merged["COMPOSE_PROJECT_NAME"], remedy))
     _read_files(directory, found)
     return found
+
+
+def _nothing_set(file: Path) -> str:
+    if file.exists():
+        return f"sets no {PREFIX} variable; write {PREFIX}HOSTNAME and the others into it, as README's table has them"
+    if file.is_symlink():
+        return f"is a link to {file.readlink()}, which does not exist; put the file there, or remove the link"
+    return "does not exist; 'mailstack init' writes one"
 
 
 def sources(directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -121,9 +135,12 @@ def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
             yield f"is not read by mailstack; did you mean {near[0]}?"
         return
     if one.key in before:
-        yield "is set a second time; keep one of the two lines"
-    if one.value and "$" in one.value and f"'{one.value}'" not in one.original.string:
-        yield "holds a $, which docker compose would take for a variable; put the value into single quotes"
+        yield "is set a second time, and the first line would count for nothing; remove one of them"
+    if one.value and "$" in one.value and not _IN_SINGLE_QUOTES.match(one.original.string):
+        yield (
+            "holds a $, and mailstack puts in no other variable's value: write that value itself. Where a $ is meant, "
+            "put the whole into single quotes, or docker compose takes it for a variable"
+        )
 
 
 def _read_files(directory: Path, found: _Gathered) -> None:
@@ -135,7 +152,8 @@ def _read_files(directory: Path, found: _Gathered) -> None:
             continue
         path = found.values.pop(name)
         if setting in given:
-            found.faults.append(Fault(name, path, f"is set beside {setting}; keep one of the two"))
+            remedy = f"is set beside {setting}, in .env or in the environment; remove one of the two"
+            found.faults.append(Fault(name, path, remedy))
             continue
         found.unread.add(setting)
         try:
@@ -229,6 +247,9 @@ def _setting(name: str) -> str:
 
 def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
+    if _RELAY_LOGIN.search(name.upper()):
+        remedy = "is no setting of mailstack; logging in to a relay is not supported yet"
+        return Fault(name, None, f"{remedy}, so use one that takes mail from this host's address")
     near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in _KNOWN], n=1)
     return Fault(
         name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
@@ -253,6 +274,8 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
             return Fault(name, None, f"is not set and has no default; write it such as {example(setting)}")
         case "too_short":
             return Fault(name, token, f"is an empty list; name at least one, such as {example(setting)}")
+        case "literal_error" if (setting, token) in _FORMER:
+            return Fault(name, token, _FORMER[setting, str(token)])
         case "literal_error":
             return Fault(name, token, f"is not one of the values {detail['ctx']['expected']}")
         case "value_error":

@@ -72,13 +72,16 @@ class NotWellError(MailstackError):
     exit_code = 5
 
 
+INTERRUPTED = "interrupted; nothing half-done was left. Run the command again to continue"
+
+
 class StoppedError(MailstackError):
     """A person pressed Ctrl-C; the exit code is that of a shell for SIGINT."""
 
     exit_code = 130
 
     def __init__(self) -> None:
-        super().__init__("stopped; what was not finished is left as it was. Run the command again to go on")
+        super().__init__(INTERRUPTED)
 
 
 class EngineError(MailstackError):

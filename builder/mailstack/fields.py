@@ -145,6 +145,8 @@ def public_name(name: str) -> str:
 def selector(token: str) -> str:
     """A DKIM selector (RFC 6376 section 3.1) of one label."""
     text = token.lower()
+    if "." in text and _SELECTOR.fullmatch(joined := text.replace(".", "-")):
+        raise ValueError(f"has several labels, which is not supported; write one, such as {joined}")
     if not _SELECTOR.fullmatch(text):
         raise ValueError("is not a selector; use letters, digits and hyphens, such as default or s2026")
     return text
@@ -156,9 +158,11 @@ def mailbox(token: str) -> str:
     if not at:
         raise ValueError("is not an address; write it such as user@example.com")
     if token.startswith("mailto:"):
-        raise ValueError(f"is a URI; write {token.removeprefix('mailto:')}")
-    if not local:
-        raise ValueError(f"has nothing before the @; write user@{domain or 'example.com'}")
+        raise ValueError(f"is a URI; write {mailbox(token.removeprefix('mailto:'))}")
+    if local in {"", "*"}:
+        raise ValueError(
+            "names no mailbox; catch-all addresses are not supported, list each one, such as user@example.com"
+        )
     if not _LOCAL_PART.fullmatch(local) or len(local) > MAX_LOCAL_PART:
         raise ValueError(f"has a local part that cannot be used: {shown(local)}; letters, digits and . _ + - are safe")
     return f"{local.lower()}@{nested(domain_name, domain)}"
@@ -186,7 +190,7 @@ def alias(token: str) -> Alias:
     """ADDRESS=TARGET, both full addresses."""
     left, equals, right = token.partition("=")
     if not equals:
-        raise ValueError("is not an alias; write info@example.com=user@example.com")
+        raise ValueError("has no =; each alias has one target, such as info@example.com=user@example.com")
     return Alias(nested(mailbox, left), nested(mailbox, right))
 
 

@@ -167,6 +167,8 @@ def server(token: str | None) -> HostPort | None:
 
 def forwarder(token: str) -> HostPort:
     """ADDRESS or ADDRESS@PORT, as unbound.conf(5) writes forward-addr."""
+    if match := re.fullmatch(r"([0-9.]{7,15}):([0-9]{1,5})", token):
+        raise ValueError(f"has its port after a colon; write {match[1]}@{match[2]}, as unbound does")
     host, at, port = token.partition("@")
     where = _reachable(HostPort(str(address(host)))).host
     if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):

@@ -24,7 +24,7 @@ def write(directory: Path, flags: Mapping[str, str | None]) -> Path:
     """Write directory/.env from flags, asking for what they do not say. Raises MailstackError if there is one."""
     path = directory / ".env"
     if os.path.lexists(path):
-        raise MailstackError(f"{path}: is there already; change it, or move it away first")
+        raise MailstackError(f"{path}: already exists; edit it, or move it away first")
     answers: dict[str, str] = {}
     for name in _QUESTIONS:
         given = flags.get(name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailstack.dns.records import records
-from mailstack.engine.status import Service
+from mailstack.engine.status import NOT_THERE, Service
 from mailstack.reference import default_text, value_text
 from mailstack.settings import Settings, variable
 from mailstack.stack import Stack
@@ -46,7 +46,9 @@ def status_text(data: Mapping[str, Any]) -> str:
         made = "not built" if one["image_age"] is None else f"{one['image_age']} days ago"
         rows.append([one["name"], state, one["image"], made])
     count = data["queue"]
-    queue = "unknown: Postfix does not answer" if count is None else f"{count} message{'' if count == 1 else 's'}"
+    started = any(one["name"] == "postfix" and one["state"] != NOT_THERE for one in data["services"])
+    unknown = "Postfix does not answer" if started else "not started"
+    queue = unknown if count is None else f"{count} message{'' if count == 1 else 's'}"
     lines = [
         table(rows).rstrip(),
         "",

@@ -138,7 +138,7 @@ def test_no_registry_no_base_image(archive: Archive, engine_client: docker.Docke
         assert f"{NOWHERE} is made" in done.stderr
         for path in (f"/debian/{MOMENT}/dists/trixie/", f"/debian-security/{MOMENT}/dists/trixie-security/"):
             assert [one for one in archive.asked if one.startswith(path)]
-        assert "is there already" in run_in(tmp_path, *MAILSTACK, "base").stderr
+        assert "already exists" in run_in(tmp_path, *MAILSTACK, "base").stderr
 
         archive.asked.clear()
         done = run_in(tmp_path, *MAILSTACK, "build")

@@ -68,7 +68,9 @@ def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
         done = run(env_example, *status)
         assert done.returncode == 5
         assert re.search(r"^policyd-spf +exited", done.stdout, flags=re.MULTILINE)
-        assert "mail-example-com is not well: not all of the last build runs; run: docker compose up" in done.stderr
+        assert (
+            "mail-example-com: some containers are still from an earlier build; run: docker compose up" in done.stderr
+        )
     finally:
         assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
 
@@ -82,7 +84,7 @@ def test_an_edited_compose_file_is_kept(engine: None, tmp_path: Path) -> None:
     edited = built.replace("restart: unless-stopped", "restart: always")
     (tmp_path / "compose.yaml").write_text(edited)
     done = run(tmp_path, *build)
-    assert "compose.yaml was not as built; it is kept as compose.yaml.edited" in done.stderr
+    assert "compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr
     assert (tmp_path / "compose.yaml").read_text() == built
     assert (tmp_path / "compose.yaml.edited").read_text() == edited
     assert "warning" not in run(tmp_path, *build).stderr

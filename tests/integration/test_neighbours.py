@@ -1,5 +1,6 @@
 """Services of compose.override.yaml, named as compose names them: a mailbox server and a milter beside the stack."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -37,7 +38,7 @@ OVERRIDE = """
 services:
   mailboxes:
     image: {image}
-    command: ["python3", "-c", {program!r}]
+    command: ["python3", "-c", {program}]
     networks: [lookup]
   filter:
     image: {image}
@@ -52,7 +53,7 @@ def india(world: Internet) -> Iterator[Site]:
         world,
         "mail.india.example",
         "india.example",
-        OVERRIDE.format(image=world.image, program=LMTP),
+        OVERRIDE.format(image=world.image, program=json.dumps(LMTP)),
         DELIVERY="lmtp:mailboxes:2424",
         EXTRA_MILTERS="inet:filter:8894",
         TRUSTED_NETWORKS=str(INSIDER),

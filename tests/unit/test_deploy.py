@@ -18,7 +18,7 @@ def test_each_edited_compose_file_is_kept(tmp_path: Path) -> None:
         file.write_text(text)
         for _ in range(2):  # the second time as after a build that ended before it wrote
             (said,) = deploy._kept(tmp_path)
-            assert f"it is kept as compose.yaml{name}." in said
+            assert f"your version is saved as compose.yaml{name}." in said
         assert file.read_text() == text
     kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert kept == {

@@ -186,7 +186,7 @@ BAD = [
     ("mailboxes", "@example.com", "@example.com", "user@example.com"),
     ("aliases", "sales@example.com", "sales@example.com", "info@example.com=user@example.com"),
     ("postmaster", "postmaster", "postmaster", "user@example.com"),
-    ("dkim_selector", "a.b", "a.b", "default"),
+    ("dkim_selector", "a.b", "a.b", "a-b"),
     ("dkim_key_bits", "512", "512", "1024"),
     ("dkim_key_bits", "8192", "8192", "4096"),
     ("dkim_keys", "each", "each", "shared"),
@@ -209,6 +209,7 @@ BAD = [
     ("dmarc_skip_networks", "192.0.2.54/33", "192.0.2.54/33", "192.0.2.0/24"),
     ("dmarc_skip_domains", "*.lists.example", "*.lists.example", "example.com"),
     ("local_sender", "discard", "discard", "aligned"),
+    ("local_sender", "reject", "reject", "envelope"),
     ("local_sender_action", "drop", "drop", "discard"),
     ("milter_default_action", "reject", "reject", "tempfail"),
     ("extra_milters", "unix:/run/rspamd/milter.sock", "unix:/run/rspamd/milter.sock", "unix:run/rspamd/milter.sock"),
@@ -225,7 +226,7 @@ BAD = [
     ("port_smtp", "65536", "65536", "65535"),
     ("port_smtp", "smtp", "smtp", "65535"),
     ("port_submission", "-1", "-1", "0"),
-    ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53", "192.0.2.25"),
+    ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53", "192.0.2.53@53"),
     ("resolver_trust_anchors", ". DS 1 8 2 zz", ". DS 1 8 2 zz", ANCHOR),
     ("subnet", "172.30.253.0/28", "172.30.253.0/28", "10.99.0.0/27"),
     ("subnet", "172.30.253.1/27", "172.30.253.1/27", "172.30.253.0/27"),
@@ -770,9 +771,61 @@ def test_env_file_that_is_not_text(tmp_path):
 
 def test_no_env_file(tmp_path):
     """In a directory without settings the message names the file that is missing, and not a dozen variables."""
-    with pytest.raises(SettingsError, match=r"\.env: is not there; 'mailstack init' writes one") as caught:
+    with pytest.raises(SettingsError, match=r"\.env: does not exist; 'mailstack init' writes one") as caught:
         read_environment(tmp_path, {"PATH": "/bin"})
     assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize("action", ["discard", "reject"])
+def test_a_value_of_an_older_version(action):
+    """It is refused with what to write now, which does the same."""
+    (fault,) = faults(local_sender=action)
+    assert f"write MAILSTACK_LOCAL_SENDER=envelope and MAILSTACK_LOCAL_SENDER_ACTION={action}," in fault.remedy
+    assert stack(local_sender="envelope", local_sender_action=action).local_envelope == action
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MAILSTACK_RELAY_USER",
+        "MAILSTACK_RELAY_HOST_PASSWORD",
+        "MAILSTACK_SASL_PASSWORD_FILE",
+        "MAILSTACK_SMTP_USERNAME",
+    ],
+)
+def test_a_log_in_at_a_relay(name):
+    """Settings that other products have for it are refused with the reason, and what they hold is shown to nobody."""
+    with pytest.raises(SettingsError, match="logging in to a relay is not supported yet") as caught:
+        load(environment() | {name: "s3cret"})
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("MAILSTACK_MAILBOXES=user@${DOMAIN}", "puts in no other variable's value: write that value itself"),
+        ("MAILSTACK_HOSTNAME=mx.example.com", "the first line would count for nothing; remove one of them"),
+        ("MAILSTACK_HOSTNAME_FILE=name", "is set beside MAILSTACK_HOSTNAME, in .env or in the environment"),
+    ],
+)
+def test_cause_in_an_env_file(tmp_path, line, words):
+    """What is said of a line is the cause, and what to do about it."""
+    (tmp_path / ".env").write_text(f"MAILSTACK_HOSTNAME=mail.example.com\n{line}\n")
+    with pytest.raises(SettingsError) as caught:
+        read_environment(tmp_path, {})
+    (fault,) = caught.value.faults
+    assert words in fault.remedy
+
+
+def test_env_file_that_sets_nothing(tmp_path):
+    """It is not called missing, and nobody is sent to a command that refuses to write over it; nor a link to nothing."""
+    (tmp_path / ".env").write_text("HOME_PAGE=x\n")
+    with pytest.raises(SettingsError, match="sets no MAILSTACK_ variable; write MAILSTACK_HOSTNAME"):
+        read_environment(tmp_path, {})
+    (tmp_path / ".env").unlink()
+    (tmp_path / ".env").symlink_to("elsewhere")
+    with pytest.raises(SettingsError, match="is a link to elsewhere, which does not exist"):
+        read_environment(tmp_path, {})
 
 
 def test_another_project_name(tmp_path):
