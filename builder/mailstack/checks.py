@@ -8,6 +8,7 @@ import difflib
 import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from mailstack import spf
 from mailstack.errors import Fault
 from mailstack.fields import ROOT_ANCHORS, key_tag, trust_anchor
 from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, Network
@@ -30,6 +31,7 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
         *_postmaster(chosen, refused),
         *_networks(chosen, refused),
         *_packages(chosen, refused),
+        *_spf(chosen),
     ]
 
 
@@ -187,6 +189,17 @@ def _inside(host: str, subnet: ipaddress.IPv4Network) -> bool:
         return False
 
 
+def _spf(chosen: Settings) -> Iterator[Fault]:
+    record = chosen.spf_record or ""
+    for domain, term in spf.continued(record).items():
+        if domain in chosen.domains:
+            yield _fault(
+                "spf_record",
+                record,
+                f"has {term!r}, and is the record of {domain} itself: an error to every receiver; remove that term",
+            )
+
+
 def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     if chosen.apt_snapshot and not chosen.apt_mirror and "apt_mirror" not in refused:
         yield _fault(
@@ -195,6 +208,14 @@ def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             f"needs an archive of snapshots; write its URL in {PREFIX}APT_MIRROR, such as "
             "http://snapshots.example.com/debian",
         )
+
+
+def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
+    yield from spf.remarks(record)
+    # With a relay it is that one which sends.
+    if not chosen.relay_host and spf.covers(record, chosen.hostname, chosen.domains, chosen.public_addresses) is False:
+        missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
+        yield f"it does not name this host, so other servers refuse its mail; add {missing}"
 
 
 def _root_keys(chosen: Settings) -> Iterator[str]:
@@ -235,11 +256,8 @@ def warnings(chosen: Settings) -> list[str]:
             f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
             f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
         )
-    found += [
-        f"{PREFIX}SPF_RECORD: {one!r} lets every host send; write ~all or -all"
-        for one in (chosen.spf_record or "").lower().split()
-        if one in {"all", "+all"}
-    ]
+    if chosen.spf_record:
+        found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
     if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
         found.append(
             f"{PREFIX}RELAY_HOST: {chosen.relay_host} is a port where most servers ask for a log-in, which is not "

@@ -4,7 +4,6 @@ Each parser takes one token as a person typed it and returns its one canonical f
 remedy. The token itself and the variable are added by whoever knows them (environment.py).
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,12 +42,6 @@ _ATEXT = r"[a-z0-9#$&'*?^_`{|}~+-]+"
 _LOCAL_PART = re.compile(rf"(?![#-]){_ATEXT}(?:\.{_ATEXT})*", re.IGNORECASE | re.ASCII)
 _SEPARATORS = re.compile(r"[\s,]+")
 _OWNER = re.compile(r"\.|(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE | re.ASCII)
-# RFC 7208 section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
-_MECHANISM = re.compile(r"all|(?:a|mx|ptr)(?:[:/][^,]+)?|(?:include|exists|ip4|ip6):[^,]+")
-_WITH_DOMAIN = ("a", "mx", "ptr", "include", "exists", "redirect", "exp")
-_WITH_LENGTHS = re.compile(r"(.*?)(?:/([0-9]{1,3}))?(?://([0-9]{1,3}))?")
-_SPF_DOMAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62}\.?", re.IGNORECASE | re.ASCII)
-_MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
 
 
 def split_list(value: str) -> list[str]:
@@ -222,51 +215,6 @@ def key_tag(anchor: str) -> int:
     return (total + (total >> 16)) & 0xFFFF
 
 
-def spf_record(token: str) -> str:
-    """A whole SPF record (RFC 7208 section 4.5)."""
-    terms = token.split()
-    if not terms or terms[0].lower() != "v=spf1":
-        raise ValueError("is not an SPF record; it starts with v=spf1, such as 'v=spf1 mx -all'")
-    if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
-        raise ValueError("holds characters that an SPF record cannot have; write it without quotes and backslashes")
-    mechanisms = [term.lower().lstrip("+-~?") for term in terms[1:] if not _MODIFIER.match(term)]
-    unknown = [one for one in mechanisms if not _MECHANISM.fullmatch(one)]
-    if unknown:
-        raise ValueError(
-            f"has a term that is no SPF mechanism: {shown(unknown[0])}; that is an error to every receiver; write it "
-            "such as 'v=spf1 mx -all'"
-        )
-    for term in terms[1:]:
-        nested(_spf_term, term)
-    for name in ("redirect=", "exp="):
-        if sum(term.lower().startswith(name) for term in terms) > 1:
-            raise ValueError(f"has {name} more than once, which is an error to every receiver (RFC 7208 section 6)")
-    if "all" in mechanisms[:-1]:
-        raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
-    return " ".join(terms)
-
-
-def _spf_term(term: str) -> None:
-    """See that the value of a term is what its name asks for (RFC 7208 sections 5 and 6); a macro may be anything."""
-    bare = term.lower().lstrip("+-~?")
-    name = re.split("[:=/]", bare)[0]
-    value = bare[len(name) :].lstrip(":=")
-    if name in {"ip4", "ip6"}:
-        try:
-            good = "%" not in value and ipaddress.ip_network(value, strict=False).version == int(name[2])
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError(f"has no IPv{name[2]} address or network")
-    elif name in _WITH_DOMAIN and "%" not in value:
-        found = _WITH_LENGTHS.fullmatch(value) if name in {"a", "mx"} else None
-        domain = found[1] if found else value
-        if not _SPF_DOMAIN.fullmatch(domain) and (domain or name not in {"a", "mx", "ptr"}):
-            raise ValueError("has no domain name")
-        if found and (int(found[2] or 0) > 32 or int(found[3] or 0) > 128):  # noqa: PLR2004
-            raise ValueError("has a prefix longer than an address; write /32 or //128 at most")
-
-
 def nested(parser: Callable[[str], _T], part: str) -> _T:
     """Parse a part of a token; the part is named in the message, since the caller only names the whole."""
     try:
@@ -280,5 +228,4 @@ def nested(parser: Callable[[str], _T], part: str) -> _T:
 DomainName = Annotated[str, AfterValidator(domain_name)]
 Selector = Annotated[str, AfterValidator(selector)]
 Mailbox = Annotated[str, AfterValidator(mailbox)]
-SpfRecord = Annotated[str, AfterValidator(spf_record)]
 TrustAnchor = Annotated[str, AfterValidator(trust_anchor)]

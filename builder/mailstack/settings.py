@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mailstack import fields, hosts
-from mailstack.fields import DomainName, Mailbox, Selector, SpfRecord, TrustAnchor
+from mailstack.fields import DomainName, Mailbox, Selector, TrustAnchor
+from mailstack.spf import SpfRecord
 
 PREFIX = "MAILSTACK_"
 

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from mailstack import fields, hosts, stack
+from mailstack import fields, hosts, spf, stack
 from mailstack.fields import Alias
 from mailstack.hosts import HostPort, NextHop
 
@@ -31,11 +31,11 @@ ACCEPTED = [
     (hosts.server, "[My_Relay-2]:2525", HostPort("my_relay-2", 2525)),
     (hosts.public_address, "192.0.2.25", ipaddress.IPv4Address("192.0.2.25")),
     (hosts.url, "http://192.0.2.80:3142/", "http://192.0.2.80:3142"),
-    (fields.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
-    (fields.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
-    (fields.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
-    (fields.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
-    (fields.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
+    (spf.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
+    (spf.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
+    (spf.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
+    (spf.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
+    (spf.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
     (fields.trust_anchor, f". DS 20326 8 2 {DIGEST.upper()}", f". IN DS 20326 8 2 {DIGEST}"),
     (fields.trust_anchor, f". IN DS 20326 8 2 {DIGEST[:9]} {DIGEST[9:]}", f". IN DS 20326 8 2 {DIGEST}"),
     (fields.trust_anchor, f"example.\tin  ds 20326 8 2 {DIGEST}", f"example. IN DS 20326 8 2 {DIGEST}"),
@@ -86,14 +86,14 @@ REFUSED = [
     *((hosts.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
     (hosts.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
     (hosts.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
-    *((fields.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
-    (fields.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
-    (fields.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
-    (fields.spf_record, "v=spf1 mx\n-all", "holds characters that an SPF record cannot have"),
-    (fields.spf_record, "v=spf1 a:bücher.example -all", "holds characters that an SPF record cannot have"),
-    (fields.spf_record, "v=spf1 ~all -all", "'all' more than once"),
-    (fields.spf_record, "v=spf1 -all mx", "not at its end"),
-    (fields.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
+    *((spf.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
+    (spf.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
+    (spf.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
+    (spf.spf_record, "v=spf1 mx\n-all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 a:bücher.example -all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 ~all -all", "'all' more than once"),
+    (spf.spf_record, "v=spf1 -all mx", "not at its end"),
+    (spf.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
     *((fields.trust_anchor, one, "is not a trust anchor") for one in ["", ".", f"20326 8 2 {DIGEST}", ". TXT x"]),
     *((fields.trust_anchor, f". DS 20326 8 2 {one}", "is not a DS record") for one in ["", DIGEST[:-2], "zz"]),
     (fields.trust_anchor, ". DNSKEY 257 3 13 !", "is not a DNSKEY record"),

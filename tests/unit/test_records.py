@@ -159,7 +159,10 @@ SITES = {
         "hostname": "mx.example.net",
         "public_addresses": ADDRESSES,
         "dkim_keys": "per-domain",
-        "spf_record": "v=spf1 exists:%{i}._spf.example.org " + "include:_spf.example.net " * 12 + "-all",
+        "spf_record": "v=spf1 exists:%{i}._spf.example.org "
+        + "include:_spf.example.net " * 8
+        + "ip4:192.0.2.0/24 " * 8
+        + "-all",
         "dmarc_report_addresses": "dmarc@reports.example.org,o'neil@example.com",
     },
     "shared": TWO | {"hostname": "mx.example.org", "dmarc_policy": "quarantine"},

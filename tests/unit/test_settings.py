@@ -3,6 +3,7 @@
 import ipaddress
 
 import pytest
+import spf as pyspf
 
 from mailstack.checks import warnings
 from mailstack.environment import load, read_environment, read_settings
@@ -612,8 +613,47 @@ def test_settings_that_agree(changes):
         ({"resolver_trust_anchors": f"{OLD_ANCHOR},{KEY_2024}"}, []),
         ({"resolver_trust_anchors": ANCHOR.replace("38696", "1")}, []),
         ({"resolver_trust_anchors": OLD_ANCHOR.replace(".", "example.", 1)}, []),
-        ({"spf_record": "v=spf1 a all"}, ["MAILSTACK_SPF_RECORD: 'all' lets every host send"]),
-        ({"spf_record": "v=spf1 a +ALL"}, ["MAILSTACK_SPF_RECORD: '+all' lets every host send"]),
+        *(
+            ({"spf_record": f"v=spf1 {record}"} | given, [f"MAILSTACK_SPF_RECORD: {words}"])
+            for record, given, words in [
+                ("a all", {}, "'all' lets every host send"),
+                ("a +ALL", {}, "'+all' lets every host send"),
+                ("mx ip4:0.0.0.0/0 -all", {}, "'ip4:0.0.0.0/0' lets a large part"),
+                ("mx ip4:192.0.0.0/7 -all", {}, "'ip4:192.0.0.0/7' lets a large part"),
+                ("mx ip6:::/0 -all", {}, "'ip6:::/0' lets a large part"),
+                ("mx/0 -all", {}, "'mx/0' lets a large part"),
+                ("mx a:example.net//15 -all", {}, "'a:example.net//15' lets a large part"),
+                ("mx ptr -all", {}, "'ptr' is slow"),
+                (
+                    "mx redirect=_spf.example.net -all",
+                    {},
+                    "'redirect=_spf.example.net' counts for nothing beside 'all'",
+                ),
+                ("mx a:h.example.net a:h.example.net -all", {}, "'a:h.example.net' stands there twice"),
+                ("mx", {}, "it says nothing about other hosts; end it with"),
+                ("mx " + " ".join(f"ip4:192.0.2.{one}" for one in range(30)) + " -all", {}, "it has 4"),
+                ("ip4:198.51.100.1 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
+                ("ip6:2001:db8::25 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
+                ("-mx -all", {}, "it does not name this host"),
+                ("-all", {}, "it does not name this host, so other servers refuse its mail; add a:mail.example.com"),
+            ]
+        ),
+        *(
+            ({"spf_record": f"v=spf1 {record}"} | given, [])
+            for record, given in [
+                ("mx -all", {}),
+                ("mx:example.com/24 -all", {}),
+                ("mx:example.net -all", {"domains": "example.com,example.net"}),
+                ("a:mail.example.com ~all", {}),
+                ("redirect=_spf.example.net", {}),
+                ("include:_spf.example.net -all", {}),
+                ("exists:%{ir}.%{v}._spf.%{d2} -all", {}),
+                ("ip4:192.0.1.0/24 -all", {"public_addresses": "192.0.1.25"}),
+                ("ip4:198.51.100.1 -all", {}),
+                ("ip4:198.51.100.1 -all", {"relay_host": "smtp.example.net"}),
+                ("mx -ip4:0.0.0.0/0 -all", {}),
+            ]
+        ),
         ({"local_sender": "off", "local_sender_action": "reject"}, ["MAILSTACK_LOCAL_SENDER_ACTION: 'reject' "]),
         ({"local_sender": "off"}, []),
         ({"local_sender": "envelope", "local_sender_action": "reject"}, []),
@@ -865,6 +905,18 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
         ("include:example.net..", "no domain name"),
         ("redirect=a", "no domain name"),
         ("redirect=a.example redirect=b.example", "redirect= more than once"),
+        ("a:%(x)", "a % that begins no macro"),
+        ("exists:%{i", "a % that begins no macro"),
+        ("exists:%{c}.example.com", "a % that begins no macro"),
+        ("exists:%{i0}.example.com", "a % that begins no macro"),
+        ("exists:100%.example.com", "a % that begins no macro"),
+        ("ip4:192.0.2.0/024", "no IPv4 address"),
+        ("ip4:192.0.2.0/255.255.255.0", "no IPv4 address"),
+        ("mx/08", "no domain name"),
+        ("include:example.com", "'include:example.com', and is the record of example.com itself"),
+        ("redirect=Example.com.", "'redirect=example.com.', and is the record of example.com itself"),
+        (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that look something up"),
+        ("a mx ptr exists:%{i}.example.net " + " ".join(f"a:{one}.example.net" for one in "abcdefg"), "has 11 terms"),
     ],
 )
 def test_terms_of_an_spf_record(term, words):
@@ -872,6 +924,34 @@ def test_terms_of_an_spf_record(term, words):
     (fault,) = faults(spf_record=f"v=spf1 {term} -all")
     assert fault.variable == "MAILSTACK_SPF_RECORD"
     assert words in fault.remedy
+
+
+def test_ten_lookups_are_as_many_as_may_be():
+    """What is not evaluated does not count: redirect= beside 'all'."""
+    ten = " ".join(f"include:_{one}.example.net" for one in range(10))
+    assert not faults(spf_record=f"v=spf1 {ten} redirect=_spf.example.net -all")
+    assert faults(spf_record=f"v=spf1 {ten} redirect=_spf.example.net")
+
+
+# Terms as receivers read them, right and wrong ones.
+TERMS = [
+    *("a", "a:example.net", "a/24", "a:example.net/24//64", "mx//64", "mx:example.net/0", "ptr", "ptr:example.net"),
+    *("include:_spf.example.net", "exists:%{i}.example.net", "exists:%{ir}.%{v}._spf.%{d2}", "ip4:192.0.2.1/24", "ip6:2001:db8::/32"),
+    *("a/33", "a//129", "a:", "a/", "mx/08", "mx:/", "ip4:192.0.2.300", "ip4:192.0.2.1/33", "ip4:192.0.2.1/024", "ip4:192.0.2.1/"),
+    *("ip6:2001:db8::/129", "ip6:192.0.2.1", "include:", "include:example", "include:example.net/24", "exists:%(x)", "exists:%{z}.example.net"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_as_pyspf_reads_them(term):
+    """The verifier that the containers use calls the same terms an error."""
+    query = pyspf.query("192.0.2.1", "user@example.com", "mail.example.com")
+    try:
+        query.validate_mechanism(term)
+        good = True
+    except pyspf.PermError:
+        good = False
+    assert bool(faults(spf_record=f"v=spf1 {term} -all")) != good
 
 
 def test_a_trust_anchor_on_each_line(tmp_path):
