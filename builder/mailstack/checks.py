@@ -7,6 +7,7 @@ may have been meant to name; everything else is judged at once.
 import difflib
 import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from mailstack import spf
 from mailstack.errors import Fault
@@ -21,6 +22,13 @@ _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"
 _ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
 # Narrower than this is a large organisation's own; wider ones are many people's.
 _OWN_PREFIX = {4: 16, 6: 32}
+
+
+class _Names(NamedTuple):
+    """What aliases are looked for in, one after the other: sets, since a site may have ten thousand domains."""
+
+    domains: frozenset[str]
+    mailboxes: frozenset[str]
 
 
 def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
@@ -61,8 +69,9 @@ def _known(address: str, among: Collection[str]) -> str | None:
 
 
 def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    domains = set(chosen.domains)
     for one in chosen.mailboxes:
-        if _domain(one) not in chosen.domains and not _may_be_meant(_domain(one), refused.get("domains", ())):
+        if _domain(one) not in domains and not _may_be_meant(_domain(one), refused.get("domains", ())):
             yield _fault(
                 "mailboxes", one, f"is outside the domains; add {_domain(one)} to {PREFIX}DOMAINS or remove it"
             )
@@ -73,16 +82,17 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
+    names = _Names(frozenset(chosen.domains), frozenset(chosen.mailboxes))
     reported: set[str] = set()
     for one in chosen.aliases:
         token = str(one)
         way = _way(one.address, targets)
         circle = way[-1] in way[:-1]
         domain = _domain(one.address)
-        if domain not in {*chosen.domains, chosen.hostname}:
+        if domain not in names.domains and domain != chosen.hostname:
             if not _may_be_meant(domain, [*refused.get("domains", ()), *refused.get("hostname", ())]):
                 yield _fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
-        elif one.address in chosen.mailboxes:
+        elif one.address in names.mailboxes:
             yield _fault("aliases", token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES")
         elif targets[one.address] != one.target:
             yield _fault(
@@ -94,7 +104,7 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
                 "aliases", token, f"leads to no mailbox, only in a circle: {' → '.join(way)}; give one another target"
             )
         elif not circle:
-            yield from _end(token, way[-1], chosen, refused)
+            yield from _end(token, way[-1], chosen, refused, names)
 
 
 def _way(address: str, targets: Mapping[str, str]) -> list[str]:
@@ -105,11 +115,11 @@ def _way(address: str, targets: Mapping[str, str]) -> list[str]:
     return way
 
 
-def _end(token: str, end: str, chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    if _listed(chosen, refused) and _domain(end) in chosen.domains and not _known(end, chosen.mailboxes):
+def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
+    if _listed(chosen, refused) and _domain(end) in names.domains and not _known(end, names.mailboxes):
         if not _may_be_meant(end, refused.get("mailboxes", ())):
             yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
-    elif _domain(end) == chosen.hostname not in chosen.domains and end.partition("@")[0] not in HOST_ROLES:
+    elif _domain(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
         yield _fault("aliases", token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only")
 
 
