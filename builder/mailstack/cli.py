@@ -9,7 +9,7 @@ import click
 
 from mailstack import __version__, console, deploy, environment, newcomer, report
 from mailstack.dns import formats
-from mailstack.dns.records import records
+from mailstack.dns.records import beside, records
 from mailstack.engine.status import NOT_THERE
 from mailstack.errors import (
     DkimKeyError,
@@ -79,6 +79,7 @@ def build(*, refresh: bool, say_next: bool) -> None:
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
     click.echo(formats.zone_fragment(records(done.stack)), nl=False)
+    console.progress(beside(done.stack))
     if say_next:
         console.progress("Next: docker compose up -d --wait")
 
@@ -168,3 +169,4 @@ def dns_records(*, form: str) -> None:
         from mailstack.dns import zones  # noqa: PLC0415
 
         click.echo(_BY_ZONE[form](found, zones.find({one.domain for one in found})), nl=False)
+    console.progress(beside(stack))

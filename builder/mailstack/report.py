@@ -92,7 +92,7 @@ def first_steps(chosen: Settings) -> str:
     lines += [
         "",
         "Before mail goes out into the world: publish the records (mailstack dns records), let",
-        f"{chosen.hostname} resolve to this host's address and the address back to the name (PTR), and see that",
-        "port 25 is open in both directions.",
+        f"{chosen.hostname} resolve to this host's IPv4 address and the address back to the name (PTR),",
+        "without an AAAA record, and see that port 25 is open in both directions.",
     ]
     return "\n".join(lines) + "\n"

@@ -201,6 +201,19 @@ def test_what_config_show_prints_can_be_set() -> None:
     assert json.loads(run("config", "show", "--json", **again).stdout) == first
 
 
+@pytest.mark.parametrize("form", ["zone", "json"])
+def test_what_is_needed_beside_the_records(form: str) -> None:
+    """A and PTR are asked for in words where no address is known, and an AAAA is warned of; stdout has records alone."""
+    run("init", *FLAGS)
+    done = run("dns", "records", "--format", form)
+    assert "an A record of mail.example.com with this host's address; a PTR record of that address" in done.stderr
+    assert "no AAAA record of mail.example.com" in done.stderr
+    assert "Needed" not in done.stdout
+    done = run("dns", "records", "--format", form, MAILSTACK_PUBLIC_ADDRESSES="192.0.2.25,192.0.2.26")
+    assert "an A record" not in done.stderr
+    assert "a PTR record of 192.0.2.25 and 192.0.2.26 with mail.example.com" in done.stderr
+
+
 def test_config_check_writes_nothing(tmp_path: Path) -> None:
     """A right site is said to be right, and not even a key is made."""
     run("init", *FLAGS)

@@ -41,6 +41,16 @@ def records(stack: Stack) -> tuple[Record, ...]:
     return tuple(rows)
 
 
+def beside(stack: Stack) -> str:
+    """What must exist beside the records, in words: it is another zone's, or not to be."""
+    addresses = " and ".join(map(str, stack.public_addresses))
+    host = "" if addresses else f"an A record of {stack.hostname} with this host's address; "
+    return (
+        f"Needed as well: {host}a PTR record of {addresses or 'that address'} with {stack.hostname}, which your "
+        f"provider sets; no AAAA record of {stack.hostname}, since nothing listens on IPv6"
+    )
+
+
 _Row = tuple[str, str, str, str]
 
 
