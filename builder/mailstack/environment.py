@@ -109,7 +109,9 @@ def _of_file(file: Path) -> _Gathered:
     except UnicodeDecodeError:
         raise SettingsError([Fault(str(file), None, "is not UTF-8; save it in that encoding")]) from None
     except OSError as error:
-        raise SettingsError([Fault(str(file), None, f"cannot be read: {error.strerror}")]) from None
+        raise SettingsError(
+            [Fault(str(file), None, f"cannot be read: {error.strerror}; it must be a file that this user may read")]
+        ) from None
     for one in bindings:
         where = f"{file}, line {one.original.line}"
         if one.error or (one.key is not None and one.value is None):

@@ -182,8 +182,8 @@ class Settings(BaseModel):
     )
     spf_skip_domains: Annotated[tuple[DomainName, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
-        description="The same by domain: what hosts send that a domain's own SPF record names is not judged, unless it "
-        "passes anyway.",
+        description="The same by domain: mail from hosts listed in this domain's SPF record is exempt from the SPF "
+        "check.",
         examples=["forwarder.example.net"],
     )
 
@@ -192,7 +192,7 @@ class Settings(BaseModel):
     )
     dmarc_report_addresses: Annotated[tuple[Mailbox, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
-        description="Where others send aggregate reports (rua).",
+        description="Where other servers send aggregate reports (rua).",
         examples=["dmarc@example.com"],
     )
 
