@@ -20,6 +20,8 @@ Refused = Mapping[str, Sequence[str]]
 
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
 _ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
+# To compare each name with each of more tokens takes minutes.
+_MANY = 100
 # Narrower than this is a large organisation's own; wider ones are many people's.
 _OWN_PREFIX = {4: 16, 6: 32}
 
@@ -48,8 +50,8 @@ def _fault(setting: str, token: str | None, remedy: str) -> Fault:
 
 
 def _may_be_meant(name: str, tokens: Sequence[str]) -> bool:
-    """Whether one of the refused tokens may have been meant to be this name."""
-    return "" in tokens or bool(difflib.get_close_matches(name, tokens, n=1))
+    """Whether one of the refused tokens may have been meant to be this name; of many refused ones, one may always."""
+    return "" in tokens or len(tokens) > _MANY or bool(difflib.get_close_matches(name, tokens, n=1))
 
 
 def _listed(chosen: Settings, refused: Refused) -> bool:

@@ -230,7 +230,8 @@ def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str
         value = rest.pop(variable(name), "")
         split = _splitter(variable(name))
         if split:
-            kept = [one for one in split(value) if one not in tokens]
+            wrong = set(tokens)
+            kept = [one for one in split(value) if one not in wrong]
             if kept or variable(name) not in _STAND_INS:
                 rest[variable(name)] = ",".join(kept)
     return _STAND_INS | rest

@@ -70,6 +70,16 @@ def test_any_text(name: str, value: str) -> None:
     judged(name, value)
 
 
+@given(st.dictionaries(st.sampled_from(list(FIELDS)), VALUES, min_size=2, max_size=5))
+@hypothesis_settings(max_examples=500)
+def test_any_texts(values: dict[str, str]) -> None:
+    """The same for several variables at once, whose values are compared with each other."""
+    found = outcome(lambda: load(environment(**values)))
+    if isinstance(found, SettingsError):
+        assert {fault.variable for fault in found.faults} <= {variable(one) for one in FIELDS}
+        assert str(found).replace("\n", "").isprintable()
+
+
 @given(name=st.sampled_from(list(FIELDS)), value=VALUES | st.binary())
 @hypothesis_settings(max_examples=500)
 def test_any_content_of_a_file(tmp_path_factory: pytest.TempPathFactory, name: str, value: str | bytes) -> None:

@@ -384,6 +384,22 @@ def test_long_lists_are_not_searched():
     assert times[0] == times[1] > 0
 
 
+def test_work_on_faults_is_linear():
+    """So it is where every domain and every mailbox is wrong: each is reported, and none compared with all others."""
+    work = []
+    for number in (200, 400):
+        calls = cProfile.Profile()
+        calls.enable()
+        found = faults(
+            domains=",".join(f"d{one}.example;" for one in range(number)),
+            mailboxes=",".join(f"user@d{one}.example" for one in range(number)),
+        )
+        calls.disable()
+        assert len(found) == number
+        work.append(sum(one.callcount for one in calls.getstats()))
+    assert work[1] < 2.2 * work[0]
+
+
 @pytest.mark.parametrize("keys", ["shared", "per-domain"])
 def test_work_is_linear(keys):
     """Twice as many domains are at most a little more than twice the work, for settings and for records."""
