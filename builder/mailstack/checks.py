@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from mailstack import spf
 from mailstack.errors import Fault
-from mailstack.fields import ROOT_ANCHORS, key_tag, trust_anchor
-from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, Network
+from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
 from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
@@ -142,10 +142,25 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         )
 
 
+def _servers(chosen: Settings) -> Iterator[tuple[str, HostPort]]:
+    """The servers that Postfix is to reach, each with its setting."""
+    if chosen.delivery:
+        yield "delivery", chosen.delivery.server
+    if chosen.relay_host:
+        yield "relay_host", chosen.relay_host
+    for one in chosen.extra_milters:
+        if one.startswith("inet:"):
+            yield "extra_milters", host_port(one.removeprefix("inet:"))
+
+
 def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    for name, one in (("delivery", chosen.delivery and chosen.delivery.server), ("relay_host", chosen.relay_host)):
-        if one and one.host == chosen.hostname:
+    for name, one in _servers(chosen):
+        if one.host == chosen.hostname:
             yield _fault(name, str(one), "points to the container itself; use another machine's address")
+        if one.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+            yield _fault(
+                name, str(one), f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            )
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield _fault(
             "port_submission",
@@ -164,10 +179,7 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
-    servers = [("delivery", chosen.delivery.server)] if chosen.delivery else []
-    servers += [("relay_host", chosen.relay_host)] if chosen.relay_host else []
-    servers += [("resolver_forwarders", one) for one in chosen.resolver_forwarders]
-    for name, server in servers:
+    for name, server in [*_servers(chosen), *(("resolver_forwarders", one) for one in chosen.resolver_forwarders)]:
         if _inside(server.host, chosen.subnet):
             yield _fault(
                 name, str(server), f"is inside {PREFIX}SUBNET, which is for these containers alone; {_ANOTHER}"

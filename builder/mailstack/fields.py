@@ -17,7 +17,7 @@ from pydantic import AfterValidator, ByteSize, TypeAdapter, ValidationError
 from mailstack.errors import shown
 
 # RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text without the final dot.
-MAX_NAME = 253
+MAX_NAME, MAX_LABEL = 253, 63
 # RFC 5321 section 4.5.3.1.1.
 MAX_LOCAL_PART = 64
 MAX_HOSTNAME = 64  # hostname(7)

@@ -125,6 +125,19 @@ class HostPort:
         return host if self.port is None else f"{host}:{self.port}"
 
 
+def project(hostname: str) -> str:
+    """The compose project of a site. Different for different names: a hyphen of the name is doubled."""
+    return hostname.replace("-", "--").replace(".", "-")
+
+
+def neighbours(hostname: str) -> str:
+    """The domain in which the engine's DNS has services beside a site: the name of the network for look-ups.
+
+    No top-level domain has an underscore (RFC 3696 section 2), so nothing else is asked of that DNS.
+    """
+    return f"{project(hostname)}_lookup"
+
+
 def _without_credentials(token: str) -> str:
     """A server's name without user and password; no message may repeat these, so this comes before all else."""
     if "@" in token:

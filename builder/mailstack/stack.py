@@ -5,11 +5,11 @@ A Stack knows nothing of files or of compose; compose is one rendering of it.
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mailstack.fields import Alias
-from mailstack.hosts import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port
+from mailstack.hosts import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port, neighbours, project
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings import LOOPBACK, Settings, implied_aliases
 
@@ -155,11 +155,11 @@ class Stack:
         return self.signing_domains if self.judging.local_sender else ()
 
     @property
-    def neighbours(self) -> tuple[str, ...]:
-        """The user's services of the same compose project that are named; the engine alone knows where they are."""
-        milters = [host_port(one.removeprefix("inet:")) for one in self.extra_milters if one.startswith("inet:")]
-        servers = [self.next_hop and self.next_hop.server, self.relay_host, *milters]
-        return tuple(dict.fromkeys(one.service for one in servers if one and one.service))
+    def neighbours(self) -> str | None:
+        """The domain in which the engine's DNS has the services beside us, if one of them is named."""
+        domain = neighbours(self.hostname)
+        named = [str(self.next_hop), str(self.relay_host), *self.extra_milters]
+        return domain if any(f".{domain}" in one for one in named) else None
 
     @property
     def milters_outside(self) -> tuple[str, ...]:
@@ -188,13 +188,14 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
     if settings.sign_subdomains:
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
     edge, lookup, inner = _subnets(settings.subnet)
+    beside = neighbours(settings.hostname)
+    hop = settings.delivery
     return Stack(
-        # Different for different names: a hyphen of the name is doubled.
-        project=settings.hostname.replace("-", "--").replace(".", "-"),
+        project=project(settings.hostname),
         hostname=settings.hostname,
         domains=settings.domains,
         public_addresses=settings.public_addresses,
-        next_hop=settings.delivery,
+        next_hop=hop and replace(hop, server=_reached(hop.server, beside)),
         mailboxes=settings.mailboxes,
         aliases=(*settings.aliases, *implied_aliases(settings)),
         keys=keys,
@@ -223,8 +224,11 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,
         milter_default_action=settings.milter_default_action,
-        extra_milters=settings.extra_milters,
-        relay_host=settings.relay_host,
+        extra_milters=tuple(
+            f"inet:{_reached(host_port(one.removeprefix('inet:')), beside)}" if one.startswith("inet:") else one
+            for one in settings.extra_milters
+        ),
+        relay_host=settings.relay_host and _reached(settings.relay_host, beside),
         message_size=int(settings.message_size),
         publish=_publish(settings),
         forwarders=settings.resolver_forwarders,
@@ -235,6 +239,11 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
+
+
+def _reached(server: HostPort, beside: str) -> HostPort:
+    """A service beside us by its name on the network that postfix and the resolver share; others as they are."""
+    return replace(server, host=f"{server.service}.{beside}") if server.service else server
 
 
 def key_domains(settings: Settings) -> tuple[str, ...]:

@@ -443,6 +443,20 @@ CONTRADICTIONS = [
         {"resolver_forwarders": "192.0.2.53"},
     ),
     ({"relay_host": "mail.example.com"}, "relay_host", ..., "another machine", {"relay_host": "192.0.2.24"}),
+    (
+        {"extra_milters": "inet:mail.example.com:11332"},
+        "extra_milters",
+        "mail.example.com:11332",
+        "another machine",
+        {"extra_milters": "inet:rspamd:11332"},
+    ),
+    (
+        {"hostname": f"{'a' * 50}.example", "delivery": "lmtp:dovecot:24"},
+        "delivery",
+        "dovecot:24",
+        "which is too long; use its address",
+        {"delivery": "lmtp:192.0.2.24:24"},
+    ),
     ({"relay_host": "[2001:db8::25]:25"}, "relay_host", ..., "write an IPv4 address", {"relay_host": "192.0.2.24"}),
     (
         {"trusted_networks": "192.0.2.0/28,0.0.0.0/0"},
@@ -485,6 +499,7 @@ CONTRADICTIONS = [
         )
         for name, before, after in (
             ("delivery", "lmtp:", ":24"),
+            ("extra_milters", "inet:", ":11332"),
             ("resolver_forwarders", "", ""),
             ("relay_host", "", ""),
         )
