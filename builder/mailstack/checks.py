@@ -7,25 +7,30 @@ may have been meant to name; everything else is judged at once.
 import difflib
 import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from mailstack import spf
 from mailstack.errors import Fault
-from mailstack.hosts import PRIVATE_IPV4, Network
-from mailstack.settings import HOST_ROLES, LOOPBACK, PREFIX, Settings, implied_aliases, variable
+from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
+from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]
 
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
 _ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
+# To compare each name with each of more tokens takes minutes.
+_MANY = 100
 # Narrower than this is a large organisation's own; wider ones are many people's.
 _OWN_PREFIX = {4: 16, 6: 32}
-_UNREACHABLE: tuple[Network, ...] = (
-    *_PRIVATE,
-    *LOOPBACK,
-    ipaddress.ip_network("100.64.0.0/10"),  # RFC 6598
-    ipaddress.ip_network("169.254.0.0/16"),
-    ipaddress.ip_network("fe80::/10"),
-)
+
+
+class _Names(NamedTuple):
+    """What aliases are looked for in, one after the other: sets, since a site may have ten thousand domains."""
+
+    domains: frozenset[str]
+    mailboxes: frozenset[str]
 
 
 def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
@@ -36,6 +41,7 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
         *_postmaster(chosen, refused),
         *_networks(chosen, refused),
         *_packages(chosen, refused),
+        *_spf(chosen),
     ]
 
 
@@ -44,8 +50,8 @@ def _fault(setting: str, token: str | None, remedy: str) -> Fault:
 
 
 def _may_be_meant(name: str, tokens: Sequence[str]) -> bool:
-    """Whether one of the refused tokens may have been meant to be this name."""
-    return "" in tokens or bool(difflib.get_close_matches(name, tokens, n=1))
+    """Whether one of the refused tokens may have been meant to be this name; of many refused ones, one may always."""
+    return "" in tokens or len(tokens) > _MANY or bool(difflib.get_close_matches(name, tokens, n=1))
 
 
 def _listed(chosen: Settings, refused: Refused) -> bool:
@@ -65,8 +71,9 @@ def _known(address: str, among: Collection[str]) -> str | None:
 
 
 def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    domains = set(chosen.domains)
     for one in chosen.mailboxes:
-        if _domain(one) not in chosen.domains and not _may_be_meant(_domain(one), refused.get("domains", ())):
+        if _domain(one) not in domains and not _may_be_meant(_domain(one), refused.get("domains", ())):
             yield _fault(
                 "mailboxes", one, f"is outside the domains; add {_domain(one)} to {PREFIX}DOMAINS or remove it"
             )
@@ -77,16 +84,17 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
+    names = _Names(frozenset(chosen.domains), frozenset(chosen.mailboxes))
     reported: set[str] = set()
     for one in chosen.aliases:
         token = str(one)
         way = _way(one.address, targets)
         circle = way[-1] in way[:-1]
         domain = _domain(one.address)
-        if domain not in {*chosen.domains, chosen.hostname}:
+        if domain not in names.domains and domain != chosen.hostname:
             if not _may_be_meant(domain, [*refused.get("domains", ()), *refused.get("hostname", ())]):
                 yield _fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
-        elif one.address in chosen.mailboxes:
+        elif one.address in names.mailboxes:
             yield _fault("aliases", token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES")
         elif targets[one.address] != one.target:
             yield _fault(
@@ -98,7 +106,7 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
                 "aliases", token, f"leads to no mailbox, only in a circle: {' → '.join(way)}; give one another target"
             )
         elif not circle:
-            yield from _end(token, way[-1], chosen, refused)
+            yield from _end(token, way[-1], chosen, refused, names)
 
 
 def _way(address: str, targets: Mapping[str, str]) -> list[str]:
@@ -109,11 +117,11 @@ def _way(address: str, targets: Mapping[str, str]) -> list[str]:
     return way
 
 
-def _end(token: str, end: str, chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    if _listed(chosen, refused) and _domain(end) in chosen.domains and not _known(end, chosen.mailboxes):
+def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
+    if _listed(chosen, refused) and _domain(end) in names.domains and not _known(end, names.mailboxes):
         if not _may_be_meant(end, refused.get("mailboxes", ())):
             yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
-    elif _domain(end) == chosen.hostname not in chosen.domains and end.partition("@")[0] not in HOST_ROLES:
+    elif _domain(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
         yield _fault("aliases", token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only")
 
 
@@ -134,10 +142,25 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         )
 
 
+def _servers(chosen: Settings) -> Iterator[tuple[str, HostPort]]:
+    """The servers that Postfix is to reach, each with its setting."""
+    if chosen.delivery:
+        yield "delivery", chosen.delivery.server
+    if chosen.relay_host:
+        yield "relay_host", chosen.relay_host
+    for one in chosen.extra_milters:
+        if one.startswith("inet:"):
+            yield "extra_milters", host_port(one.removeprefix("inet:"))
+
+
 def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    for name, one in (("delivery", chosen.delivery and chosen.delivery.server), ("relay_host", chosen.relay_host)):
-        if one and one.host == chosen.hostname:
-            yield _fault(name, str(one), "is the container itself; write the address of another machine")
+    for name, one in _servers(chosen):
+        if one.host == chosen.hostname:
+            yield _fault(name, str(one), "points to the container itself; use another machine's address")
+        if one.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+            yield _fault(
+                name, str(one), f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            )
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield _fault(
             "port_submission",
@@ -156,10 +179,7 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
-    servers = [("delivery", chosen.delivery.server)] if chosen.delivery else []
-    servers += [("relay_host", chosen.relay_host)] if chosen.relay_host else []
-    servers += [("resolver_forwarders", one) for one in chosen.resolver_forwarders]
-    for name, server in servers:
+    for name, server in [*_servers(chosen), *(("resolver_forwarders", one) for one in chosen.resolver_forwarders)]:
         if _inside(server.host, chosen.subnet):
             yield _fault(
                 name, str(server), f"is inside {PREFIX}SUBNET, which is for these containers alone; {_ANOTHER}"
@@ -193,6 +213,17 @@ def _inside(host: str, subnet: ipaddress.IPv4Network) -> bool:
         return False
 
 
+def _spf(chosen: Settings) -> Iterator[Fault]:
+    record = chosen.spf_record or ""
+    for domain, term in spf.continued(record).items():
+        if domain in chosen.domains:
+            yield _fault(
+                "spf_record",
+                record,
+                f"has {term!r}, and is the record of {domain} itself: an error to every receiver; remove that term",
+            )
+
+
 def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     if chosen.apt_snapshot and not chosen.apt_mirror and "apt_mirror" not in refused:
         yield _fault(
@@ -201,6 +232,26 @@ def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             f"needs an archive of snapshots; write its URL in {PREFIX}APT_MIRROR, such as "
             "http://snapshots.example.com/debian",
         )
+
+
+def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
+    yield from spf.remarks(record)
+    # With a relay it is that one which sends.
+    if not chosen.relay_host and spf.covers(record, chosen.hostname, chosen.domains, chosen.public_addresses) is False:
+        missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
+        yield f"it does not name this host, so other servers refuse its mail; add {missing}"
+
+
+def _root_keys(chosen: Settings) -> Iterator[str]:
+    """A root zone of one's own has keys of its own; the Internet's has these, and is signed by one after the other."""
+    listed = {key_tag(one) for one in chosen.resolver_trust_anchors if one.startswith(". ")}
+    known = {key_tag(trust_anchor(one)): one for one in ROOT_ANCHORS}
+    if listed & known.keys():
+        for tag in sorted(known.keys() - listed):
+            yield (
+                f"{PREFIX}RESOLVER_TRUST_ANCHORS: the root key {tag} is missing; when the root is signed with it "
+                f"alone, no name can be looked up. Add {known[tag]!r}, or leave the setting empty"
+            )
 
 
 def warnings(chosen: Settings) -> list[str]:
@@ -221,18 +272,21 @@ def warnings(chosen: Settings) -> list[str]:
         f"{PREFIX}PUBLIC_ADDRESSES: {one} is an address that other servers never see; write the public one, or the "
         "printed records will be wrong"
         for one in chosen.public_addresses
-        if any(one in wide for wide in _UNREACHABLE)
+        if not one.is_global
     ]
+    found += _root_keys(chosen)
     if chosen.relay_host and not chosen.spf_record:
         found.append(
             f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
             f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
         )
-    found += [
-        f"{PREFIX}SPF_RECORD: {one!r} lets every host send; write ~all or -all"
-        for one in (chosen.spf_record or "").lower().split()
-        if one in {"all", "+all"}
-    ]
+    if chosen.spf_record:
+        found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
+    if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
+        found.append(
+            f"{PREFIX}RELAY_HOST: {chosen.relay_host} is a port where most servers ask for a log-in, which is not "
+            "supported yet; mail stays in the queue unless this one takes it from this host's address"
+        )
     if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
         found.append(
             f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} is done to nothing while "

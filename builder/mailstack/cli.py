@@ -2,13 +2,14 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import click
 
 from mailstack import console, deploy, environment, newcomer, report
 from mailstack.dns import formats
-from mailstack.dns.records import records
+from mailstack.dns.records import beside, records
 from mailstack.engine.status import NOT_THERE
 from mailstack.errors import (
     DkimKeyError,
@@ -40,7 +41,7 @@ class _Group(click.Group):
                 raise MailstackError(f"{where}{os_reason(error)}") from error
         except MailstackError as error:
             if ctx.params.get("debug"):
-                raise
+                traceback.print_exception(error)
             console.fail(str(error))
             sys.exit(error.exit_code)
 
@@ -49,7 +50,7 @@ def _here() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise MailstackError("the current directory was removed; change into one that is there") from None
+        raise MailstackError("the current directory was removed; change into one that exists") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +71,7 @@ def init(**flags: str | None) -> None:
 
 
 @main.command()
-@click.option("--refresh", is_flag=True, help="Build all images anew, with the newest Debian packages.")
+@click.option("--refresh", is_flag=True, help="Build all images again, with the newest Debian packages.")
 @click.option("--rollback", is_flag=True, help="Put back the compose.yaml of the build before, files and images too.")
 @click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
 def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
@@ -86,12 +87,13 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
     click.echo(formats.zone_fragment(records(done.stack)), nl=False)
+    console.progress(beside(done.stack))
     if say_next:
         console.progress("Next: docker compose up -d --wait")
 
 
 @main.command()
-@click.option("--replace", is_flag=True, help="Make it anew although it is there.")
+@click.option("--replace", is_flag=True, help="Rebuild it although it exists.")
 def base(*, replace: bool) -> None:
     """Make the base image from Debian's packages, where there is no registry to pull it from."""
     console.progress(deploy.make_base(_here(), os.environ, replace=replace))
@@ -125,7 +127,9 @@ def status(*, as_json: bool) -> None:
             )
         if all(one["state"] == "running" and one["current"] for one in services):
             raise NotWellError(f"{project} is not well; 'docker compose ps' and 'docker compose logs' say more")
-        raise NotWellError(f"{project} is not well: not all of the last build runs; run: docker compose up -d --wait")
+        raise NotWellError(
+            f"{project}: some containers are still from an earlier build; run: docker compose up -d --wait"
+        )
 
 
 @main.command(name="first-steps")
@@ -152,7 +156,7 @@ def config_show(*, as_json: bool) -> None:
 def config_check() -> None:
     """Report every fault of settings, overrides and keys; writes nothing and needs no container engine."""
     console.warn(*deploy.check(_here(), os.environ))
-    console.progress("the settings are right")
+    console.progress("settings are valid")
 
 
 @main.group()
@@ -160,14 +164,14 @@ def dns() -> None:
     """The DNS records of this site."""
 
 
-_FORMATS = {"zone": formats.zone_fragment, "values": formats.one_line_values, "json": formats.as_json}
+_BY_ZONE = {"values": formats.one_line_values, "json": formats.as_json}
 
 
 @dns.command(name="records")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(list(_FORMATS)),
+    type=click.Choice(["zone", *_BY_ZONE]),
     default="zone",
     show_default=True,
     help="zone: lines for a zone file; values: one line each, for web forms; json: for programs.",
@@ -176,4 +180,12 @@ def dns_records(*, form: str) -> None:
     """Print the records to publish: addresses, MX, SPF, DKIM, DMARC."""
     stack, warnings = deploy.load_stack(_here(), os.environ)
     console.warn(*warnings)
-    click.echo(_FORMATS[form](records(stack)), nl=False)
+    found = records(stack)
+    if form == "zone":
+        click.echo(formats.zone_fragment(found), nl=False)
+    else:
+        # Loaded here, since it takes a fifth of what a build may take.
+        from mailstack.dns import zones  # noqa: PLC0415
+
+        click.echo(_BY_ZONE[form](found, zones.find({one.domain for one in found})), nl=False)
+    console.progress(beside(stack))

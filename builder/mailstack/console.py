@@ -1,5 +1,7 @@
 """What a person reads while a command works: always on stderr, because stdout is data."""
 
+import os
+
 import click
 
 
@@ -18,9 +20,15 @@ def end_step(text: str) -> None:
 
 def warn(*texts: str) -> None:
     for text in texts:
-        click.echo(click.style("warning: ", fg="yellow") + text, err=True)
+        _say("warning: ", "yellow", text)
 
 
 def fail(text: str) -> None:
     for line in text.splitlines():
-        click.echo(click.style("error: ", fg="red") + line, err=True)
+        _say("error: ", "red", line)
+
+
+def _say(kind: str, colour: str, text: str) -> None:
+    # https://no-color.org; without it click looks whether this is a terminal.
+    plain = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style(kind, fg=colour) + text, err=True, color=plain)

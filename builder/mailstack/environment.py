@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import NoDecode
 
-from mailstack import checks, reading
+from mailstack import checks, fields, reading
 from mailstack.errors import Fault, SettingsError, os_reason
 from mailstack.settings import PREFIX, Settings, example, variable
 
@@ -21,7 +19,7 @@ FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
 # A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
-_USER_INFO = re.compile(r"((?:\w+:)?//)?.*@")
+_USER_INFO = re.compile(r"\A((?:\w+:)?//)?.*@", re.DOTALL)
 _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
 _ALL_BUT = 0.9
 # Variables of docker compose, by which it would start something else than what was built.
@@ -35,6 +33,14 @@ _OF_COMPOSE = {
     ),
 }
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
+_IN_SINGLE_QUOTES = re.compile(r"\s*(?:export\s+)?[^=]+=\s*'")
+# Values of older versions, and what does the same now.
+_FORMER = {
+    ("local_sender", action): f"was a value of an older version; write {variable('local_sender')}=envelope and "
+    f"{variable('local_sender_action')}={action}, or leave it out for the new default 'aligned'"
+    for action in ("discard", "reject")
+}
+_RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|SASL|SMTP_(?:USER|PASS)")
 _KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
 
@@ -135,9 +141,12 @@ def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
             yield f"is not read by mailstack; did you mean {near[0]}?"
         return
     if one.key in before:
-        yield "is set a second time; keep one of the two lines"
-    if one.value and "$" in one.value and f"'{one.value}'" not in one.original.string:
-        yield "holds a $, which docker compose would take for a variable; put the value into single quotes"
+        yield "is set a second time, and the first line would count for nothing; remove one of them"
+    if one.value and "$" in one.value and not _IN_SINGLE_QUOTES.match(one.original.string):
+        yield (
+            "holds a $, and mailstack puts in no other variable's value: write that value itself. Where a $ is meant, "
+            "put the whole into single quotes, or docker compose takes it for a variable"
+        )
 
 
 def _read_files(directory: Path, found: _Gathered) -> None:
@@ -149,7 +158,8 @@ def _read_files(directory: Path, found: _Gathered) -> None:
             continue
         path = found.values.pop(name)
         if setting in given:
-            found.faults.append(Fault(name, path, f"is set beside {setting}; keep one of the two"))
+            remedy = f"is set beside {setting}, in .env or in the environment; remove one of the two"
+            found.faults.append(Fault(name, path, remedy))
             continue
         found.unread.add(setting)
         try:
@@ -197,7 +207,7 @@ def _judge(environment: Mapping[str, str], unread: Collection[str] = ()) -> tupl
     read = _validate(given)
     faults += [fault for fault in read.faults if fault.variable not in unread]
     for name in unread:
-        read.refused[name.removeprefix(PREFIX).lower()] = [""]
+        read.refused[_setting(name)] = [""]
     rest = read.settings or _validate(_without(given, read.refused)).settings
     if rest is not None:
         faults += checks.contradictions(rest, read.refused)
@@ -206,7 +216,7 @@ def _judge(environment: Mapping[str, str], unread: Collection[str] = ()) -> tupl
 
 def _validate(given: Mapping[str, str]) -> _Read:
     try:
-        return _Read(Settings(environment=given))
+        return _Read(Settings.model_validate({_setting(name): value for name, value in given.items()}))
     except ValidationError as error:
         read = _Read()
         for detail in error.errors():
@@ -224,7 +234,8 @@ def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str
         value = rest.pop(variable(name), "")
         split = _splitter(variable(name))
         if split:
-            kept = [one for one in split(value) if one not in tokens]
+            wrong = set(tokens)
+            kept = [one for one in split(value) if one not in wrong]
             if kept or variable(name) not in _STAND_INS:
                 rest[variable(name)] = ",".join(kept)
     return _STAND_INS | rest
@@ -232,15 +243,20 @@ def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str
 
 def _splitter(name: str) -> Callable[[str], list[str]] | None:
     """What makes tokens of a variable's value, if it is a list; its setting says so itself."""
-    metadata = _KNOWN[name].metadata
-    if NoDecode not in metadata:
-        return None
-    split = next(one.func for one in metadata if isinstance(one, BeforeValidator))
-    return cast("Callable[[str], list[str]]", split)
+    parsers = [one.func for one in _KNOWN[name].metadata if isinstance(one, BeforeValidator)]
+    return next((one for one in (fields.split_list, fields.split_commas) if one in parsers), None)
+
+
+def _setting(name: str) -> str:
+    """The setting of a variable."""
+    return name.removeprefix(PREFIX).lower()
 
 
 def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
+    if _RELAY_LOGIN.search(name.upper()):
+        remedy = "is no setting of mailstack; logging in to a relay is not supported yet"
+        return Fault(name, None, f"{remedy}, so use one that takes mail from this host's address")
     near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in _KNOWN], n=1)
     return Fault(
         name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
@@ -265,6 +281,8 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
             return Fault(name, None, f"is not set and has no default; write it such as {example(setting)}")
         case "too_short":
             return Fault(name, token, f"is an empty list; name at least one, such as {example(setting)}")
+        case "literal_error" if (setting, token) in _FORMER:
+            return Fault(name, token, _FORMER[setting, str(token)])
         case "literal_error":
             return Fault(name, token, f"is not one of the values {detail['ctx']['expected']}")
         case "value_error":

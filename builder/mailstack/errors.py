@@ -58,6 +58,15 @@ def _owner(path: Path) -> int | None:
         return None
 
 
+# Enough to recognise what was typed.
+_MAX_SHOWN = 200
+
+
+def shown(text: str) -> str:
+    """What was typed, in quotes on one line, cut where it is long."""
+    return repr(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!r}…"
+
+
 class MailstackError(Exception):
     """Any fault that is reported as text, without a traceback."""
 
@@ -73,7 +82,7 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        token = "" if self.token is None else f" {self.token!r}:"
+        token = "" if self.token is None else f" {shown(self.token)}:"
         return f"{self.variable}:{token} {self.remedy}"
 
 
@@ -105,13 +114,16 @@ class NotWellError(MailstackError):
     exit_code = 5
 
 
+INTERRUPTED = "interrupted; nothing half-done was left. Run the command again to continue"
+
+
 class StoppedError(MailstackError):
     """A person pressed Ctrl-C; the exit code is that of a shell for SIGINT."""
 
     exit_code = 130
 
     def __init__(self) -> None:
-        super().__init__("stopped; what was not finished is left as it was. Run the command again to go on")
+        super().__init__(INTERRUPTED)
 
 
 class EngineError(MailstackError):

@@ -4,7 +4,6 @@ Each parser takes one token as a person typed it and returns its one canonical f
 remedy. The token itself and the variable are added by whoever knows them (environment.py).
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +14,21 @@ import dns.rdata
 import idna
 from pydantic import AfterValidator, ByteSize, TypeAdapter, ValidationError
 
+from mailstack.errors import shown
+
 # RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text without the final dot.
-MAX_NAME = 253
+MAX_NAME, MAX_LABEL = 253, 63
 # RFC 5321 section 4.5.3.1.1.
 MAX_LOCAL_PART = 64
 MAX_HOSTNAME = 64  # hostname(7)
 # RFC 8301 section 3.2: signers use at least 1024 bits, and should use 2048; verifiers refuse less than 1024.
 MIN_KEY_BITS = 1024
 GOOD_KEY_BITS = 2048
-# The key-signing key of 2017, as IANA publishes it in root-anchors.xml.
-ROOT_ANCHOR = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+# The root's key-signing keys of 2017 and 2024, as IANA publishes them in root-anchors.xml and Debian in dns-root-data.
+ROOT_ANCHORS = (
+    ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D",
+    ". DS 38696 8 2 683D2D0ACB8C9B712A1948B27F741219298D0A450D612C483AF444A4C0FB2B16",
+)
 
 _T = TypeVar("_T")
 _BYTES = TypeAdapter(ByteSize)
@@ -38,12 +42,6 @@ _ATEXT = r"[a-z0-9#$&'*?^_`{|}~+-]+"
 _LOCAL_PART = re.compile(rf"(?![#-]){_ATEXT}(?:\.{_ATEXT})*", re.IGNORECASE | re.ASCII)
 _SEPARATORS = re.compile(r"[\s,]+")
 _OWNER = re.compile(r"\.|(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE | re.ASCII)
-# RFC 7208 section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
-_MECHANISM = re.compile(r"all|(?:a|mx|ptr)(?:[:/][^,]+)?|(?:include|exists|ip4|ip6):[^,]+")
-_WITH_DOMAIN = ("a", "mx", "ptr", "include", "exists", "redirect", "exp")
-_WITH_LENGTHS = re.compile(r"(.*?)(?:/([0-9]{1,3}))?(?://([0-9]{1,3}))?")
-_SPF_DOMAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62}\.?", re.IGNORECASE | re.ASCII)
-_MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
 
 
 def split_list(value: str) -> list[str]:
@@ -107,8 +105,10 @@ def domain_name(token: str) -> str:
     if not text.isascii():
         try:
             text = idna.encode(text, uts46=True).decode()
-        except idna.IDNAError as error:
-            raise ValueError(f"is not an internationalised domain name ({error})") from None
+        except idna.IDNAError:
+            raise ValueError(
+                "holds a character that no domain name has (RFC 5891); write it such as example.com"
+            ) from None
     text = text.lower()
     labels = text.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
@@ -138,6 +138,8 @@ def public_name(name: str) -> str:
 def selector(token: str) -> str:
     """A DKIM selector (RFC 6376 section 3.1) of one label."""
     text = token.lower()
+    if "." in text and _SELECTOR.fullmatch(joined := text.replace(".", "-")):
+        raise ValueError(f"has several labels, which is not supported; write one, such as {joined}")
     if not _SELECTOR.fullmatch(text):
         raise ValueError("is not a selector; use letters, digits and hyphens, such as default or s2026")
     return text
@@ -149,11 +151,13 @@ def mailbox(token: str) -> str:
     if not at:
         raise ValueError("is not an address; write it such as user@example.com")
     if token.startswith("mailto:"):
-        raise ValueError(f"is a URI; write {token.removeprefix('mailto:')}")
-    if not local:
-        raise ValueError(f"has nothing before the @; write user@{domain or 'example.com'}")
+        raise ValueError(f"is a URI; write {mailbox(token.removeprefix('mailto:'))}")
+    if local in {"", "*"}:
+        raise ValueError(
+            "names no mailbox; catch-all addresses are not supported, list each one, such as user@example.com"
+        )
     if not _LOCAL_PART.fullmatch(local) or len(local) > MAX_LOCAL_PART:
-        raise ValueError(f"has a local part that cannot be used: {local!r}; letters, digits and . _ + - are safe")
+        raise ValueError(f"has a local part that cannot be used: {shown(local)}; letters, digits and . _ + - are safe")
     return f"{local.lower()}@{nested(domain_name, domain)}"
 
 
@@ -179,7 +183,7 @@ def alias(token: str) -> Alias:
     """ADDRESS=TARGET, both full addresses."""
     left, equals, right = token.partition("=")
     if not equals:
-        raise ValueError("is not an alias; write info@example.com=user@example.com")
+        raise ValueError("has no =; each alias has one target, such as info@example.com=user@example.com")
     return Alias(nested(mailbox, left), nested(mailbox, right))
 
 
@@ -187,63 +191,28 @@ def trust_anchor(token: str) -> str:
     """A DS or DNSKEY record in presentation form (RFC 4034), owner name first."""
     parts = token.split()
     if parts and not _OWNER.fullmatch(parts[0]):
-        raise ValueError(f"is not a trust anchor; {parts[0]!r} is not a domain name, as in {ROOT_ANCHOR!r}")
+        raise ValueError(f"is not a trust anchor; {shown(parts[0])} is not a domain name, as in {ROOT_ANCHORS[-1]!r}")
     for ignored in ("IN", "in"):
         if ignored in parts[1:3]:
             parts.remove(ignored)
     kind = parts[1].upper() if len(parts) > 1 else ""
     if kind not in {"DS", "DNSKEY"}:
-        raise ValueError(f"is not a trust anchor; write a DS or DNSKEY record, such as {ROOT_ANCHOR!r}")
+        raise ValueError(f"is not a trust anchor; write a DS or DNSKEY record, such as {ROOT_ANCHORS[-1]!r}")
     try:
         data = dns.rdata.from_text("IN", kind, " ".join(parts[2:]))
     except dns.exception.DNSException as error:
-        raise ValueError(f"is not a {kind} record ({error}); write it such as {ROOT_ANCHOR!r}") from None
+        raise ValueError(f"is not a {kind} record ({error}); write it such as {ROOT_ANCHORS[-1]!r}") from None
     return f"{parts[0]} IN {kind} {data.to_text()}"
 
 
-def spf_record(token: str) -> str:
-    """A whole SPF record (RFC 7208 section 4.5)."""
-    terms = token.split()
-    if not terms or terms[0].lower() != "v=spf1":
-        raise ValueError("is not an SPF record; it starts with v=spf1, such as 'v=spf1 mx -all'")
-    if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
-        raise ValueError("holds characters that an SPF record cannot have; write it without quotes and backslashes")
-    mechanisms = [term.lower().lstrip("+-~?") for term in terms[1:] if not _MODIFIER.match(term)]
-    unknown = [one for one in mechanisms if not _MECHANISM.fullmatch(one)]
-    if unknown:
-        raise ValueError(
-            f"has a term that is no SPF mechanism: {unknown[0]!r}; that is an error to every receiver; write it "
-            "such as 'v=spf1 mx -all'"
-        )
-    for term in terms[1:]:
-        nested(_spf_term, term)
-    for name in ("redirect=", "exp="):
-        if sum(term.lower().startswith(name) for term in terms) > 1:
-            raise ValueError(f"has {name} more than once, which is an error to every receiver (RFC 7208 section 6)")
-    if "all" in mechanisms[:-1]:
-        raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
-    return " ".join(terms)
-
-
-def _spf_term(term: str) -> None:
-    """See that the value of a term is what its name asks for (RFC 7208 sections 5 and 6); a macro may be anything."""
-    bare = term.lower().lstrip("+-~?")
-    name = re.split("[:=/]", bare)[0]
-    value = bare[len(name) :].lstrip(":=")
-    if name in {"ip4", "ip6"}:
-        try:
-            good = "%" not in value and ipaddress.ip_network(value, strict=False).version == int(name[2])
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError(f"has no IPv{name[2]} address or network")
-    elif name in _WITH_DOMAIN and "%" not in value:
-        found = _WITH_LENGTHS.fullmatch(value) if name in {"a", "mx"} else None
-        domain = found[1] if found else value
-        if not _SPF_DOMAIN.fullmatch(domain) and (domain or name not in {"a", "mx", "ptr"}):
-            raise ValueError("has no domain name")
-        if found and (int(found[2] or 0) > 32 or int(found[3] or 0) > 128):  # noqa: PLR2004
-            raise ValueError("has a prefix longer than an address; write /32 or //128 at most")
+def key_tag(anchor: str) -> int:
+    """The tag of the key that a trust anchor stands for, by which people know it (RFC 4034 appendix B)."""
+    _, _, kind, text = anchor.split(maxsplit=3)
+    octets = dns.rdata.from_text("IN", kind, text).to_wire() or b""
+    if kind == "DS":
+        return int.from_bytes(octets[:2])
+    total = sum(octet << 8 * (1 - at % 2) for at, octet in enumerate(octets))
+    return (total + (total >> 16)) & 0xFFFF
 
 
 def nested(parser: Callable[[str], _T], part: str) -> _T:
@@ -253,11 +222,10 @@ def nested(parser: Callable[[str], _T], part: str) -> _T:
     except ValueError as error:
         # A part of a part says its own name.
         named = str(error).startswith(("'", '"'))
-        raise ValueError(str(error) if named else f"{part!r} {error}") from None
+        raise ValueError(str(error) if named else f"{shown(part)} {error}") from None
 
 
 DomainName = Annotated[str, AfterValidator(domain_name)]
 Selector = Annotated[str, AfterValidator(selector)]
 Mailbox = Annotated[str, AfterValidator(mailbox)]
-SpfRecord = Annotated[str, AfterValidator(spf_record)]
 TrustAnchor = Annotated[str, AfterValidator(trust_anchor)]

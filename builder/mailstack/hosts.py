@@ -11,10 +11,16 @@ from mailstack.fields import domain_name, nested
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_PORT = 65535
+IMPLICIT_TLS, SUBMISSION = 465, 587
 # Wider than this is no network of one's own.
 MIN_PREFIX = {4: 8, 6: 7}
 PRIVATE_IPV4 = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _IPV4 = re.compile(r"[0-9.]+")
+# One label with a letter in it, as compose takes the name of a service and DNS one of a host.
+_SERVICE = re.compile(r"(?=[0-9_-]*[a-z])[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?", re.ASCII)
+OWN_SERVICES = ("postfix", "opendkim", "policyd-spf", "dmarc", "resolver")
+# Words with which other programs say that there is none.
+_NO_HOST = {"null", "none", "nil", "true", "false", "yes", "no", "on", "off"}
 
 
 def network(token: str) -> Network:
@@ -77,6 +83,23 @@ def address(token: str) -> Address:
     raise ValueError("is not an IP address, such as 192.0.2.25 or 2001:db8::25")
 
 
+def public_address(token: str) -> ipaddress.IPv4Address:
+    """An IPv4 address from which mail can come."""
+    found = address(token)
+    if not isinstance(found, ipaddress.IPv4Address):
+        remedy = f"write {found.ipv4_mapped}" if found.ipv4_mapped else "remove it"
+        raise ValueError(  # noqa: TRY004
+            f"is an IPv6 address, and this host sends and listens by IPv4 only; {remedy}. Other hosts of yours that "
+            "send by IPv6 belong in MAILSTACK_SPF_RECORD"
+        )
+    # is_reserved holds the broadcast address.
+    if found.is_unspecified or found.is_loopback or found.is_link_local or found.is_multicast or found.is_reserved:
+        raise ValueError(
+            "is not the address of a host in the Internet; write the one that other servers see, such as 192.0.2.25"
+        )
+    return found
+
+
 def ipv4_address(token: str) -> ipaddress.IPv4Address:
     """An IPv4 address."""
     try:
@@ -87,14 +110,32 @@ def ipv4_address(token: str) -> ipaddress.IPv4Address:
 
 @dataclass(frozen=True)
 class HostPort:
-    """A host, by domain name or address, and a TCP or UDP port; None stands for the protocol's own."""
+    """A host, by name or address, and a TCP or UDP port; None stands for the protocol's own."""
 
     host: str
     port: int | None = None
 
+    @property
+    def service(self) -> str | None:
+        """The service of the same compose project that this is: a name of one label, which DNS does not have."""
+        return None if {".", ":"} & set(self.host) else self.host
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
+
+
+def project(hostname: str) -> str:
+    """The compose project of a site. Different for different names: a hyphen of the name is doubled."""
+    return hostname.replace("-", "--").replace(".", "-")
+
+
+def neighbours(hostname: str) -> str:
+    """The domain in which the engine's DNS has services beside a site: the name of the network for look-ups.
+
+    No top-level domain has an underscore (RFC 3696 section 2), so nothing else is asked of that DNS.
+    """
+    return f"{project(hostname)}_lookup"
 
 
 def _without_credentials(token: str) -> str:
@@ -106,13 +147,26 @@ def _without_credentials(token: str) -> str:
     return token
 
 
+def _host(token: str) -> str:
+    """An address, a domain name, or a service of the same compose project."""
+    if ":" in token or _IPV4.fullmatch(token):
+        return str(address(token))
+    name = token.lower()
+    if name in _NO_HOST:
+        raise ValueError("is no host; to have none, leave the value empty")
+    if name == "localhost" or name in OWN_SERVICES:
+        raise ValueError("is one of these containers itself; use another machine's address or another service's name")
+    return name if _SERVICE.fullmatch(name) else domain_name(token)
+
+
 def host_port(token: str) -> HostPort:
     """HOST or HOST:PORT; a host in square brackets is taken too, as Postfix users write it."""
-    match = re.fullmatch(r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]+))?", token)
+    match = re.fullmatch(
+        r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]{1,9}))?", token, re.ASCII
+    )
     if not match:
         raise ValueError("is not HOST:PORT, such as smtp.example.net:25; an IPv6 address goes into brackets")
-    host = match["bracketed"] or match["plain"]
-    host = str(nested(address, host)) if ":" in host or _IPV4.fullmatch(host) else nested(domain_name, host)
+    host = nested(_host, match["bracketed"] or match["plain"])
     port = None if match["port"] is None else int(match["port"])
     if port is not None and not 0 < port <= MAX_PORT:
         raise ValueError(f"has a port outside 1 to {MAX_PORT}")
@@ -120,12 +174,14 @@ def host_port(token: str) -> HostPort:
 
 
 def server(token: str | None) -> HostPort | None:
-    """The same for a server that the containers are to reach, or nothing."""
-    return None if token is None else _reachable(host_port(_without_credentials(token)))
+    """The same for an SMTP server that the containers are to reach, or nothing."""
+    return None if token is None else _plain_start(_reachable(host_port(_without_credentials(token))))
 
 
 def forwarder(token: str) -> HostPort:
     """ADDRESS or ADDRESS@PORT, as unbound.conf(5) writes forward-addr."""
+    if match := re.fullmatch(r"([0-9.]{7,15}):([0-9]{1,5})", token):
+        raise ValueError(f"has its port after a colon; write {match[1]}@{match[2]}, as unbound does")
     host, at, port = token.partition("@")
     where = _reachable(HostPort(str(address(host)))).host
     if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
@@ -138,7 +194,17 @@ def _reachable(server: HostPort) -> HostPort:
     if ":" in server.host:
         raise ValueError("is an IPv6 address, and the containers' networks are IPv4 only; write an IPv4 address")
     if server.host.startswith(("127.", "0.")):
-        raise ValueError("is the container itself; write the address of another machine")
+        raise ValueError("points to the container itself; use another machine's address")
+    return server
+
+
+def _plain_start(server: HostPort) -> HostPort:
+    """A server that greets in plain text; Postfix would wait for that on a port where TLS begins at once."""
+    if server.port == IMPLICIT_TLS:
+        raise ValueError(
+            f"has port {IMPLICIT_TLS}, where TLS begins at once (RFC 8314) and a log-in is asked for; neither is "
+            "supported yet. Write a server that takes mail from this host's address, such as smtp.example.net:25"
+        )
     return server
 
 
@@ -158,7 +224,7 @@ def milter(token: str) -> str:
             )
         if not _MILTER_PATH.fullmatch(rest):
             raise ValueError("has no path in a directory of its own; write it such as unix:rspamd/milter.sock")
-        if rest.partition("/")[0] in {"opendkim", "policyd-spf", "dmarc"}:
+        if rest.partition("/")[0] in OWN_SERVICES:
             raise ValueError(
                 "is in a directory of our own services; choose another one, such as unix:rspamd/milter.sock"
             )
@@ -167,7 +233,7 @@ def milter(token: str) -> str:
         where = nested(host_port, rest)
         if where.port is not None:
             return f"inet:{_reachable(where)}"
-    raise ValueError("is not a milter; write unix:DIRECTORY/SOCKET or inet:HOST:PORT, such as inet:192.0.2.11:11332")
+    raise ValueError("is not a milter; write unix:DIRECTORY/SOCKET or inet:HOST:PORT, such as inet:rspamd:11332")
 
 
 def url(token: str | None) -> str | None:
@@ -223,6 +289,6 @@ def delivery(token: str | None) -> NextHop | None:
     protocol, _, rest = _without_credentials(token).partition(":")
     if protocol not in {"lmtp", "smtp"} or not rest:
         raise ValueError("is not a delivery; write maildir, lmtp:HOST:PORT or smtp:HOST:PORT")
-    server = _reachable(nested(host_port, rest))
+    server = _plain_start(_reachable(nested(host_port, rest)))
     default = {"lmtp": 24, "smtp": 25}[protocol]
     return NextHop(protocol, HostPort(server.host, server.port or default))

@@ -23,7 +23,8 @@ SET = {
 }
 _HEAD = "# Settings of mailstack. Copy this file to .env and change it; then run: mailstack build\n"
 SYNTAX = """\
-# Lists take commas or blanks. docker compose reads .env as well: a value that holds $ or # stands in single quotes.
+# Lists take commas or blanks. Put values with $ or # in single quotes: docker compose reads the same file and would
+# replace them.
 """
 _MARK = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
 
@@ -64,9 +65,10 @@ def table() -> str:
 
 
 def quoted(value: str) -> str:
-    """Quoted where compose or a shell would see more than a value."""
-    mark = '"' if "'" in value else "'"
-    return f"{mark}{value}{mark}" if set(value) & set(" $#~?'\"") else value
+    """In single quotes where compose, a shell or .env's grammar would see more than a value."""
+    if re.fullmatch(r"[\w.,:;/@=+%\[\]-]*", value):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401

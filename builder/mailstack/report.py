@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailstack.dns.records import records
-from mailstack.engine.status import Service
+from mailstack.engine.status import NOT_THERE, Service
 from mailstack.reference import default_text, value_text
 from mailstack.settings import Settings, variable
 from mailstack.stack import Stack
@@ -56,7 +56,9 @@ def status_text(data: Mapping[str, Any]) -> str:
         made = "not built" if one["image_age"] is None else f"{one['image_age']} days ago"
         rows.append([one["name"], state, one["image"], made])
     count = data["queue"]
-    queue = "unknown: Postfix does not answer" if count is None else f"{count} message{'' if count == 1 else 's'}"
+    started = any(one["name"] == "postfix" and one["state"] != NOT_THERE for one in data["services"])
+    unknown = "Postfix does not answer" if started else "not started"
+    queue = unknown if count is None else f"{count} message{'' if count == 1 else 's'}"
     lines = [
         table(rows).rstrip(),
         "",
@@ -102,7 +104,7 @@ def first_steps(chosen: Settings) -> str:
     lines += [
         "",
         "Before mail goes out into the world: publish the records (mailstack dns records), let",
-        f"{chosen.hostname} resolve to this host's address and the address back to the name (PTR), and see that",
-        "port 25 is open in both directions.",
+        f"{chosen.hostname} resolve to this host's IPv4 address and the address back to the name (PTR),",
+        "without an AAAA record, and see that port 25 is open in both directions.",
     ]
     return "\n".join(lines) + "\n"

@@ -6,14 +6,13 @@ wrong into text.
 """
 
 import ipaddress
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mailstack import fields, hosts
-from mailstack.fields import DomainName, Mailbox, Selector, SpfRecord, TrustAnchor
+from mailstack.fields import DomainName, Mailbox, Selector, TrustAnchor
+from mailstack.spf import SpfRecord
 
 PREFIX = "MAILSTACK_"
 
@@ -28,8 +27,8 @@ MAX_WAIT = 96
 # Always trusted: the postfix container itself. Everything else is the site's choice.
 LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
-_Tokens = (NoDecode, BeforeValidator(fields.split_list))
-_CommaTokens = (NoDecode, BeforeValidator(fields.split_commas))
+_Tokens = (BeforeValidator(fields.split_list),)
+_CommaTokens = (BeforeValidator(fields.split_commas),)
 _Port = Annotated[int, BeforeValidator(fields.whole_number(0, hosts.MAX_PORT, "a port"))]
 
 # What the host name has besides the domains' mailboxes: RFC 2142, and root's own mail.
@@ -60,12 +59,10 @@ _SkippedNetworks = Annotated[
 ]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """One site. A field FOO is the variable MAILSTACK_FOO; the order is the order of env.example."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", str_strip_whitespace=True, validate_default=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hostname: Annotated[DomainName, AfterValidator(fields.public_name)] = Field(
         description="The appliance's own name: HELO, banner, MX target, Authentication-Results. It must resolve to "
@@ -77,20 +74,22 @@ class Settings(BaseSettings):
         examples=["example.com,example.net"],
     )
     public_addresses: Annotated[
-        tuple[Annotated[hosts.Address, BeforeValidator(hosts.address)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(hosts.public_address)], ...],
+        *_Tokens,
+        AfterValidator(_unique),
     ] = Field(
         default=(),
-        description="The addresses that other servers see when this host sends. With them the printed records hold "
-        "the host's A record, and SPF names addresses (no look-ups) in place of 'mx'.",
-        examples=["192.0.2.25,2001:db8::25"],
+        description="The IPv4 addresses that other servers see when this host sends. With them the printed records "
+        "hold the host's A record, and SPF names addresses (no look-ups) in place of 'mx'.",
+        examples=["192.0.2.25"],
     )
 
     delivery: Annotated[hosts.NextHop | None, BeforeValidator(hosts.delivery)] = Field(
         default=None,
-        description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that is "
-        "there already. Not set, or 'maildir': the volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid "
-        "5000.",
-        examples=["lmtp:dovecot.example.com:24"],
+        description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that "
+        "you have. Not set, or 'maildir': the volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid 5000. "
+        "HOST is a name, an IPv4 address, or a service of compose.override.yaml.",
+        examples=["lmtp:dovecot:24"],
     )
     mailboxes: Annotated[tuple[Mailbox, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
@@ -186,8 +185,8 @@ class Settings(BaseSettings):
     )
     spf_skip_domains: Annotated[tuple[DomainName, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
-        description="The same by domain: what hosts send that a domain's own SPF record names is not judged, unless it "
-        "passes anyway.",
+        description="The same by domain: mail from hosts listed in this domain's SPF record is exempt from the SPF "
+        "check.",
         examples=["forwarder.example.net"],
     )
 
@@ -196,7 +195,7 @@ class Settings(BaseSettings):
     )
     dmarc_report_addresses: Annotated[tuple[Mailbox, ...], *_Tokens, AfterValidator(_unique)] = Field(
         default=(),
-        description="Where others send aggregate reports (rua).",
+        description="Where other servers send aggregate reports (rua).",
         examples=["dmarc@example.com"],
     )
 
@@ -257,13 +256,15 @@ class Settings(BaseSettings):
         tuple[Annotated[str, BeforeValidator(hosts.milter)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
-        description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT. "
+        description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT, "
+        "where HOST may be a service of compose.override.yaml. "
         "Mail from outside reaches them after DMARC has judged it, mail from inside before it is signed.",
         examples=["unix:rspamd/milter.sock"],
     )
     relay_host: Annotated[hosts.HostPort | None, BeforeValidator(hosts.server)] = Field(
         default=None,
-        description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX.",
+        description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX. It must take "
+        "mail from this host's address: a log-in, and TLS from the start (port 465), are not supported yet.",
         examples=["smtp.example.net:25"],
     )
     message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
@@ -302,8 +303,9 @@ class Settings(BaseSettings):
     )
     resolver_trust_anchors: Annotated[tuple[TrustAnchor, ...], *_CommaTokens] = Field(
         default=(),
-        description="DNSSEC trust anchors in place of the Internet's root keys: DS or DNSKEY records, commas between.",
-        examples=[fields.ROOT_ANCHOR],
+        description="DNSSEC trust anchors in place of the Internet's root keys, which come with the image: DS or "
+        "DNSKEY records, commas between. For the root write all of its keys, the next one included.",
+        examples=[",".join(fields.ROOT_ANCHORS)],
     )
     subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(hosts.subnet)] = Field(
         default=ipaddress.IPv4Network("172.30.253.0/25"),
@@ -339,30 +341,6 @@ class Settings(BaseSettings):
         description="The age of an image, in days, from which on a build warns that it lacks security updates.",
         examples=["7"],
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the mapping that load() was given, never the process's environment."""
-        environment = init_settings()["environment"]
-        return (_Environment(settings_cls, environment),)
-
-
-class _Environment(EnvSettingsSource):
-    """pydantic-settings' own reading of variables, from a mapping that is handed in."""
-
-    def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        super().__init__(settings_cls)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._environment.items()}
 
 
 def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:

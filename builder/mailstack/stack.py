@@ -5,15 +5,15 @@ A Stack knows nothing of files or of compose; compose is one rendering of it.
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mailstack.fields import Alias
-from mailstack.hosts import Address, HostPort, Network, NextHop
+from mailstack.hosts import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port, neighbours, project
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings import LOOPBACK, Settings, implied_aliases
 
-SERVICES = ("postfix", "opendkim", "policyd-spf", "dmarc", "resolver")
+SERVICES = OWN_SERVICES
 
 NETWORKS = ("edge", "lookup", "inner")
 
@@ -194,6 +194,13 @@ class Stack:
         return (*self.mailboxes, *(one.address for one in self.aliases))
 
     @property
+    def neighbours(self) -> str | None:
+        """The domain in which the engine's DNS has the services beside us, if one of them is named."""
+        domain = neighbours(self.hostname)
+        named = [str(self.next_hop), str(self.relay_host), *self.extra_milters]
+        return domain if any(f".{domain}" in one for one in named) else None
+
+    @property
     def milters_outside(self) -> tuple[str, ...]:
         """The milters for mail from outside, in their order: OpenDKIM verifies what came, unchanged.
 
@@ -222,13 +229,14 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
     edge, lookup, inner = _subnets(settings.subnet)
     must_sign = settings.milter_default_action == "tempfail"
+    beside = neighbours(settings.hostname)
+    hop = settings.delivery
     return Stack(
-        # Different for different names: a hyphen of the name is doubled.
-        project=settings.hostname.replace("-", "--").replace(".", "-"),
+        project=project(settings.hostname),
         hostname=settings.hostname,
         domains=settings.domains,
         public_addresses=settings.public_addresses,
-        next_hop=settings.delivery,
+        next_hop=hop and replace(hop, server=_reached(hop.server, beside)),
         mailboxes=settings.mailboxes,
         aliases=(*settings.aliases, *implied_aliases(settings)),
         keys=keys,
@@ -264,8 +272,11 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,
         milter_default_action=settings.milter_default_action,
-        extra_milters=settings.extra_milters,
-        relay_host=settings.relay_host,
+        extra_milters=tuple(
+            f"inet:{_reached(host_port(one.removeprefix('inet:')), beside)}" if one.startswith("inet:") else one
+            for one in settings.extra_milters
+        ),
+        relay_host=settings.relay_host and _reached(settings.relay_host, beside),
         message_size=int(settings.message_size),
         publish=_publish(settings),
         leaves_by=_leaves_by(settings),
@@ -284,6 +295,11 @@ def junk_address(address: str) -> str:
     """The address by which a mailbox's Junk is reached."""
     local, _, domain = address.rpartition("@")
     return f"{local}+quarantine@{domain}"
+
+
+def _reached(server: HostPort, beside: str) -> HostPort:
+    """A service beside us by its name on the network that postfix and the resolver share; others as they are."""
+    return replace(server, host=f"{server.service}.{beside}") if server.service else server
 
 
 def key_domains(settings: Settings) -> tuple[str, ...]:

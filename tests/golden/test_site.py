@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mailstack.fields import ROOT_ANCHORS
 from mailstack.render import SITE, services, site
 from mailstack.settings import Settings
 from mailstack.tree import File, Tree
@@ -21,8 +22,8 @@ SITES = {
     "everything": {
         "hostname": "mx.example.net",
         "domains": "example.com,example.org,xn--bcher-kva.example",
-        "public_addresses": "192.0.2.25,2001:db8::25",
-        "delivery": "lmtp:dovecot.example.net:2424",
+        "public_addresses": "192.0.2.25,192.0.2.26",
+        "delivery": "lmtp:dovecot:2424",
         "mailboxes": "user@example.com,info@example.org,o'neil+tag@xn--bcher-kva.example",
         "aliases": "sales@example.com=user@example.com,abuse@example.org=abuse@provider.example",
         "postmaster": "sales@example.com",
@@ -49,14 +50,14 @@ SITES = {
         "local_sender": "envelope",
         "local_sender_action": "reject",
         "milter_default_action": "accept",
-        "extra_milters": "unix:rspamd/milter.sock,inet:192.0.2.11:7357",
+        "extra_milters": "unix:rspamd/milter.sock,inet:rspamd:7357",
         "relay_host": "smtp.provider.example:587",
         "message_size": "25MiB",
         "publish_addresses": "192.0.2.25",
         "port_smtp": "2525",
         "port_submission": "0",
         "resolver_forwarders": "192.0.2.53,192.0.2.54@5353",
-        "resolver_trust_anchors": ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D",
+        "resolver_trust_anchors": ",".join(ROOT_ANCHORS),
         "subnet": "10.99.0.0/24",
         "base_image": "registry.example.com:5000/debian:trixie-slim",
         "apt_mirror": "http://mirror.example.com/debian",

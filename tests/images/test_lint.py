@@ -40,7 +40,7 @@ def test_scripts(image: str, tmp_path: Path) -> None:
         match interpreter:
             case "bash":
                 lint(TOOLS / "shellcheck", script)
-            case "perl":
+            case "perl" | "perl -w":
                 lint("perl", "-c", script)
             case "python3":
                 lint(sys.executable, "-m", "py_compile", script)

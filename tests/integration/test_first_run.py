@@ -68,7 +68,9 @@ def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
         done = run(env_example, *status)
         assert done.returncode == 5
         assert re.search(r"^policyd-spf +exited", done.stdout, flags=re.MULTILINE)
-        assert "mail-example-com is not well: not all of the last build runs; run: docker compose up" in done.stderr
+        assert (
+            "mail-example-com: some containers are still from an earlier build; run: docker compose up" in done.stderr
+        )
     finally:
         assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
 

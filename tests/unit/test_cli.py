@@ -1,9 +1,11 @@
 """The command without an engine: a first .env, what is in force, what is wrong; exit codes, and no traceback."""
 
+import dataclasses
 import errno
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +15,16 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mailstack import reading
+from mailstack import reading, reference, report
 from mailstack.cli import main
+from mailstack.engine import status as engine_status
 from mailstack.environment import load, read_environment
 from mailstack.keys import dkim
+from mailstack.stack import SERVICES
+from unit.sites import stack
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +62,69 @@ def test_status_with_wrong_settings() -> None:
 
 def test_init_quotes(tmp_path: Path) -> None:
     """What has a meaning to compose or a shell is quoted, and read back as it was typed."""
-    for mailbox in ("o'neil@example.com", "cash$x@example.com", "a#b@example.com", "a?b~c@example.com"):
-        assert run("init", *FLAGS[:5], mailbox).exit_code == 0
+    for mailbox in (
+        "o'neil@example.com",
+        "cash$x@example.com",
+        "a#b@example.com",
+        "a?b~c@example.com",
+        "o'$x'@a.example",
+    ):
+        domain = mailbox.rpartition("@")[2]
+        assert run("init", *FLAGS[:3], domain, "--mailboxes", mailbox).exit_code == 0
         assert load(read_environment(tmp_path, {})).mailboxes == (mailbox,)
         (tmp_path / ".env").unlink()
+
+
+@given(st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"])))
+def test_quoted_values_are_read_back(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    """Whatever is written into .env is read from it again."""
+    directory = tmp_path_factory.getbasetemp()
+    (directory / ".env").write_text(f"MAILSTACK_MAILBOXES={reference.quoted(value)}\n")
+    assert read_environment(directory, {}) == {"MAILSTACK_MAILBOXES": value}
+    (directory / ".env").unlink()
+
+
+def test_debug_changes_no_exit_code() -> None:
+    """It adds the traceback to the one line, and nothing else is different."""
+    for arguments, code in ((["config", "check"], 2), (["build"], 2)):
+        plain, debug = run(*arguments), run("--debug", *arguments)
+        assert plain.exit_code == debug.exit_code == code
+        assert "Traceback" not in plain.stderr
+        assert "Traceback" in debug.stderr
+        assert debug.stderr.endswith(plain.stderr)
+
+
+@pytest.mark.parametrize(("value", "colours"), [(None, True), ("", True), ("1", False)])
+def test_no_color(value: str | None, *, colours: bool) -> None:
+    """On a terminal "error:" has a colour, unless NO_COLOR is set to something."""
+    done = CliRunner().invoke(main, ["config", "check"], env={"NO_COLOR": value}, color=True)
+    assert ("\x1b[" in done.stderr) == colours
+
+
+def test_stopped_while_it_starts(tmp_path: Path) -> None:
+    """Ctrl-C before the command line is read is one line and the exit code of a shell, as later on."""
+    command = [sys.executable, "-X", "importtime", "-m", "mailstack", "config", "check"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        # The interpreter says what it has loaded: our own first module, and something later.
+        seen = [next(line for line in process.stderr if f" {name}" in line) for name in ("mailstack.errors", "click.")]
+        process.send_signal(signal.SIGINT)
+        rest = [line for line in process.stderr if not line.startswith("import time:")]
+    assert len(seen) == 2
+    assert rest == ["error: interrupted; nothing half-done was left. Run the command again to continue\n"]
+    assert process.returncode == 130
+
+
+def test_status_before_the_first_start() -> None:
+    """Nothing that was never started is said not to answer."""
+    services = [
+        engine_status.Service(name, engine_status.NOT_THERE, "", "image", 0, current=False) for name in SERVICES
+    ]
+    text = report.status_text(report.status_data(stack(), services, None, {}, built=True))
+    assert "queue      not started" in text
+    services[0] = dataclasses.replace(services[0], state="running")
+    text = report.status_text(report.status_data(stack(), services, None, {}, built=True))
+    assert "queue      Postfix does not answer" in text
 
 
 def test_init_asks_until_an_answer_is_right(tmp_path: Path) -> None:
@@ -101,7 +167,7 @@ def test_init_that_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(click, "prompt", interrupted)
     done = run("init")
     assert done.exit_code == 130
-    assert "stopped" in done.stderr
+    assert "interrupted" in done.stderr
     assert not (tmp_path / ".env").exists()
 
 
@@ -135,6 +201,19 @@ def test_what_config_show_prints_can_be_set() -> None:
     first = json.loads(run("config", "show", "--json", **given).stdout)
     again = {row["variable"]: row["value"] for row in first if row["source"] == "environment"}
     assert json.loads(run("config", "show", "--json", **again).stdout) == first
+
+
+@pytest.mark.parametrize("form", ["zone", "json"])
+def test_what_is_needed_beside_the_records(form: str) -> None:
+    """A and PTR are asked for in words where no address is known, and an AAAA is warned of; stdout has records alone."""
+    run("init", *FLAGS)
+    done = run("dns", "records", "--format", form)
+    assert "an A record of mail.example.com with this host's address; a PTR record of that address" in done.stderr
+    assert "no AAAA record of mail.example.com" in done.stderr
+    assert "Needed" not in done.stdout
+    done = run("dns", "records", "--format", form, MAILSTACK_PUBLIC_ADDRESSES="192.0.2.25,192.0.2.26")
+    assert "an A record" not in done.stderr
+    assert "a PTR record of 192.0.2.25 and 192.0.2.26 with mail.example.com" in done.stderr
 
 
 def test_config_check_writes_nothing(tmp_path: Path) -> None:
@@ -282,7 +361,7 @@ def test_a_directory_that_was_removed(tmp_path: Path) -> None:
     done = run("config", "check")
     assert (done.exit_code, done.stderr) == (
         1,
-        "error: the current directory was removed; change into one that is there\n",
+        "error: the current directory was removed; change into one that exists\n",
     )
 
 

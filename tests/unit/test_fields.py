@@ -1,8 +1,10 @@
 """mailstack.fields: the finer points of the parsers, one token at a time."""
 
+import ipaddress
+
 import pytest
 
-from mailstack import fields, hosts
+from mailstack import fields, hosts, spf, stack
 from mailstack.fields import Alias
 from mailstack.hosts import HostPort, NextHop
 
@@ -24,12 +26,16 @@ ACCEPTED = [
     (hosts.delivery, "smtp:[192.0.2.24]", NextHop("smtp", HostPort("192.0.2.24", 25))),
     (hosts.milter, "inet:[192.0.2.11]:11332", "inet:192.0.2.11:11332"),
     (hosts.milter, "inet:Rspamd.example.net.:11332", "inet:rspamd.example.net:11332"),
+    (hosts.milter, "inet:rspamd:11332", "inet:rspamd:11332"),
+    (hosts.delivery, "lmtp:dovecot", NextHop("lmtp", HostPort("dovecot", 24))),
+    (hosts.server, "[My_Relay-2]:2525", HostPort("my_relay-2", 2525)),
+    (hosts.public_address, "192.0.2.25", ipaddress.IPv4Address("192.0.2.25")),
     (hosts.url, "http://192.0.2.80:3142/", "http://192.0.2.80:3142"),
-    (fields.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
-    (fields.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
-    (fields.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
-    (fields.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
-    (fields.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
+    (spf.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
+    (spf.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
+    (spf.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
+    (spf.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
+    (spf.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
     (fields.trust_anchor, f". DS 20326 8 2 {DIGEST.upper()}", f". IN DS 20326 8 2 {DIGEST}"),
     (fields.trust_anchor, f". IN DS 20326 8 2 {DIGEST[:9]} {DIGEST[9:]}", f". IN DS 20326 8 2 {DIGEST}"),
     (fields.trust_anchor, f"example.\tin  ds 20326 8 2 {DIGEST}", f"example. IN DS 20326 8 2 {DIGEST}"),
@@ -51,7 +57,20 @@ REFUSED = [
     (hosts.host_port, "smtp.example.net:٢٥", SPELLING),
     (hosts.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
     (hosts.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
-    (hosts.host_port, "smtp:25", "'smtp' is not fully qualified"),
+    *((hosts.host_port, f"{one}:25", f"'{one}' is no host; to have none") for one in ["null", "none", "true", "OFF"]),
+    *((hosts.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
+    *((hosts.host_port, one, "is one of these containers") for one in ["localhost", *stack.SERVICES]),
+    *((hosts.server, one, "where TLS begins at once") for one in ["smtp.example.net:465", "smarthost:465"]),
+    (hosts.delivery, "smtp:mailboxes.example.net:465", "where TLS begins at once"),
+    *(
+        (hosts.public_address, one, "is not the address of a host")
+        for one in ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"]  # noqa: S104
+    ),
+    *(
+        (hosts.public_address, one, "IPv4 only; remove it")
+        for one in ["::", "::1", "fe80::1", "ff02::1", "2001:db8::25"]
+    ),
+    (hosts.public_address, "::ffff:192.0.2.1", "; write 192.0.2.1."),
     (hosts.host_port, "192.0.2.256:25", "'192.0.2.256' is not an IP address"),
     # A zone id may hold any character, so it would carry lines into a daemon's configuration.
     (hosts.host_port, "[fe80::25%eth0]:25", "'fe80::25%eth0' is not"),
@@ -61,37 +80,44 @@ REFUSED = [
     (hosts.address, "192.0.2.025", "is not an IP address"),
     (hosts.address, "3221225985", "is not an IP address"),
     (hosts.forwarder, "dns.example.net", "is not an IP address"),
-    (hosts.forwarder, "192.0.2.53:53", "is not an IP address"),
+    (hosts.forwarder, "192.0.2.53:53", "has its port after a colon; write 192.0.2.53@53"),
+    (hosts.forwarder, "dns.example.net:53", "is not an IP address"),
     *((hosts.forwarder, f"192.0.2.53@{one}", "ADDRESS@PORT") for one in ["0", "65536", "dns", "", "²"]),
     *((hosts.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
     (hosts.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
     (hosts.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
-    *((fields.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
-    (fields.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
-    (fields.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
-    (fields.spf_record, "v=spf1 mx\n-all", "holds characters that an SPF record cannot have"),
-    (fields.spf_record, "v=spf1 a:bücher.example -all", "holds characters that an SPF record cannot have"),
-    (fields.spf_record, "v=spf1 ~all -all", "'all' more than once"),
-    (fields.spf_record, "v=spf1 -all mx", "not at its end"),
-    (fields.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
+    *((spf.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
+    (spf.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
+    (spf.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
+    (spf.spf_record, "v=spf1 mx\n-all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 a:bücher.example -all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 ~all -all", "'all' more than once"),
+    (spf.spf_record, "v=spf1 -all mx", "not at its end"),
+    (spf.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
     *((fields.trust_anchor, one, "is not a trust anchor") for one in ["", ".", f"20326 8 2 {DIGEST}", ". TXT x"]),
     *((fields.trust_anchor, f". DS 20326 8 2 {one}", "is not a DS record") for one in ["", DIGEST[:-2], "zz"]),
     (fields.trust_anchor, ". DNSKEY 257 3 13 !", "is not a DNSKEY record"),
     # The owner name ends up between quotes in unbound.conf.
     (fields.trust_anchor, f'" DS 20326 8 2 {DIGEST}', "is not"),
     (fields.trust_anchor, f"a..b. DS 20326 8 2 {DIGEST}", "is not"),
-    (fields.alias, "info@example.com", "is not an alias; write"),
+    (fields.alias, "info@example.com", "has no =; each alias has one target"),
     (fields.alias, "info=user@example.com", "'info' is not an address"),
     (fields.alias, "info@example.com=", "'' is not an address"),
     (fields.alias, "a@example.com=b@example.com=c@example.com", LOCAL_PART),
     *((fields.mailbox, f"{one}@example.com", LOCAL_PART) for one in [".a", "a..b", '"a b"', "a/b", "x" * 65]),
     *((fields.mailbox, f"{one}@example.com", LOCAL_PART) for one in ["a%example.net", "example.net!a", "bücher"]),
-    (fields.mailbox, "@example.com", "has nothing before the @; write user@example.com"),
+    *((fields.mailbox, f"{one}@example.com", "catch-all addresses are not supported") for one in ["", "*"]),
+    *((fields.alias, f"{one}@example.com=user@example.com", "catch-all addresses") for one in ["", "*"]),
+    (fields.alias, "a@example.com=*@example.net", "catch-all addresses"),
+    (fields.selector, "s1.mail", "has several labels, which is not supported; write one, such as s1-mail"),
+    (fields.selector, "s1..", "is not a selector"),
+    (fields.mailbox, "mailto:a b@example.com", LOCAL_PART),
     (hosts.forwarder, "2001:db8::53@53", "is an IPv6 address"),
     (hosts.delivery, "smtp:[2001:db8::24]", "is an IPv6 address"),
     (hosts.milter, "unix:../opendkim/a.sock", "has no path in a directory of its own"),
     (hosts.milter, "unix:a/b c", "has no path in a directory of its own"),
-    (hosts.milter, "inet:127.0.0.1:11332", "is the container itself"),
+    (hosts.milter, "inet:127.0.0.1:11332", "points to the container itself"),
+    (hosts.milter, "unix:postfix/a.sock", "of our own services"),
     (hosts.milter, "local:rspamd/a.sock", "is not a milter"),
     (hosts.url, "http://user:secret@mirror.example.com/debian", "has a password in it"),
     (hosts.url, "http://mirror.example.com/debian?x=1", "is not a URL"),
@@ -131,5 +157,5 @@ def test_host_port_as_text(text):
 
 def test_a_part_of_a_part_is_named_once():
     """A message begins with the innermost part that is wrong, and with that alone."""
-    with pytest.raises(ValueError, match=r"^'dovecot' is not fully qualified; write a name with at least two labels"):
-        hosts.delivery("lmtp:dovecot:24")
+    with pytest.raises(ValueError, match=r"^'a_b\.example' is not a domain name; only letters, digits"):
+        hosts.delivery("lmtp:a_b.example:24")

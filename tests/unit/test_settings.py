@@ -3,10 +3,12 @@
 import ipaddress
 
 import pytest
+import spf as pyspf
 
 from mailstack.checks import warnings
 from mailstack.environment import load, read_environment, read_settings
 from mailstack.errors import Fault, SettingsError
+from mailstack.fields import ROOT_ANCHORS, key_tag, trust_anchor
 from mailstack.hosts import HostPort, NextHop
 from mailstack.render import site
 from mailstack.settings import Settings
@@ -146,7 +148,7 @@ def test_duplicates_are_merged(setting, text):
 @pytest.mark.parametrize(
     ("setting", "text", "value"),
     [
-        ("public_addresses", "192.0.2.25 2001:DB8::25", ["192.0.2.25", "2001:db8::25"]),
+        ("public_addresses", "192.0.2.25 192.0.2.26", ["192.0.2.25", "192.0.2.26"]),
         ("mailboxes", "User@EXAMPLE.com.,a+b@example.com", ["user@example.com", "a+b@example.com"]),
         ("trusted_networks", "192.0.2.7,2001:db8::/32", ["192.0.2.7/32", "2001:db8::/32"]),
         ("publish_addresses", "", []),
@@ -164,7 +166,7 @@ def test_canonical_value(setting, text, value):
     assert (list(map(str, loaded)) if isinstance(value, list) else loaded) == value
 
 
-ANCHOR = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+OLD_ANCHOR, ANCHOR = ROOT_ANCHORS
 # setting, value, the token at fault, and what the message says to write in its place
 BAD = [
     ("hostname", "mail", "mail", "example.com"),
@@ -176,7 +178,9 @@ BAD = [
     ("domains", "example.com,*", "*", "example.com"),
     ("domains", "example.com .example.net", ".example.net", "example.com"),
     ("domains", "exa\udcffmple.com", "exa\udcffmple.com", "example.com"),
-    ("public_addresses", "192.0.2.25,192.0.2.256", "192.0.2.256", "2001:db8::25"),
+    ("public_addresses", "192.0.2.25,192.0.2.256", "192.0.2.256", "192.0.2.25"),
+    ("public_addresses", "2001:db8::25", "2001:db8::25", ""),
+    ("public_addresses", "192.0.2.25,::ffff:192.0.2.26", "::ffff:192.0.2.26", "192.0.2.26"),
     ("public_addresses", "fe80::25%eth0", "fe80::25%eth0", "192.0.2.25"),
     ("delivery", "lmtp:", "lmtp:", "maildir"),
     ("delivery", "dovecot:24", "dovecot:24", "maildir"),
@@ -184,7 +188,7 @@ BAD = [
     ("mailboxes", "@example.com", "@example.com", "user@example.com"),
     ("aliases", "sales@example.com", "sales@example.com", "info@example.com=user@example.com"),
     ("postmaster", "postmaster", "postmaster", "user@example.com"),
-    ("dkim_selector", "a.b", "a.b", "default"),
+    ("dkim_selector", "a.b", "a.b", "a-b"),
     ("dkim_key_bits", "512", "512", "1024"),
     ("dkim_key_bits", "8192", "8192", "4096"),
     ("dkim_keys", "each", "each", "shared"),
@@ -211,14 +215,15 @@ BAD = [
     ("dmarc_skip_networks", "192.0.2.54/33", "192.0.2.54/33", "192.0.2.0/24"),
     ("dmarc_skip_domains", "*.lists.example", "*.lists.example", "example.com"),
     ("local_sender", "discard", "discard", "aligned"),
+    ("local_sender", "reject", "reject", "envelope"),
     ("local_sender_action", "drop", "drop", "discard"),
     ("milter_default_action", "reject", "reject", "tempfail"),
     ("extra_milters", "unix:/run/rspamd/milter.sock", "unix:/run/rspamd/milter.sock", "unix:run/rspamd/milter.sock"),
     ("extra_milters", "unix:milter.sock", "unix:milter.sock", "unix:rspamd/milter.sock"),
     ("extra_milters", "unix:opendkim/a.sock", "unix:opendkim/a.sock", "unix:rspamd/milter.sock"),
     ("extra_milters", "unix:dmarc/a.sock", "unix:dmarc/a.sock", "unix:rspamd/milter.sock"),
-    ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:192.0.2.11:11332"),
-    ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:192.0.2.11:11332"),
+    ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:rspamd:11332"),
+    ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:rspamd:11332"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
     ("message_size", "big", "big", "25MiB"),
     ("message_size", "9999999TB", "9999999TB", "1024GiB"),
@@ -227,7 +232,7 @@ BAD = [
     ("port_smtp", "65536", "65536", "65535"),
     ("port_smtp", "smtp", "smtp", "65535"),
     ("port_submission", "-1", "-1", "0"),
-    ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53", "192.0.2.25"),
+    ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53", "192.0.2.53@53"),
     ("resolver_trust_anchors", ". DS 1 8 2 zz", ". DS 1 8 2 zz", ANCHOR),
     ("subnet", "172.30.253.0/28", "172.30.253.0/28", "10.99.0.0/27"),
     ("subnet", "172.30.253.1/27", "172.30.253.1/27", "172.30.253.0/27"),
@@ -262,6 +267,7 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
         ("apt_mirror", "http://user:s3c/r@t@a.example", "http://…@a.example"),
         ("relay_host", "user:s3cr@t@smtp.example.net:587", "…@smtp.example.net:587"),
         ("relay_host", "s3cr@t@smtp.example.net", "…@smtp.example.net"),
+        ("relay_host", "user:s3c\nr@t@smtp.example.net", "…@smtp.example.net"),
         ("delivery", "lmtp:user:s3cr@t@192.0.2.24", "…@192.0.2.24"),
         ("extra_milters", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
         ("base_image", "user:s3cr@t@registry.example/debian", "…@registry.example/debian"),
@@ -442,6 +448,20 @@ CONTRADICTIONS = [
         {"resolver_forwarders": "192.0.2.53"},
     ),
     ({"relay_host": "mail.example.com"}, "relay_host", ..., "another machine", {"relay_host": "192.0.2.24"}),
+    (
+        {"extra_milters": "inet:mail.example.com:11332"},
+        "extra_milters",
+        "mail.example.com:11332",
+        "another machine",
+        {"extra_milters": "inet:rspamd:11332"},
+    ),
+    (
+        {"hostname": f"{'a' * 50}.example", "delivery": "lmtp:dovecot:24"},
+        "delivery",
+        "dovecot:24",
+        "which is too long; use its address",
+        {"delivery": "lmtp:192.0.2.24:24"},
+    ),
     ({"relay_host": "[2001:db8::25]:25"}, "relay_host", ..., "write an IPv4 address", {"relay_host": "192.0.2.24"}),
     (
         {"trusted_networks": "192.0.2.0/28,0.0.0.0/0"},
@@ -484,6 +504,7 @@ CONTRADICTIONS = [
         )
         for name, before, after in (
             ("delivery", "lmtp:", ":24"),
+            ("extra_milters", "inet:", ":11332"),
             ("resolver_forwarders", "", ""),
             ("relay_host", "", ""),
         )
@@ -557,6 +578,15 @@ def test_a_fault_hides_no_other(changes, expected):
     assert found == {(variable(setting), token) for setting, token in expected}
 
 
+ANCHORS = "MAILSTACK_RESOLVER_TRUST_ANCHORS"
+SPF = "v=spf1 include:_spf.example.net -all"
+# As Debian's dns-root-data has it.
+KEY_2024 = (
+    ". IN DNSKEY 257 3 8 AwEAAa96jeuknZlaeSrvyAJj6ZHv28hhOKkx3rLGXVaC6rXTsDc449/cidltpkyGwCJNnOAlFNKF2jBosZBU5eeHspaQ"
+    "WOmOElZsjICMQMC3aeHbGiShvZsx4wMYSjH8e7Vrhbu6irwCzVBApESjbUdpWWmEnhathWu1jo+siFUiRAAxm9qyJNg/wOZqqzL/dL/q8PkcRU5o"
+    "UKEpUge71M3ej2/7CPqpdVwuMoTvoB+ZOT4YeGyxMvHmbrxlFzGOHOijtzN+u1TQNatX2XBuzZNQ1K+s2CXkPIZo7s6JgZyvaBevYtxPvYLw4z9m"
+    "R7K2vaF18UYH9Z9GNUUeayffKC73PYc="
+)
 LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
 
 
@@ -589,14 +619,68 @@ def test_settings_that_agree(changes):
     ("changes", "expected"),
     [
         ({"dkim_key_bits": "4096"}, []),
-        ({"public_addresses": "192.0.2.25,10.1.2.3"}, ["MAILSTACK_PUBLIC_ADDRESSES: 10.1.2.3 "]),
-        ({"public_addresses": "2001:db8::25,fd00::1"}, ["MAILSTACK_PUBLIC_ADDRESSES: fd00::1 "]),
-        ({"spf_record": "v=spf1 a all"}, ["MAILSTACK_SPF_RECORD: 'all' lets every host send"]),
-        ({"spf_record": "v=spf1 a +ALL"}, ["MAILSTACK_SPF_RECORD: '+all' lets every host send"]),
+        # What other servers never see: private networks, those of carriers (RFC 6598), and of documents.
+        *(
+            ({"public_addresses": f"192.0.1.25,{one}"}, [f"MAILSTACK_PUBLIC_ADDRESSES: {one} "])
+            for one in ("10.1.2.3", "172.31.255.1", "192.168.1.1", "100.64.0.1", "100.127.255.254", "198.51.100.1")
+        ),
+        ({"public_addresses": "100.63.255.255,100.128.0.0"}, []),
+        ({"relay_host": "smtp.example.net:587", "spf_record": SPF}, ["MAILSTACK_RELAY_HOST: smtp.example.net:587 is"]),
+        ({"relay_host": "smtp.example.net:25", "spf_record": SPF}, []),
+        ({"resolver_trust_anchors": OLD_ANCHOR}, [f"{ANCHORS}: the root key 38696 is missing"]),
+        ({"resolver_trust_anchors": ANCHOR}, [f"{ANCHORS}: the root key 20326 is missing"]),
+        ({"resolver_trust_anchors": KEY_2024}, [f"{ANCHORS}: the root key 20326 is missing"]),
+        ({"resolver_trust_anchors": f"{OLD_ANCHOR},{KEY_2024}"}, []),
+        ({"resolver_trust_anchors": ANCHOR.replace("38696", "1")}, []),
+        ({"resolver_trust_anchors": OLD_ANCHOR.replace(".", "example.", 1)}, []),
+        *(
+            ({"spf_record": f"v=spf1 {record}"} | given, [f"MAILSTACK_SPF_RECORD: {words}"])
+            for record, given, words in [
+                ("a all", {}, "'all' lets every host send"),
+                ("a +ALL", {}, "'+all' lets every host send"),
+                ("mx ip4:0.0.0.0/0 -all", {}, "'ip4:0.0.0.0/0' lets a large part"),
+                ("mx ip4:192.0.0.0/7 -all", {}, "'ip4:192.0.0.0/7' lets a large part"),
+                ("mx ip6:::/0 -all", {}, "'ip6:::/0' lets a large part"),
+                ("mx/0 -all", {}, "'mx/0' lets a large part"),
+                ("mx a:example.net//15 -all", {}, "'a:example.net//15' lets a large part"),
+                ("mx ptr -all", {}, "'ptr' is slow"),
+                (
+                    "mx redirect=_spf.example.net -all",
+                    {},
+                    "'redirect=_spf.example.net' counts for nothing beside 'all'",
+                ),
+                ("mx a:h.example.net a:h.example.net -all", {}, "'a:h.example.net' stands there twice"),
+                ("mx", {}, "it says nothing about other hosts; end it with"),
+                ("mx " + " ".join(f"ip4:192.0.2.{one}" for one in range(30)) + " -all", {}, "it has 4"),
+                ("ip4:198.51.100.1 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
+                ("ip6:2001:db8::25 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
+                ("-mx -all", {}, "it does not name this host"),
+                ("-all", {}, "it does not name this host, so other servers refuse its mail; add a:mail.example.com"),
+            ]
+        ),
+        *(
+            ({"spf_record": f"v=spf1 {record}"} | given, [])
+            for record, given in [
+                ("mx -all", {}),
+                ("mx:example.com/24 -all", {}),
+                ("mx:example.net -all", {"domains": "example.com,example.net"}),
+                ("a:mail.example.com ~all", {}),
+                ("redirect=_spf.example.net", {}),
+                ("include:_spf.example.net -all", {}),
+                ("exists:%{ir}.%{v}._spf.%{d2} -all", {}),
+                ("ip4:192.0.1.0/24 -all", {"public_addresses": "192.0.1.25"}),
+                ("ip4:198.51.100.1 -all", {}),
+                ("ip4:198.51.100.1 -all", {"relay_host": "smtp.example.net"}),
+                ("mx -ip4:0.0.0.0/0 -all", {}),
+            ]
+        ),
         ({"local_sender": "off", "local_sender_action": "reject"}, ["MAILSTACK_LOCAL_SENDER_ACTION: 'reject' "]),
         ({"local_sender": "off"}, []),
         ({"local_sender": "envelope", "local_sender_action": "reject"}, []),
         ({"trusted_networks": "203.0.0.0/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 203.0.0.0/8 is wider"]),
+        ({"trusted_networks": "198.50.0.0/15"}, ["MAILSTACK_TRUSTED_NETWORKS: 198.50.0.0/15 is wider"]),
+        ({"trusted_networks": "2001:da8::/31"}, ["MAILSTACK_TRUSTED_NETWORKS: 2001:da8::/31 is wider"]),
+        ({"trusted_networks": "198.51.0.0/16,2001:db8::/32"}, []),
         ({"trusted_networks": "2a00::/8"}, ["MAILSTACK_TRUSTED_NETWORKS: 2a00::/8 is wider"]),
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         (
@@ -631,6 +715,11 @@ def test_warnings(changes, expected):
     """What is allowed and probably not meant is warned about, once for each, with its variable and value."""
     found = warnings(settings(**changes))
     assert [one[: len(start)] for one, start in zip(found, expected, strict=True)] == expected
+
+
+def test_key_tag():
+    """A key has the tag under which it is published, as DNSKEY and as DS."""
+    assert [key_tag(trust_anchor(one)) for one in (KEY_2024, ANCHOR, OLD_ANCHOR)] == [38696, 38696, 20326]
 
 
 @pytest.mark.parametrize(
@@ -747,6 +836,58 @@ def test_no_env_file(tmp_path):
     assert len(caught.value.faults) == 1
 
 
+@pytest.mark.parametrize("action", ["discard", "reject"])
+def test_a_value_of_an_older_version(action):
+    """It is refused with what to write now, which does the same."""
+    (fault,) = faults(local_sender=action)
+    assert f"write MAILSTACK_LOCAL_SENDER=envelope and MAILSTACK_LOCAL_SENDER_ACTION={action}," in fault.remedy
+    assert stack(local_sender="envelope", local_sender_action=action).local_envelope == action
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MAILSTACK_RELAY_USER",
+        "MAILSTACK_RELAY_HOST_PASSWORD",
+        "MAILSTACK_SASL_PASSWORD_FILE",
+        "MAILSTACK_SMTP_USERNAME",
+    ],
+)
+def test_a_log_in_at_a_relay(name):
+    """Settings that other products have for it are refused with the reason, and what they hold is shown to nobody."""
+    with pytest.raises(SettingsError, match="logging in to a relay is not supported yet") as caught:
+        load(environment() | {name: "s3cret"})
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("MAILSTACK_MAILBOXES=user@${DOMAIN}", "puts in no other variable's value: write that value itself"),
+        ("MAILSTACK_HOSTNAME=mx.example.com", "the first line would count for nothing; remove one of them"),
+        ("MAILSTACK_HOSTNAME_FILE=name", "is set beside MAILSTACK_HOSTNAME, in .env or in the environment"),
+    ],
+)
+def test_cause_in_an_env_file(tmp_path, line, words):
+    """What is said of a line is the cause, and what to do about it."""
+    (tmp_path / ".env").write_text(f"MAILSTACK_HOSTNAME=mail.example.com\n{line}\n")
+    with pytest.raises(SettingsError) as caught:
+        read_environment(tmp_path, {})
+    (fault,) = caught.value.faults
+    assert words in fault.remedy
+
+
+def test_env_file_that_sets_nothing(tmp_path):
+    """It is not called missing, and nobody is sent to a command that refuses to write over it; nor a link to nothing."""
+    (tmp_path / ".env").write_text("HOME_PAGE=x\n")
+    with pytest.raises(SettingsError, match="sets no MAILSTACK_ variable; write MAILSTACK_HOSTNAME"):
+        read_environment(tmp_path, {})
+    (tmp_path / ".env").unlink()
+    (tmp_path / ".env").symlink_to("elsewhere")
+    with pytest.raises(SettingsError, match="is a link to elsewhere, which does not exist"):
+        read_environment(tmp_path, {})
+
+
 def test_another_project_name(tmp_path):
     """A name by which compose would start another project than the one that status looks at is refused."""
     (tmp_path / ".env").write_text("MAILSTACK_HOSTNAME=mail.example.com\nCOMPOSE_PROJECT_NAME=mail\n")
@@ -784,6 +925,18 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
         ("include:example.net..", "no domain name"),
         ("redirect=a", "no domain name"),
         ("redirect=a.example redirect=b.example", "redirect= more than once"),
+        ("a:%(x)", "a % that begins no macro"),
+        ("exists:%{i", "a % that begins no macro"),
+        ("exists:%{c}.example.com", "a % that begins no macro"),
+        ("exists:%{i0}.example.com", "a % that begins no macro"),
+        ("exists:100%.example.com", "a % that begins no macro"),
+        ("ip4:192.0.2.0/024", "no IPv4 address"),
+        ("ip4:192.0.2.0/255.255.255.0", "no IPv4 address"),
+        ("mx/08", "no domain name"),
+        ("include:example.com", "'include:example.com', and is the record of example.com itself"),
+        ("redirect=Example.com.", "'redirect=example.com.', and is the record of example.com itself"),
+        (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that look something up"),
+        ("a mx ptr exists:%{i}.example.net " + " ".join(f"a:{one}.example.net" for one in "abcdefg"), "has 11 terms"),
     ],
 )
 def test_terms_of_an_spf_record(term, words):
@@ -793,9 +946,37 @@ def test_terms_of_an_spf_record(term, words):
     assert words in fault.remedy
 
 
+def test_ten_lookups_are_as_many_as_may_be():
+    """What is not evaluated does not count: redirect= beside 'all'."""
+    ten = " ".join(f"include:_{one}.example.net" for one in range(10))
+    assert not faults(spf_record=f"v=spf1 {ten} redirect=_spf.example.net -all")
+    assert faults(spf_record=f"v=spf1 {ten} redirect=_spf.example.net")
+
+
+# Terms as receivers read them, right and wrong ones.
+TERMS = [
+    *("a", "a:example.net", "a/24", "a:example.net/24//64", "mx//64", "mx:example.net/0", "ptr", "ptr:example.net"),
+    *("include:_spf.example.net", "exists:%{i}.example.net", "exists:%{ir}.%{v}._spf.%{d2}", "ip4:192.0.2.1/24", "ip6:2001:db8::/32"),
+    *("a/33", "a//129", "a:", "a/", "mx/08", "mx:/", "ip4:192.0.2.300", "ip4:192.0.2.1/33", "ip4:192.0.2.1/024", "ip4:192.0.2.1/"),
+    *("ip6:2001:db8::/129", "ip6:192.0.2.1", "include:", "include:example", "include:example.net/24", "exists:%(x)", "exists:%{z}.example.net"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_as_pyspf_reads_them(term):
+    """The verifier that the containers use calls the same terms an error."""
+    query = pyspf.query("192.0.2.1", "user@example.com", "mail.example.com")
+    try:
+        query.validate_mechanism(term)
+        good = True
+    except pyspf.PermError:
+        good = False
+    assert bool(faults(spf_record=f"v=spf1 {term} -all")) != good
+
+
 def test_a_trust_anchor_on_each_line(tmp_path):
     """A file with a record a line, as unbound-anchor writes it, is a list."""
-    (tmp_path / "anchors").write_text(f"# ours\n{ANCHOR}\n{ANCHOR.replace('20326', '38696')}\n")
+    (tmp_path / "anchors").write_text(f"# ours\n{OLD_ANCHOR}\n{ANCHOR}\n")
     given = environment() | {"MAILSTACK_RESOLVER_TRUST_ANCHORS_FILE": "anchors"}
     assert len(read_settings(tmp_path, given).resolver_trust_anchors) == 2
 

@@ -1,7 +1,8 @@
 """Records as people need them: a zone fragment, values for web forms, JSON for programs."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import groupby
 
 import dns.rdata
@@ -18,11 +19,34 @@ TTL = 3600
 
 def rdata(record: Record) -> dns.rdata.Rdata:
     """The record's data; a TXT value is cut into character-strings, which readers join again (RFC 7208 section 3.3)."""
-    if record.type == "TXT":
-        value = record.value.encode("ascii")
+    return _rdata(record.type, record.value)
+
+
+# Of ten thousand domains most records have the same few values.
+@lru_cache
+def _rdata(kind: str, text: str) -> dns.rdata.Rdata:
+    if kind == "TXT":
+        value = text.encode("ascii")
         strings = [value[at : at + MAX_STRING] for at in range(0, len(value), MAX_STRING)]
         return dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
-    return dns.rdata.from_text("IN", record.type, record.value)
+    return dns.rdata.from_text("IN", kind, text)
+
+
+@lru_cache
+def _presentation(kind: str, text: str) -> str:
+    return _rdata(kind, text).to_text()
+
+
+def _place(record: Record, zones: Mapping[str, str]) -> tuple[str, str, bool]:
+    """The zone of a record, its name there as web forms want it, and whether that is a guess.
+
+    '@' is the zone itself. No guess says that: in the zone above it would be another name.
+    """
+    zone = zones.get(record.domain, record.widest)
+    guess = record.domain not in zones
+    if record.name == zone:
+        return zone, record.name if guess else "@", guess
+    return zone, record.name.removesuffix(f".{zone}"), guess
 
 
 def zone_fragment(records: Iterable[Record]) -> str:
@@ -30,31 +54,38 @@ def zone_fragment(records: Iterable[Record]) -> str:
     lines = []
     for why, group in groupby(records, key=lambda record: record.why):
         lines.append(f"; {why}")
-        lines += [f"{record.name}. {TTL} IN {record.type} {rdata(record).to_text()}" for record in group]
+        lines += [
+            f"{record.name}. {TTL} IN {record.type} {_presentation(record.type, record.value)}" for record in group
+        ]
     return "\n".join(lines) + "\n"
 
 
-def one_line_values(records: Iterable[Record]) -> str:
+def one_line_values(records: Iterable[Record], zones: Mapping[str, str]) -> str:
     """For web forms: the name relative to the zone and the value, without quotes, brackets, backslashes or breaks."""
-    blocks = [
-        f"{record.why}\n"
-        f"  full   {record.name}\n"
-        f"  zone   {record.zone}\n  name   {record.label}\n  type   {record.type}\n  value  {record.value}\n"
-        for record in records
-    ]
+    blocks = []
+    for record in records:
+        zone, label, guess = _place(record, zones)
+        blocks.append(
+            f"{record.why}\n"
+            f"  full   {record.name}\n"
+            f"  zone   {zone}{' (a guess: DNS does not say)' if guess else ''}\n"
+            f"  name   {label}\n  type   {record.type}\n  value  {record.value}\n"
+        )
     return "\n".join(blocks)
 
 
-def as_json(records: Iterable[Record]) -> str:
-    """A list of objects; "strings" is there for TXT only."""
+def as_json(records: Iterable[Record], zones: Mapping[str, str]) -> str:
+    """A list of objects; TXT records have "strings" as well."""
     rows = []
     for record in records:
+        zone, label, guess = _place(record, zones)
         row: dict[str, object] = {
             "name": f"{record.name}.",
             "type": record.type,
             "value": record.value,
-            "zone": f"{record.zone}.",
-            "label": record.label,
+            "zone": f"{zone}.",
+            "zone_is_a_guess": guess,
+            "label": label,
             "why": record.why,
         }
         data = rdata(record)

@@ -1,6 +1,5 @@
 """Stack → the DNS records that make its mail believed, each with the reason for it."""
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -13,19 +12,15 @@ MX_PREFERENCE = 10
 class Record:
     """A record to publish. The name has no final dot; a name in value ends with one, as in a zone file.
 
-    zone is the domain of the site in whose zone the record most probably lies.
+    domain is the name of the site that the record belongs to, itself or the nearest above; widest the farthest one.
     """
 
     name: str
     type: str
     value: str
-    zone: str
+    domain: str
+    widest: str
     why: str
-
-    @property
-    def label(self) -> str:
-        """The name relative to its zone, as web forms want it; '@' is the zone itself."""
-        return "@" if self.name == self.zone else self.name.removesuffix(f".{self.zone}")
 
 
 def records(stack: Stack) -> tuple[Record, ...]:
@@ -38,8 +33,22 @@ def records(stack: Stack) -> tuple[Record, ...]:
         found.append(("TXT", stack.hostname, _host_spf(stack), "SPF: HELO, and bounces, which have no other sender"))
     found += _dkim(stack)
     found += _dmarc(stack)
-    zones = {*stack.domains, stack.hostname, *(_domain(one) for one in stack.dmarc_report_addresses)}
-    return tuple(Record(name, kind, value, _zone(name, zones), why) for kind, name, value, why in found)
+    ours = {*stack.domains, stack.hostname, *(_domain(one) for one in stack.dmarc_report_addresses)}
+    rows = []
+    for kind, name, value, why in found:
+        above = [one for one in (name, *_parents(name)) if one in ours]
+        rows.append(Record(name, kind, value, above[0], above[-1], why))
+    return tuple(rows)
+
+
+def beside(stack: Stack) -> str:
+    """What must exist beside the records, in words: it is another zone's, or not to be."""
+    addresses = " and ".join(map(str, stack.public_addresses))
+    host = "" if addresses else f"an A record of {stack.hostname} with this host's address; "
+    return (
+        f"Needed as well: {host}a PTR record of {addresses or 'that address'} with {stack.hostname}, which your "
+        f"provider sets; no AAAA record of {stack.hostname}, since nothing listens on IPv6"
+    )
 
 
 _Row = tuple[str, str, str, str]
@@ -47,29 +56,21 @@ _Row = tuple[str, str, str, str]
 
 def _addresses(stack: Stack) -> list[_Row]:
     """No AAAA: the stack listens on IPv4 only, and others would try the AAAA first."""
-    return [
-        ("A", stack.hostname, str(address), "where the host is")
-        for address in stack.public_addresses
-        if address.version == 4  # noqa: PLR2004
-    ]
+    return [("A", stack.hostname, str(address), "where the host is") for address in stack.public_addresses]
 
 
 def _spf(stack: Stack) -> str:
     """RFC 7208. Addresses need no look-ups; an 'mx' costs two, and void ones for each family that is missing."""
     if stack.spf_record:
         return stack.spf_record
-    senders = [_mechanism(address) for address in stack.public_addresses] or ["mx"]
+    senders = [f"ip4:{address}" for address in stack.public_addresses] or ["mx"]
     return " ".join(["v=spf1", *senders, f"{stack.spf_qualifier}all"])
 
 
 def _host_spf(stack: Stack) -> str:
     """Nothing but this host says HELO with its name, so the record may always end in -all (RFC 7208 section 2.3)."""
-    senders = [_mechanism(address) for address in stack.public_addresses] or ["a"]
+    senders = [f"ip4:{address}" for address in stack.public_addresses] or ["a"]
     return " ".join(["v=spf1", *senders, "-all"])
-
-
-def _mechanism(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    return f"ip{address.version}:{address}"
 
 
 def _dkim(stack: Stack) -> list[_Row]:
@@ -91,7 +92,8 @@ def _dmarc(stack: Stack) -> list[_Row]:
         tags.append("rua=" + ",".join(map(_mailto, stack.dmarc_report_addresses)))
     rows: list[_Row] = [("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what to do with mail that fails")]
     # A host name below one of the domains is covered by that domain's record (RFC 9989, tree walk).
-    owners = [one for one in stack.signing_domains if one in stack.domains or not _below_any(one, stack.domains)]
+    domains = set(stack.domains)
+    owners = [one for one in stack.signing_domains if one in domains or domains.isdisjoint(_parents(one))]
     rows += [
         ("CNAME", f"_dmarc.{one}", f"_dmarc.{first}.", "DMARC: the shared policy") for one in owners if one != first
     ]
@@ -102,7 +104,7 @@ def _dmarc(stack: Stack) -> list[_Row]:
         rows += [
             ("TXT", f"{one}._report._dmarc.{receiver}", "v=DMARC1;", f"DMARC: {receiver} takes reports about {one}")
             for one in owners
-            if one != receiver and not _below_any(receiver, (one,)) and not _below_any(one, (receiver,))
+            if one != receiver and not receiver.endswith(f".{one}") and not one.endswith(f".{receiver}")
         ]
     return list(dict.fromkeys(rows))
 
@@ -116,9 +118,7 @@ def _domain(address: str) -> str:
     return address.rpartition("@")[2]
 
 
-def _below_any(name: str, domains: tuple[str, ...]) -> bool:
-    return any(name.endswith(f".{domain}") for domain in domains)
-
-
-def _zone(name: str, zones: set[str]) -> str:
-    return min((zone for zone in zones if name == zone or name.endswith(f".{zone}")), key=len)
+def _parents(name: str) -> list[str]:
+    """The names above a name, the nearest first."""
+    labels = name.split(".")
+    return [".".join(labels[at:]) for at in range(1, len(labels))]
