@@ -300,7 +300,7 @@ def test_several_authors_that_are_refused(value):
 
 
 REASONS = {
-    b" Doe, Jane <j@a.example>": 'From has a comma outside of quotes; write the name in quotes: "Doe, Jane" <jane@example.com>',
+    b" Doe, Jane <j@a.example>": 'From has a comma outside of quotes; write the name in quotes: "Doe, Jane" <jane@domain.example>',
     b" J; D <j@a.example>": "a semicolon outside of quotes; write the name in quotes",
     b' J "D <j@a.example>': "a quotation mark without a second one",
     b" J (D <j@a.example>": "a bracket that is not closed",

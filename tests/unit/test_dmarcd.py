@@ -624,7 +624,8 @@ def test_a_notice_without_an_author(tmp_path):
     assert found.parsed()[0].results[-1].properties == []
     mail = replace(notice, sender=b"jo@a.example")
     assert (
-        seen(tmp_path, mail).reply == '550 5.7.1 From names no domain; write an address: "Doe, Jane" <jane@example.com>'
+        seen(tmp_path, mail).reply
+        == '550 5.7.1 From names no domain; write an address: "Doe, Jane" <jane@domain.example>'
     )
 
 

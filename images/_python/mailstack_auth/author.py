@@ -197,7 +197,7 @@ def _domain(octets: bytes) -> str | None:
         return None
 
 
-_EXAMPLE = '"Doe, Jane" <jane@example.com>'
+_EXAMPLE = '"Doe, Jane" <jane@domain.example>'
 _QUOTES = f"write the name in quotes: {_EXAMPLE}"
 # What is wrong with octets that stand outside of strings and comments.
 _FAULTS = {

@@ -333,7 +333,7 @@ class Outside:
             try:
                 author = author_domain(message.fields)
                 if author is None and message.sender != b"<>":
-                    ambiguous = 'From names no domain; write an address: "Doe, Jane" <jane@example.com>'
+                    ambiguous = 'From names no domain; write an address: "Doe, Jane" <jane@domain.example>'
             except AmbiguousError as error:
                 ambiguous = str(error)
             message.reading = _Reading(author, _sender_domain(message), found, removals, ambiguous)
@@ -404,7 +404,7 @@ class Inside:
         """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
         author = author_domain(fields)
         if author is None:
-            raise AmbiguousError('From names no domain; write an address: "Doe, Jane" <jane@example.com>')
+            raise AmbiguousError('From names no domain; write an address: "Doe, Jane" <jane@domain.example>')
         if self._site.ours(author) and not as_in_dns(fields):
             raise AmbiguousError(f"the domain in From is not written as in DNS; write {author}")
 
