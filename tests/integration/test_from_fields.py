@@ -1,6 +1,6 @@
 """Random From fields: what is taken shows no reader, whatever its parser, an author of another domain than the judged one.
 
-MAILSTACK_FROM_SEED and MAILSTACK_FROM_COUNT choose other fields, and how many.
+FROM_SEED and FROM_COUNT choose other fields, and how many.
 """
 
 import os
@@ -15,8 +15,8 @@ from mailstack_auth import names
 from mailstack_auth.author import AmbiguousError, author_domain
 from mailstack_auth.milter import Field, Fields
 
-SEED = int(os.environ.get("MAILSTACK_FROM_SEED", random.SystemRandom().randrange(2**32)))
-COUNT = int(os.environ.get("MAILSTACK_FROM_COUNT", "500"))
+SEED = int(os.environ.get("FROM_SEED", random.SystemRandom().randrange(2**32)))
+COUNT = int(os.environ.get("FROM_COUNT", "500"))
 
 # By reader, the authors of each message.
 Shown = Mapping[str, Sequence[Sequence[str]]]
@@ -52,7 +52,7 @@ def domains(authors: Sequence[str]) -> set[str | None]:
 
 def test_what_is_taken_shows_nobody_else(programs: Sequence[readers.Program], rspamd: readers.Reader) -> None:
     """Of random fields, mostly near to well-formed ones, none is taken that some reader shows with another domain."""
-    print(f"MAILSTACK_FROM_SEED={SEED} MAILSTACK_FROM_COUNT={COUNT}")  # noqa: T201
+    print(f"FROM_SEED={SEED} FROM_COUNT={COUNT}")  # noqa: T201
     taken: dict[bytes, str | None] = {}
     for value in from_fields.Generator(SEED).fields(COUNT):
         try:

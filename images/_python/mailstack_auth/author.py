@@ -145,7 +145,7 @@ def _author(part: bytes, value: bytes, *, plain: bool) -> bytes:
         raise AmbiguousError(_fault(value))
     domain = _domain(match["domain"])
     if domain is None:
-        raise AmbiguousError("the address in From has no valid domain")
+        raise AmbiguousError("the address in From has no valid domain; write one as in jane@example.com")
     if b"=?" in match["local"]:
         raise AmbiguousError("the address in From holds an encoded word; write it without (RFC 2047 section 5)")
     if not match["local"].decode("utf-8", "replace").isprintable():
