@@ -69,7 +69,9 @@ def test_others_are_served(
             links = opened(holder, stressed, each, sockets)
             refused = [said for said in map(greeting, links) if not said.startswith(b"220 ")]
             wanted = f"421 4.7.0 mail.foxtrot.example Error: too many connections from {holder.address}\r\n".encode()
-            assert refused == [wanted] * (each - CLIENT_LIMIT)
+            assert set(refused) == {wanted}
+            # Sessions of the stress may still be closing.
+            assert len(refused) >= each - CLIENT_LIMIT
         assert_served(outsider, stressed, subject(f"beside {hosts} times {each}"))
         content = message("user@foxtrot.example", "user@foxtrot.example", subject("by 587"))
         before = time.monotonic()

@@ -1,5 +1,7 @@
 """Who may send what to where: relaying, unknown recipients, submission."""
 
+import re
+
 import pytest
 
 from integration.mailbox_server import MailboxServer
@@ -45,9 +47,7 @@ def test_submission_is_for_trusted_networks(outsider: Machine, bravo: Site) -> N
     """Port 587 tells clients that are not listed so in place of a greeting, and disconnects them: none waits there."""
     with outsider.connect(address_of(bravo), 587) as link:
         said = link.makefile("rb").read()
-    assert (
-        said == b"521 5.7.1 <198.51.100.7[198.51.100.7]>: Client host rejected: this port is for trusted networks\r\n"
-    )
+    assert re.fullmatch(rb"521 5\.7\.1 <\S+>: Client host rejected: this port is for trusted networks\r\n", said)
 
 
 def test_gateway_asks_the_mailbox_server(outsider: Machine, echo: Site, mailbox_server: MailboxServer) -> None:
