@@ -21,12 +21,12 @@ $SIG{ALRM} = sub { die "no answer within 3 seconds\n" };
 for my $milter (@ARGV) {
     my $said = eval {
         alarm 3;
-        my ($kind, $at) = split /:/, $milter, 2;
+        my ($kind, $at, $reply) = split /:/, $milter, 2;
         my $socket = $kind eq 'unix' ? IO::Socket::UNIX->new(Peer => "/var/spool/postfix/$at")
                                      : IO::Socket::INET->new(PeerAddr => $at);
-        die "$!\n" unless $socket;
+        die(($@ || $!) =~ s/^IO::Socket::\w+: |\n//gr . "\n") unless $socket;
         syswrite $socket, pack 'NaNNN', 13, 'O', 6, 0x1ff, 0x1fffff;
-        sysread($socket, my $reply, 5) && substr($reply, 4, 1) eq 'O' or die "not the answer of a milter\n";
+        sysread($socket, $reply, 5) && substr($reply, 4, 1) eq 'O' or die "not the answer of a milter\n";
         "\n";
     } || $@;
     alarm 0;
