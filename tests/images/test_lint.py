@@ -36,7 +36,7 @@ def test_scripts(image: str, tmp_path: Path) -> None:
     scripts = list((tmp_path / "rootfs/usr/local/bin").glob("*"))
     assert scripts or b"/usr/local/bin" not in IMAGES[image]["Dockerfile"].content
     for script in scripts:
-        interpreter = script.read_text().splitlines()[0].rpartition("/")[2]
+        interpreter = script.read_text().splitlines()[0].rpartition("/")[2].split()[0]
         match interpreter:
             case "bash":
                 lint(TOOLS / "shellcheck", script)
