@@ -24,13 +24,14 @@ BANK_ADDRESS = "198.51.100.61"
 SELECTOR = b"selector"
 
 # What comes of an attack: how the first reply that is not positive begins, or one of the next.
-AMBIGUOUS, FAILS = "550 5.7.1", "550 5.7.26"
+AMBIGUOUS = "550 5.7.1"
 NUL, LINE_FEED = "550 5.7.1 disallowed character", "550 5.5.2 "
 DELIVERED = "delivered"
-# Taken with 250 and thrown away, as mail with forged local addresses is; a refusal would be a bounce to the victim.
-DISCARDED = "discarded"
-# Taken by alpha, and refused by bravo.
-BOUNCED = "bounced"
+# DMARC fails, and where nothing passes for the attackers either, it is refused; else it is put aside.
+FAILS = "DMARC fails"
+# The site's own domain: where nothing passes it is dropped if the envelope uses it (a refusal would be a bounce to the
+# victim), and refused if From does; else it is put aside.
+FORGED = "forged"
 
 # Where alpha's client trusts it: on port 25, or the submission port.
 Way = Literal["outside", "relay", "submission"]
@@ -228,7 +229,7 @@ CASES_OF_ESPOOFER = (
         b"From: <user@alpha.example>, <admin@bank.example>\r\n" + SENDER_OF_ESPOOFER,
         **_CUSTOMER,
     ),
-    _case("client_a3", "a customer's From of somebody else", BOUNCED, FROM_BANK + SENDER_OF_ESPOOFER, **_CUSTOMER),
+    _case("client_a3", "a customer's From of somebody else", FAILS, FROM_BANK + SENDER_OF_ESPOOFER, **_CUSTOMER),
 )
 
 
@@ -692,7 +693,7 @@ RESULTS = (
     ),
     Attack(
         "results: local From with ours",
-        DISCARDED,
+        FORGED,
         b"Authentication-Results: mail.bravo.example; dkim=pass header.d=bravo.example; dmarc=pass header.from=bravo.example\r\nFrom: <ceo@bravo.example>\r\n",
         victim=LOCAL,
     ),
@@ -847,30 +848,28 @@ def _local(name: str, outcome: str, fields: bytes, **others: Any) -> Attack:
 
 # The receiving site as its own victim.
 LOCAL_DOMAIN = (
-    _local("From", DISCARDED, b"From: <ceo@bravo.example>\r\n"),
-    _local("From in odd case", DISCARDED, b"From: <ceo@BRAVO.Example>\r\n"),
-    _local("From of the recipient", DISCARDED, b"From: <user@bravo.example>\r\n"),
-    _local("From of the host", DISCARDED, b"From: <postmaster@mail.bravo.example>\r\n"),
-    _local("From below the domain", DISCARDED, b"From: <ceo@sub.bravo.example>\r\n"),
-    _local("From below the domain, not there", DISCARDED, b"From: <ceo@no.such.bravo.example>\r\n"),
-    _local("sender", DISCARDED, FROM_EVIL, sender=b"<user@bravo.example>"),
-    _local("sender and From", DISCARDED, b"From: <user@bravo.example>\r\n", sender=b"<user@bravo.example>"),
-    _local("sender behind a route", DISCARDED, FROM_EVIL, sender=b"<@evil.example:user@bravo.example>"),
+    _local("From", FORGED, b"From: <ceo@bravo.example>\r\n"),
+    _local("From in odd case", FORGED, b"From: <ceo@BRAVO.Example>\r\n"),
+    _local("From of the recipient", FORGED, b"From: <user@bravo.example>\r\n"),
+    _local("From of the host", FORGED, b"From: <postmaster@mail.bravo.example>\r\n"),
+    _local("From below the domain", FORGED, b"From: <ceo@sub.bravo.example>\r\n"),
+    _local("From below the domain, not there", FORGED, b"From: <ceo@no.such.bravo.example>\r\n"),
+    _local("sender", FORGED, FROM_EVIL, sender=b"<user@bravo.example>"),
+    _local("sender and From", FORGED, b"From: <user@bravo.example>\r\n", sender=b"<user@bravo.example>"),
+    _local("sender behind a route", FORGED, FROM_EVIL, sender=b"<@evil.example:user@bravo.example>"),
     _local(
         "null sender and HELO",
-        DISCARDED,
+        FORGED,
         b"From: <postmaster@bravo.example>\r\n",
         sender=b"<>",
         helo=b"mail.bravo.example",
     ),
-    _local("null sender and evil's HELO", DISCARDED, b"From: <postmaster@bravo.example>\r\n", sender=b"<>"),
-    _local("signed by evil", DISCARDED, b"From: <ceo@bravo.example>\r\n", signed=Signature(b"evil.example")),
-    _local(
-        "signed for us by evil's key", DISCARDED, b"From: <ceo@bravo.example>\r\n", signed=Signature(b"bravo.example")
-    ),
+    _local("null sender and evil's HELO", FORGED, b"From: <postmaster@bravo.example>\r\n", sender=b"<>"),
+    _local("signed by evil", FORGED, b"From: <ceo@bravo.example>\r\n", signed=Signature(b"evil.example")),
+    _local("signed for us by evil's key", FORGED, b"From: <ceo@bravo.example>\r\n", signed=Signature(b"bravo.example")),
     _local("final dot", AMBIGUOUS, b"From: <ceo@bravo.example.>\r\n"),
     _local("two addresses", AMBIGUOUS, b"From: <any@evil.example>, <ceo@bravo.example>\r\n"),
-    _local("full-width letters", DISCARDED, "From: <ceo@\uff42ravo.example>\r\n".encode()),
+    _local("full-width letters", FORGED, "From: <ceo@\uff42ravo.example>\r\n".encode()),
     _local("quoted name", DELIVERED, b'From: "ceo@bravo.example" <any@evil.example>\r\n'),
     _local(
         "Sender and Reply-To",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dkim
 import pytest
@@ -20,11 +20,11 @@ from attacks import (
     ATTACKS,
     BANK,
     BANK_ADDRESS,
-    BOUNCED,
     CASES_OF_ESPOOFER,
     DELIVERED,
-    DISCARDED,
     EVIL,
+    FAILS,
+    FORGED,
     HOSTNAME,
     LOCAL,
     SELECTOR,
@@ -34,7 +34,7 @@ from integration.conftest import OUTSIDER
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
-from support import address_of, all_verdicts, delivered, message, send, subject
+from support import JUNK, address_of, all_verdicts, delivered, message, send, subject
 
 ESPOOFER = EDGE[62]
 # How long the whole of a conversation may take, in seconds; and how many are held at a time.
@@ -114,8 +114,10 @@ class Played:
     """What came of an attack: the replies that matter, and what bravo delivered."""
 
     replies: tuple[str, ...]
+    # In the inbox, and in Junk.
     messages: tuple[bytes, ...]
-    actions: frozenset[str]
+    aside: tuple[bytes, ...]
+    verdicts: tuple[Mapping[str, Any], ...]
 
     @property
     def refusal(self) -> str | None:
@@ -146,19 +148,21 @@ def played(
 
 def _what_came(
     rows: Mapping[str, object], outsider: Machine, *sites: Site
-) -> dict[str, tuple[tuple[bytes, ...], frozenset[str]]]:
-    """Of each row what the last site delivered, and what its dmarc service did, once nothing is under way."""
+) -> dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[Mapping[str, Any], ...]]]:
+    """Of each row what the last site delivered, and what its dmarc service said, once nothing is under way."""
     # Others' mail may wait in the queues.
     recipients = f"@{LOCAL}".encode()
     for site in sites:
         wait_for(
             lambda site=site: recipients not in site.run("postfix", "postqueue", "-j"), "mail stays in a queue", 60
         )
-    mail, said = sites[-1].mail("user@bravo.example"), all_verdicts(sites[-1], "user@bravo.example", outsider)
+    inbox, junk = (sites[-1].mail("user@bravo.example", folder) for folder in ("", JUNK))
+    said = all_verdicts(sites[-1], "user@bravo.example", outsider)
     return {
         row: (
-            tuple(one for one in mail if row.encode() in one),
-            frozenset(one["action"] for one in said if row in one["message_id"]),
+            tuple(one for one in inbox if row.encode() in one),
+            tuple(one for one in junk if row.encode() in one),
+            tuple(one for one in said if row in one["message_id"]),
         )
         for row in rows
     }
@@ -220,11 +224,39 @@ def _assert_outcome(attack: Attack, came: Played, all_readers: Mapping[str, read
             assert reading.dmarc in {"pass", "fail", "none"}, (name, reading)
         return
     assert came.messages == ()
-    if attack.outcome in {DISCARDED, BOUNCED}:
-        assert came.refusal is None, came.replies
-        assert came.actions == {"discard" if attack.outcome == DISCARDED else "reject"}
-    else:
+    if attack.outcome not in {FAILS, FORGED}:
+        assert came.aside == ()
         assert (came.refusal or came.replies[-1]).startswith(attack.outcome), came.replies
+        return
+    (verdict,) = came.verdicts
+    assert verdict["result"] in {"fail", "none"}
+    if _passes(verdict):
+        _assert_put_aside(attack, came, all_readers)
+    elif attack.outcome == FORGED and f"{LOCAL}>" in verdict["envelope_from"].lower():
+        assert (verdict["action"], came.refusal, came.aside) == ("discard", None, ())
+    else:
+        assert (verdict["action"], came.aside) == ("reject", ())
+        refused = "550 5.7.26 DMARC: " if attack.outcome == FAILS else "550 5.7.1 From uses our domain "
+        assert str(came.refusal).startswith(refused), came.replies
+
+
+def _passes(verdict: Mapping[str, Any]) -> list[str]:
+    """The domains that SPF or DKIM has authenticated."""
+    found = verdict["auth_results"]
+    return [one["domain"] for one in (found["spf"], *found["dkim"]) if one and one["result"] == "pass"]
+
+
+def _assert_put_aside(attack: Attack, came: Played, all_readers: Mapping[str, readers.Reader]) -> None:
+    """It lies in Junk, marked; whoever reads it there sees no pass for the victim, and DMARC's fail."""
+    assert came.refusal is None, came.replies
+    (content,), (verdict,) = came.aside, came.verdicts
+    assert verdict["action"] == "quarantine"
+    assert not [one for one in _passes(verdict) if one == attack.victim or one.endswith(f".{attack.victim}")]
+    assert b"\nX-Mailstack-Quarantine: " in b"\n" + content
+    for name, read in all_readers.items():
+        reading = read(content, HOSTNAME)
+        assert not reading.lets_pass(attack.victim), (name, reading)
+        assert reading.dmarc in {"fail", None}, (name, reading)
 
 
 # What it can send itself; as a customer it insists on TLS and a password.
