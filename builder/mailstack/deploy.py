@@ -113,7 +113,8 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
-    data = report.status_data(stack, services, queue, milters, built=built)
+    counts = engine_status.counts(client, stack.project)
+    data = report.status_data(stack, services, queue, milters, counts, built=built)
     return data, images.age_warnings(ages, stack.image_max_age)
 
 

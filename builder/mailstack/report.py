@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from mailstack.dns.records import records
@@ -25,12 +26,18 @@ def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, 
 
 
 def status_data(
-    stack: Stack, services: Sequence[Service], queue: int | None, milters: Mapping[str, str], *, built: bool
+    stack: Stack,
+    services: Sequence[Service],
+    queue: int | None,
+    milters: Mapping[str, str],
+    counts: Mapping[str, Mapping[str, Any]],
+    *,
+    built: bool,
 ) -> dict[str, Any]:
     """The state of a site as plain data.
 
-    milters has what is wrong with each extra milter, built says whether compose.yaml and what it mounts are as a build
-    writes them.
+    milters has what is wrong with each extra milter, counts what each service did with messages that it did not just
+    accept, built says whether compose.yaml and what it mounts are as a build writes them.
     """
     return {
         "project": stack.project,
@@ -40,6 +47,7 @@ def status_data(
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
         "queue": queue,
         "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
+        "judged": [{"service": service, **found} for service, found in counts.items()],
         "published": list(stack.publish),
         "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys],
         "records": len(records(stack)),
@@ -64,12 +72,26 @@ def status_text(data: Mapping[str, Any]) -> str:
         "",
         f"queue      {queue}",
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
+        *(f"judged     {line}" for one in data["judged"] for line in _judged(one)),
         f"published  {', '.join(data['published']) or 'nothing'}",
         *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
         f"DNS        {data['records']} records to publish: mailstack dns records",
         f"version    mailstack {data['version']}",
     ]
     return "\n".join(lines) + "\n"
+
+
+_DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}
+
+
+def _judged(found: Mapping[str, Any]) -> list[str]:
+    """What a service did with messages that it did not just accept."""
+    since = datetime.fromtimestamp(found["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [
+        f"{sum(rules.values())} {_DONE.get(action, action)} by {found['service']} since {since}: "
+        + ", ".join(f"{rule} {number}" for rule, number in rules.items())
+        for action, rules in found["counts"].items()
+    ]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -120,10 +120,10 @@ def test_status_before_the_first_start() -> None:
     services = [
         engine_status.Service(name, engine_status.NOT_THERE, "", "image", 0, current=False) for name in SERVICES
     ]
-    text = report.status_text(report.status_data(stack(), services, None, {}, built=True))
+    text = report.status_text(report.status_data(stack(), services, None, {}, {}, built=True))
     assert "queue      not started" in text
     services[0] = dataclasses.replace(services[0], state="running")
-    text = report.status_text(report.status_data(stack(), services, None, {}, built=True))
+    text = report.status_text(report.status_data(stack(), services, None, {}, {}, built=True))
     assert "queue      Postfix does not answer" in text
 
 

@@ -30,6 +30,7 @@ import mailstack_auth
 from bench import dns_answers
 from mailstack.world.containers import wait_for
 from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signatures, wire
+from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.dmarcd import Inside, Outside, Signed, SpfResults
 from mailstack_auth.evaluation import Evaluator
@@ -203,8 +204,8 @@ class GoesAway:
 class Watched(Outside):
     """Takes down of which messages it wants the body."""
 
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given)
+    def __init__(self, *given: object, **named: object) -> None:
+        super().__init__(*given, **named)
         self.bodies: list[bool] = []
 
     def body(self, message: milter.Message) -> Body | None:
@@ -237,9 +238,12 @@ async def running(
     names = Server(dns_answers.Zone(ZONE | (zone or {}), silent=False))
     async with names.lookups() as lookups:
         left, deferrals = Writer(directory / "results"), Deferrals(directory / "deferrals", site.dns_hours * 3600)
-        server = policyd.Server(policy, Evaluator(lookups), Latest(mmap.mmap(-1, 144)), left, deferrals)
+        counts = Counts(directory / "counts", dmarcd.log)
+        server = policyd.Server(
+            policy, Evaluator(lookups), Latest(mmap.mmap(-1, 144)), left, deferrals=deferrals, counts=counts
+        )
         spf = SpfResults(directory / "results", directory / "results.sock")
-        judge = Watched(site, INTERNAL_ID, spf, lookups, deferrals)
+        judge = Watched(site, INTERNAL_ID, spf, lookups, deferrals=deferrals, counts=counts)
         outside, inside, signed = (Postfix(directory / name) for name in ("outside", "inside", "signed"))
         one = Running(names, outside, inside, signed, server, spf, judge)
 
@@ -1173,7 +1177,7 @@ from pathlib import Path
 from mailstack_auth import author, dmarcd, supervisor
 
 directory = Path(sys.argv[1])
-dmarcd.DEFERRALS = directory / "deferrals.json"
+dmarcd.DEFERRALS, dmarcd.COUNTS = directory / "deferrals.json", directory / "counts.json"
 dmarcd.SPF_RESULTS, dmarcd.SPF_SOCKET = directory / "results", directory / "results.sock"
 dmarcd.CONFIGURATION = directory / "dmarc.json"
 dmarcd.INTERNAL_ID = directory / "authserv-id"

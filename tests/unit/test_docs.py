@@ -14,6 +14,7 @@ import yaml
 from mailstack.render import services, site
 from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, supervisor, verification, wire
 from mailstack_auth.author import AmbiguousError, author_domain
+from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lookup import Lookups
@@ -216,7 +217,8 @@ def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
         "secret",
         dmarcd.SpfResults(Path("results"), Path("results.sock")),
         Lookups(),
-        Deferrals(Path("deferrals"), 0),
+        deferrals=Deferrals(Path("deferrals"), 0),
+        counts=Counts(Path("counts"), print),
     )
 
     async def record():

@@ -21,6 +21,7 @@ from dns.asyncresolver import Resolver
 import mailstack_auth
 from mailstack.world.containers import wait_for
 from mailstack_auth import protocol
+from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluation, Evaluator, Result
 from mailstack_auth.lookup import Lookups
@@ -41,7 +42,7 @@ from mailstack_auth import evaluation, lookup, policyd, supervisor
 
 directory = Path(sys.argv[1])
 policyd.RESULTS, policyd.CONFIGURATION = directory / "results", directory / "policy.json"
-policyd.DEFERRALS = directory / "deferrals.json"
+policyd.DEFERRALS, policyd.COUNTS = directory / "deferrals.json", directory / "counts.json"
 resolver = dns.asyncresolver.Resolver(configure=False)
 resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv[2])
 policyd.Lookups = lambda: lookup.Lookups(resolver)
@@ -226,8 +227,8 @@ def test_a_log_that_cannot_be_written(tmp_path):
 
     async def run():
         async with NameServer.of(ZONE).lookups() as lookups:
-            deferrals = Deferrals(tmp_path / "deferrals", 0)
-            server = Server(Policy.from_json(POLICY), Evaluator(lookups), Latest(mmap.mmap(-1, 144)), None, deferrals)
+            kept = {"deferrals": Deferrals(tmp_path / "deferrals", 0), "counts": Counts(tmp_path / "counts", print)}
+            server = Server(Policy.from_json(POLICY), Evaluator(lookups), Latest(mmap.mmap(-1, 144)), None, **kept)
             with full_disk():
                 with pytest.raises(OSError, match="No space left"):
                     await ask(server, "a@fail.example")
@@ -363,8 +364,9 @@ def test_header_is_remembered_when_it_was_sent(tmp_path):
         given_before = list(headers)
         # A worker of its own each time, with what outlives one.
         with contextlib.suppress(SystemExit):
-            evaluator, deferrals = Evaluator(Lookups(Resolver(configure=False))), Deferrals(tmp_path / "deferrals", 0)
-            await Server(policy, evaluator, headers, left, deferrals).action(relay, send)
+            kept = {"deferrals": Deferrals(tmp_path / "deferrals", 0), "counts": Counts(tmp_path / "counts", print)}
+            evaluator = Evaluator(Lookups(Resolver(configure=False)))
+            await Server(policy, evaluator, headers, left, **kept).action(relay, send)
         return [one.split()[0] for one in actions(b"".join(sent))]
 
     async def run():

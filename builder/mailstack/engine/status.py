@@ -1,5 +1,6 @@
 """How a stack is: its services as the engine sees them, and the queue as Postfix sees it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,27 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
         raise EngineError(f"the engine does not say how the milters are: {reason(error)}") from None
     rows = [line.partition("\t") for said in outputs for line in said.decode(errors="replace").splitlines()]
     return {milter: fault for milter, _, fault in rows}
+
+
+# Where services keep what they did with messages that they did not just accept (mailstack_auth.counts).
+_COUNTS = {"dmarc": "/run/dmarc/counts.json", "policyd-spf": "/dev/shm/counts.json"}  # noqa: S108
+
+
+def counts(client: docker.DockerClient, project: str) -> dict[str, dict[str, Any]]:
+    """Of each service that judges messages: since when it counts, and how many were refused and so on, by rule."""
+    found = {}
+    for service, path in _COUNTS.items():
+        labels = [f"{_PROJECT}={project}", f"{_SERVICE}={service}"]
+        try:
+            for container in client.containers.list(filters={"label": labels}, ignore_removed=True):
+                code, said = container.exec_run(["cat", path], stderr=False)
+                if code == 0 and isinstance(said, bytes):
+                    found[service] = json.loads(said)
+        except Failure as error:
+            raise EngineError(f"the engine does not say what {service} did: {reason(error)}") from None
+        except ValueError:
+            continue  # a file that is damaged, which status has no part in
+    return found
 
 
 def mounted(client: docker.DockerClient) -> list[str]:

@@ -26,6 +26,7 @@ import spf as pyspf
 
 from mailstack_auth import authres, names, protocol, signatures
 from mailstack_auth.author import AmbiguousError, as_in_dns, author_domain
+from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.dmarc import Published, RecordError, Tree
 from mailstack_auth.evaluation import Result as SpfResult
@@ -56,6 +57,7 @@ CONFIGURATION = Path("/etc/dmarc/dmarc.json")
 INTERNAL_ID = Path("/run/dmarc/authserv-id")
 # Who waits for DNS; on a tmpfs, so that it outlives a worker and not the container.
 DEFERRALS = Path("/run/dmarc/deferrals.json")
+COUNTS = Path("/run/dmarc/counts.json")
 
 # For everything that a verdict needs, and for DNS in it, in seconds; Postfix waits 300 (postconf(5),
 # milter_content_timeout). Where the identifiers decide, DNS is asked for what is written down alone.
@@ -205,13 +207,21 @@ class Outside:
     """Judges mail from outside."""
 
     def __init__(
-        self, site: Site, internal_id: str, results: SpfResults, lookups: Lookups, deferrals: Deferrals
+        self,
+        site: Site,
+        internal_id: str,
+        results: SpfResults,
+        lookups: Lookups,
+        *,
+        deferrals: Deferrals,
+        counts: Counts,
     ) -> None:
         self._site = site
         self._internal_id = internal_id
         self._results = results
         self._lookups = lookups
         self._deferrals = deferrals
+        self._not_accepted = counts
         self._counts: Counter[str] = Counter()
         self._lines = Lines()
 
@@ -229,10 +239,12 @@ class Outside:
             return judging.result() if judging.done() else await asyncio.wait_for(judging, MAX_SECONDS)
         except Exception as error:  # noqa: BLE001
             log(f"{message.queue_id}: error={error!a:.200} action=defer")
+            self._not_accepted.add("defer", "internal error")
             return TROUBLE
 
     async def _judge(self, message: Message) -> Verdict:
         if reply := _too_long(message):
+            self._not_accepted.add("reject", "header")
             return Verdict(reply=reply)
         reading = self._read(message)
         if reading.ambiguous:
@@ -351,6 +363,8 @@ class Outside:
     def _record(self, message: Message, facts: Facts | None, outcome: Outcome) -> None:
         result = facts.dmarc if facts else "ambiguous"
         self._counts[result] += 1
+        if outcome.action != "accept":
+            self._not_accepted.add(outcome.action, outcome.rule)
         entry = {
             "time": int(time.time()),
             "queue_id": message.queue_id,
@@ -655,7 +669,9 @@ def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
     site = Site.from_json(json.loads(CONFIGURATION.read_text()))
     internal_id = INTERNAL_ID.read_text().strip()
     deferrals = Deferrals(DEFERRALS, site.dns_hours * 3600)
-    outside = Outside(site, internal_id, SpfResults(SPF_RESULTS, SPF_SOCKET), Lookups(), deferrals)
+    results = SpfResults(SPF_RESULTS, SPF_SOCKET)
+    counts = Counts(COUNTS, log)
+    outside = Outside(site, internal_id, results, Lookups(), deferrals=deferrals, counts=counts)
     judges: tuple[Judge, ...] = (outside, Inside(site, internal_id), Signed(site, internal_id))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

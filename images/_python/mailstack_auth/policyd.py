@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from mailstack_auth import protocol
+from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluator, Result
 from mailstack_auth.lines import Lines
@@ -27,6 +28,7 @@ RESULTS = Path("/run/spf-memory/results")
 CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 # Who waits for DNS; on a tmpfs, so that it outlives a worker and not the container.
 DEFERRALS = Path("/dev/shm/deferrals.json")  # noqa: S108
+COUNTS = Path("/dev/shm/counts.json")  # noqa: S108
 
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
 TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed: internal error, please retry"
@@ -46,7 +48,14 @@ class Server:
     """What all connections share."""
 
     def __init__(
-        self, policy: Policy, evaluator: Evaluator, headers: Latest, left: Writer | None, deferrals: Deferrals
+        self,
+        policy: Policy,
+        evaluator: Evaluator,
+        headers: Latest,
+        left: Writer | None,
+        *,
+        deferrals: Deferrals,
+        counts: Counts,
     ) -> None:
         """Headers are those of earlier workers, too: what they began, Postfix goes on with here.
 
@@ -62,6 +71,7 @@ class Server:
         self._headers = headers
         self._left = left
         self._deferrals = deferrals
+        self._counts = counts
         self._lines = Lines()
         for one in headers:
             self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
@@ -99,8 +109,11 @@ class Server:
                 self._left.put(message.question, report(judgement))
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
+            self._counts.add("defer", "internal error")
             return TROUBLE
         line, usual = decision(message, judgement, action), action.startswith(("DUNNO", "PREPEND "))
+        if not usual:
+            self._counts.add("defer" if action.startswith("DEFER") else "reject", "SPF")
         self._lines.write(f"policyd-spf: {line}", soon=usual)
         return action
 
@@ -214,6 +227,6 @@ def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
         log(f"results are left nowhere, each is asked for: {error}")
         left = None
     deferrals = Deferrals(DEFERRALS, policy.hours * 3600)
-    server = Server(policy, Evaluator(Lookups()), Latest(shared), left, deferrals)
+    server = Server(policy, Evaluator(Lookups()), Latest(shared), left, deferrals=deferrals, counts=Counts(COUNTS, log))
     sessions = (partial(Session, server.action), partial(Session, server.results))
     Serving(log, protocol.MAX_REQUEST).run(dict(zip(sockets, sessions, strict=True)), GRACE_SECONDS)
