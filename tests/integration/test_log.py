@@ -2,10 +2,12 @@
 
 import json
 import re
+import time
 
 import docker
 import pytest
 
+from mailstack.engine import status
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import address_of, message, one_more, send, subject
@@ -124,3 +126,28 @@ def test_after_a_start_without_a_terminal(
             lambda s=service, e=event: [x for x in log(engine_client, foxtrot, s) if queue_id in x and e in x], event
         )
         assert len([x for x in log(engine_client, foxtrot, service) if queue_id in x and event in x]) == 1
+
+
+def test_counts(outsider: Machine, bravo: Site, charlie: Site, engine_client: docker.DockerClient) -> None:
+    """Status says how many messages were dropped, put aside and refused, by which service and rule, and since when."""
+
+    def counted(site: Site, service: str) -> dict[str, dict[str, int]]:
+        found = status.counts(engine_client, site.stack.project).get(service, {})
+        assert not found or found["since"] <= time.time()
+        return dict(found.get("counts", {}))
+
+    cases = [
+        (bravo, "user@bravo.example", "someone@listed.example", "discard", "dmarc", "local sender"),
+        (bravo, "someone@listed.example", "user@bravo.example", "quarantine", "dmarc", "local sender"),
+        (bravo, "someone@none.example", "user@bravo.example", "reject", "dmarc", "local sender"),
+        (charlie, "someone@fail.example", "someone@fail.example", "reject", "policyd-spf", "SPF"),
+    ]
+    for site, sender, author, action, service, rule in cases:
+        before = counted(site, service).get(action, {}).get(rule, 0)
+        mailbox = f"user@{site.stack.domains[0]}"
+        send(outsider, address_of(site), sender, mailbox, message(author, mailbox, subject("counted")))
+
+        def number(where: tuple[Site, str] = (site, service), what: tuple[str, str] = (action, rule)) -> int:
+            return counted(*where).get(what[0], {}).get(what[1], 0)
+
+        wait_for(lambda number=number, more=before: number() > more, f"{action} by {service} is not counted")
