@@ -8,7 +8,8 @@ wrong into text.
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mailstack import fields, hosts
 from mailstack.fields import DomainName, Mailbox, Selector, TrustAnchor
@@ -59,10 +60,13 @@ _SkippedNetworks = Annotated[
 ]
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """One site. A field FOO is the variable MAILSTACK_FOO; the order is the order of env.example."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Values are text and nothing else: none is decoded as JSON.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", enable_decoding=False, validate_default=False
+    )
 
     hostname: Annotated[DomainName, AfterValidator(fields.public_name)] = Field(
         description="The appliance's own name: HELO, banner, MX target, Authentication-Results. It must resolve to "
@@ -341,6 +345,18 @@ class Settings(BaseModel):
         description="The age of an image, in days, from which on a build warns that it lacks security updates.",
         examples=["7"],
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What environment.py has gathered, and never the process's own environment."""
+        return (init_settings,)
 
 
 def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:

@@ -76,7 +76,7 @@ def publish(names: Nameserver, domains: Mapping[str, Domain], keys: Keys, addres
 
 def txt(value: str) -> str:
     """A TXT value as a zone file has it."""
-    return rdata(Record(name="", type="TXT", value=value, zone="", why="")).to_text()
+    return rdata(Record(name="", type="TXT", value=value, domain="", widest="", why="")).to_text()
 
 
 @dataclass(frozen=True)
