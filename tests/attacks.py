@@ -26,6 +26,7 @@ SELECTOR = b"selector"
 # What comes of an attack: how the first reply that is not positive begins, or one of the next.
 AMBIGUOUS = "550 5.7.1"
 NUL, LINE_FEED = "550 5.7.1 disallowed character", "550 5.5.2 "
+LONG = "552 5.3.4 header field"
 DELIVERED = "delivered"
 # DMARC fails, and where nothing passes for the attackers either, it is refused; else it is put aside.
 FAILS = "DMARC fails"
@@ -459,20 +460,22 @@ AUTHOR = (
     _author("domain alone", b"bank.example"),
     _author("empty", b""),
     _author("name of 50 kB before the address", b"a" * 50_000 + b" <admin@bank.example>", FAILS),
-    # Postfix cuts a field off at 60,000 octets, before anybody sees it.
-    _author("name of 90 kB before the address", b"a" * 90_000 + b" <admin@bank.example>"),
+    # Postfix would cut these off at 60,000 octets, before anybody sees them.
+    _author("name of 90 kB before the address", b"a" * 90_000 + b" <admin@bank.example>", LONG),
     _author(
-        "address behind what Postfix cuts off", b'"' + b"a" * 102_400 + b'" <admin@bank.example>, <any@evil.example>'
+        "address behind what Postfix cuts off",
+        b'"' + b"a" * 102_400 + b'" <admin@bank.example>, <any@evil.example>',
+        LONG,
     ),
     _author(
         "address before what Postfix cuts off",
         b"<any@evil.example>" + b" (a)" * 30_000 + b", <admin@bank.example>",
-        DELIVERED,
+        LONG,
     ),
     _author(
         "folds of 90 kB before a second address",
         b"<any@evil.example>" + b"\r\n " * 30_000 + b", <admin@bank.example>",
-        DELIVERED,
+        LONG,
     ),
 )
 
@@ -550,7 +553,7 @@ FIELDS = (
     _fields("an empty line between two From", FROM_EVIL + b"\r\n" + FROM_BANK, DELIVERED),
     _fields("a line of space between two From", FROM_EVIL + b" \r\n" + FROM_BANK),
     _fields("an empty line above all", b"\r\n" + FROM_BANK),
-    _fields("a line of 200 kB between two From", FROM_EVIL + b"X: " + b"x" * 200_000 + b"\r\n" + FROM_BANK),
+    _fields("a line of 200 kB between two From", FROM_EVIL + b"X: " + b"x" * 200_000 + b"\r\n" + FROM_BANK, LONG),
     _fields(
         "more fields than are looked at", b"".join(b"X-%d: x\r\n" % at for at in range(20_000)) + FROM_BANK, "552 5.3.4"
     ),
@@ -671,7 +674,7 @@ RESULTS = (
     ),
     Attack(
         "results: behind a line of 200 kB",
-        DELIVERED,
+        LONG,
         FROM_EVIL + b"X: " + b"x" * 200_000 + b"\r\nAuthentication-Results: mail.bravo.example;" + _CLAIM,
     ),
     Attack("results: the bank's From too", FAILS, b"Authentication-Results: mail.bravo.example;" + _CLAIM + FROM_BANK),
