@@ -870,7 +870,7 @@ LOCAL_DOMAIN = (
     _local("null sender and evil's HELO", FORGED, b"From: <postmaster@bravo.example>\r\n", sender=b"<>"),
     _local("signed by evil", FORGED, b"From: <ceo@bravo.example>\r\n", signed=Signature(b"evil.example")),
     _local("signed for us by evil's key", FORGED, b"From: <ceo@bravo.example>\r\n", signed=Signature(b"bravo.example")),
-    _local("final dot", AMBIGUOUS, b"From: <ceo@bravo.example.>\r\n"),
+    _local("final dot", FORGED, b"From: <ceo@bravo.example.>\r\n"),
     _local("two addresses", AMBIGUOUS, b"From: <any@evil.example>, <ceo@bravo.example>\r\n"),
     _local("full-width letters", FORGED, "From: <ceo@\uff42ravo.example>\r\n".encode()),
     _local("quoted name", DELIVERED, b'From: "ceo@bravo.example" <any@evil.example>\r\n'),

@@ -4,6 +4,7 @@ A program of its own, because the package puts its folder, with an old dkimpy in
 with the key in the file dkimkey of the current directory.
 """
 
+import re
 import socket
 import sys
 
@@ -32,5 +33,7 @@ espoofer.espoofer.config.update(
     body=f"{row}\r\n".encode(),
     server_mode={"recv_mail_server": host, "recv_mail_server_port": int(port), "starttls": False},
 )
+data = espoofer.espoofer.test_cases[case]["data"]
+data["other_headers"] = re.sub(rb"(?<=Message-ID: <)[^@]*", row.encode(), data["other_headers"])
 sys.argv = ["espoofer", "--mode", "s", "--caseid", case]
 espoofer.espoofer.main()

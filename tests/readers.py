@@ -80,7 +80,7 @@ def by_authres(content: bytes, authserv_id: str) -> Reading:
                 passes += of
             if result.method.lower() == "dmarc":
                 dmarc = result.result
-                authors += of
+                authors += [one if "@" in one else f"@{one}" for one in of]
     return Reading(tuple(authors), (*passes, *_by_received_spf(message)), dmarc)
 
 

@@ -243,7 +243,8 @@ def _assert_outcome(attack: Attack, came: Played, all_readers: Mapping[str, read
 def _passes(verdict: Mapping[str, Any]) -> list[str]:
     """The domains that SPF or DKIM has authenticated."""
     found = verdict["auth_results"]
-    return [one["domain"] for one in (found["spf"], *found["dkim"]) if one and one["result"] == "pass"]
+    passes = [one["domain"] for one in (found["spf"], *found["dkim"]) if one and one["result"] == "pass"]
+    return [one for one in passes if one]
 
 
 def _assert_put_aside(attack: Attack, came: Played, all_readers: Mapping[str, readers.Reader]) -> None:
