@@ -118,15 +118,16 @@ def other_base(engine_client: docker.DockerClient) -> Iterator[str]:
 
 
 def remove(client: docker.DockerClient, base: str, snapshot: str | None = None) -> None:
-    for name in (*(image_name(one, Packages(base, snapshot=snapshot)) for one in SERVICES), base):
-        try:
-            client.images.remove(name, force=True)
-        except docker.errors.ImageNotFound:
-            continue
+    """The images on that base, under the lasting names of builds too, and the base."""
+    names = tuple(image_name(one, Packages(base, snapshot=snapshot)) for one in SERVICES)
+    for tag in [tag for image in client.images.list() for tag in image.tags]:
+        if tag == base or tag.startswith(names):
+            client.images.remove(tag, force=True)
 
 
 def test_no_registry_no_base_image(archive: Archive, engine_client: docker.DockerClient, tmp_path: Path) -> None:
     """The error names "mailstack base"; after it the build succeeds, all from one snapshot of an archive."""
+    remove(engine_client, NOWHERE, MOMENT)
     try:
         site(tmp_path, BASE_IMAGE=NOWHERE, APT_MIRROR=archive.url, APT_SNAPSHOT=MOMENT)
         done = run_in(tmp_path, *MAILSTACK, "build")
