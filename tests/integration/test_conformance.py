@@ -400,7 +400,8 @@ def test_all_at_once(
 
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(both, [*messages.values(), *signed.values()]))
-    assert {reply.code for pair in replies for reply in pair} == {250, 550}
+    found = [reply for pair in replies for reply in pair]
+    assert {reply.code for reply in found} == {250, 550}, [one for one in found if one.code not in {250, 550}]
     for one in (kilo, bravo):
         wait_for(one.healthy, f"{one.stack.hostname} is not healthy")
         assert state(one, engine_client) == before[one.stack.hostname]

@@ -562,7 +562,7 @@ AUTHORS = {
     "two From fields, one with a space": ["From: a@none.example", "From : b@reject.example"],
     "two authors": ["From: a@none.example, b@reject.example"],
     "two authors of one domain": ["From: a@none.example, b@none.example"],
-    "two authors, with names": ["From: A <a@none.example>, B <b@none.example>", "Sender: a@none.example"],
+    "two authors of two domains": ["From: A <a@none.example>, B <b@reject.example>", "Sender: a@none.example"],
     "a group": ["From: Friends: a@none.example, b@none.example;"],
     "a group of one": ["From: Friends: a@none.example;"],
     "a group of none": ["From: undisclosed:;"],

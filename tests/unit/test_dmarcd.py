@@ -178,8 +178,8 @@ def _applied(sent: Sequence[Field], found: list[bytes]) -> Seen:
             seen.fields.insert(0, Field(name, value.removesuffix(b"\0")))
         else:
             assert (one[:1], value) == (b"m", b"\0")
-            same = [each for each in seen.fields if each.name.strip().lower() == name.lower()]
-            seen.fields.remove(same[at - 1])
+            same = [i for i, each in enumerate(seen.fields) if each.name.strip().lower() == name.lower()]
+            del seen.fields[same[at - 1]]
     seen.discarded = last == b"d"
     if last[:1] == b"y":
         seen.reply = last[1:-1].decode("ascii")
@@ -999,6 +999,7 @@ ADDRESSES = st.one_of(st.binary(max_size=40), st.sampled_from(HOSTILE)).map(lamb
 @settings(max_examples=60)
 @given(st.lists(FIELDS, min_size=10, max_size=10), ADDRESSES, ADDRESSES)
 @example([[Field(authres.NAME, f" {OUR_ID}; dkim=pass".encode())] * 5] * 10, b"", b"")
+@example([[Field(authres.NAME, f" {one}".encode()) for one in (OUR_ID, "other.example", OUR_ID)]] * 10, b"", b"")
 def test_one_field_is_ours(tmp_path_factory, several, sender, helo):
     """Whatever came, one field under our id is left, the one that we wrote, and none under the internal one."""
 
@@ -1168,6 +1169,32 @@ def test_fields_that_must_not_stay(tmp_path, role):
     assert found.reply is None
     assert [name for name in removed if found.values(name)] == []
     assert [name for name in left if len(found.values(name)) != 2] == []
+
+
+SIGNED_WELL = "v=1; a=rsa-sha256; d=b.example; s=k; h=from; bh=AAAA; b=AAAA"
+UNREADABLE = {
+    "no tags": "nothing",
+    "a domain that is no name": SIGNED_WELL.replace("b.example", r"legitimate.com\\(.attacker.com"),
+    "no domain": SIGNED_WELL.replace("d=b.example; ", ""),
+    "no selector": SIGNED_WELL.replace("s=k; ", ""),
+    "a tag twice": f"{SIGNED_WELL}; d=c.example",
+    "another version": SIGNED_WELL.replace("v=1", "v=2"),
+    "From unsigned": SIGNED_WELL.replace("h=from", "h=to"),
+    "b= no base64": f"{SIGNED_WELL}!",
+    "an unknown canonicalization": f"{SIGNED_WELL}; c=none/none",
+    "i= of another domain": f"{SIGNED_WELL}; i=@c.example",
+    "t= no number": f"{SIGNED_WELL}; t=now",
+    "too long": f"{SIGNED_WELL}; z={'x' * 4096}",
+}
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_keeps_opendkim_from_signing(tmp_path, value):
+    """A signature that nobody can read is removed where we are to sign, and left with others' mail."""
+    extra = [Field(b"DKIM-Signature", f" {one}".encode()) for one in (SIGNED_WELL, value, SIGNED_WELL)]
+    ours = seen(tmp_path, plain("ours.example", *extra), role="inside")
+    assert (ours.reply, ours.values(b"DKIM-Signature")) == (None, [extra[0].value, extra[2].value])
+    assert len(seen(tmp_path, plain("a.example", *extra), role="inside").values(b"DKIM-Signature")) == 3
 
 
 # The program itself; its paths are the test's.

@@ -412,7 +412,14 @@ class Inside:
             if not message.fields.named(name.lower())
         ]
         _, removals = _claims(message, self._site.hostname, self._internal_id)
+        if self._signers(message):
+            removals += [Delete(b"DKIM-Signature", at + 1) for at in signatures.unreadable(message.fields)]
         return Verdict((*removals, *_every(message, *HIDDEN), *missing))
+
+    def _signers(self, message: Message) -> set[str]:
+        """The domains of which one signs for the author; none for others' mail."""
+        author, *parents = names.and_parents(author_domain(message.fields) or "")
+        return {author} & self._site.signed | set(parents) & self._site.signed_below
 
     def _check_author(self, fields: Fields) -> None:
         """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
@@ -448,9 +455,8 @@ class Signed(Inside):
         return verdict
 
     def _unsigned(self, message: Message) -> bool:
-        author, *parents = names.and_parents(author_domain(message.fields) or "")
-        expected = {author} & self._site.signed | set(parents) & self._site.signed_below
-        return bool(expected) and not expected & {one.domain for one in signatures.of(message.fields)}
+        signers = self._signers(message)
+        return bool(signers) and not signers & {one.domain for one in signatures.of(message.fields)}
 
 
 # Enough for every honest message; each costs a lookup and a verification.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mailstack_auth import names
 from mailstack_auth.milter import Field, Fields
-from mailstack_auth.verification import ALGORITHMS, MAX_FIELD, Finding, tag_list
+from mailstack_auth.verification import ALGORITHMS, MAX_FIELD, Finding, readable, tag_list
 
 # So many octets of b= at least tell signatures apart (RFC 6008 section 4).
 _SHOWN = 8
@@ -67,6 +67,13 @@ def fields(all_fields: Fields) -> list[Field]:
 def of(all_fields: Fields) -> list[Signature]:
     """The signatures of a message, from the top, none of them verified."""
     return [_parsed(at, one.value) for at, one in enumerate(fields(all_fields))]
+
+
+def unreadable(all_fields: Fields) -> Iterator[int]:
+    """Which of the DKIM-Signature fields no verifier can read, from the top; each keeps OpenDKIM from signing."""
+    for at, one in enumerate(all_fields.named(b"dkim-signature")):
+        if not readable(one.value) or _parsed(at, one.value).domain is None:
+            yield at
 
 
 def _parsed(at: int, value: bytes) -> Signature:

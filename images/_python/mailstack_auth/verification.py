@@ -160,16 +160,8 @@ class Verifier:
             return Finding("permerror", str(error))
 
     def _verify(self, field: Field, record: bytes) -> Finding:
-        if len(field.value) > MAX_FIELD:
-            raise _PermError("the signature field is too long")
-        try:
-            tags = tag_list(field.value)
-            signed_names = [name.strip(_WHITE).lower() for name in tags[b"h"].split(b":")]
-            algorithm, signature, body_hash = tags[b"a"].lower(), _base64(tags[b"b"]), _base64(tags[b"bh"])
-        except (ValueError, KeyError):
-            raise _PermError("malformed signature") from None
-        _check_applicable(tags, signed_names)
-        key = _public_key(record, algorithm, tags)
+        tags, signed_names, signature, body_hash = _read(field.value)
+        key = _public_key(record, tags[b"a"].lower(), tags)
         bits = f"{key.key_size}-bit key" if isinstance(key, RSAPublicKey) else ""
         untimely = _untimely(tags)
         if untimely:
@@ -198,6 +190,29 @@ class Verifier:
             taken[name] = taken.get(name, 0) + 1
             if taken[name] <= len(fields):
                 yield fields[-taken[name]]
+
+
+def readable(value: bytes) -> bool:
+    """Whether a verifier can do anything with the value of a DKIM-Signature field."""
+    try:
+        _canonicalizations(_read(value)[0])
+    except _PermError:
+        return False
+    return True
+
+
+def _read(value: bytes) -> tuple[dict[bytes, bytes], list[bytes], bytes, bytes]:
+    """The tags, what h= names, the signature, and the body's hash. Raises _PermError."""
+    if len(value) > MAX_FIELD:
+        raise _PermError("the signature field is too long")
+    try:
+        tags = tag_list(value)
+        signed_names = [name.strip(_WHITE).lower() for name in tags[b"h"].split(b":")]
+        _, signature, body_hash = tags[b"a"], _base64(tags[b"b"]), _base64(tags[b"bh"])
+    except (ValueError, KeyError):
+        raise _PermError("malformed signature") from None
+    _check_applicable(tags, signed_names)
+    return tags, signed_names, signature, body_hash
 
 
 def _check_applicable(tags: Mapping[bytes, bytes], signed_names: Iterable[bytes]) -> None:
