@@ -3,6 +3,7 @@
 import contextlib
 import email
 import email.policy
+import itertools
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from mailstack_auth import names
 from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.milter import Field, Fields
+from mailstack_auth.milter import MAX_FIELD_OCTETS, Field, Fields
 
 
 def author(*values, name=b"From"):
@@ -459,6 +460,22 @@ def test_time_is_linear(value, end):
     with contextlib.suppress(AmbiguousError):
         author(value + end)
     assert time.process_time() - start < 1
+
+
+SPECIALS = [b'"', b"\\", b"(", b")", b"<", b">", b"[", b"]", b"@", b",", b";", b":", b".", b"=?", b"?=", b" ", b"a", b"\xc3"]
+
+
+@pytest.mark.parametrize("lead", [b"", b'"', b"(", b"<", b'x"\\"', b"=?utf-8?q?"])
+def test_time_is_linear_in_pairs(lead):
+    """Nor does any pair of octets that mean something make it slow, whatever they stand behind."""
+    start, slow = time.process_time(), []
+    for pair in map(b"".join, itertools.product(SPECIALS, repeat=2)):
+        with contextlib.suppress(AmbiguousError):
+            author(lead + pair * (MAX_FIELD_OCTETS // len(pair)))
+        now = time.process_time()
+        slow += [pair] if now - start > 0.5 else []
+        start = now
+    assert slow == []
 
 
 NAMES = {

@@ -58,6 +58,8 @@ _PART = re.compile(
     rb"((?:[^\"(),\\" + _CONTROL + rb"]|\\(?=[A-Za-z0-9])|" + _STRING + rb"|" + _COMMENT + rb")*+)(,|\Z)"
 )
 _STRING_OR_COMMENT = re.compile(rb"(?P<string>" + _STRING + rb")|(?P<comment>" + _COMMENT + rb")")
+# The same, and a string without an end, lest it is looked for behind each quotation mark in it.
+_INSIDE = re.compile(_STRING_OR_COMMENT.pattern + rb'|(?P<open>"(?:[^"\\]|\\.)*+\\?)', re.DOTALL)
 _CFWS_ALONE = re.compile(_CFWS)
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 # Also those of Unicode that become one when a text is normalised (NFKC).
@@ -215,7 +217,7 @@ def _fault(value: bytes) -> str:
     control = re.search(rb"[" + _CONTROL + rb"]", value)
     if control:
         return f"From holds the control character 0x{ord(control[0]):02X}; leave it out"
-    outside = _STRING_OR_COMMENT.sub(b"", value)
+    outside = _INSIDE.sub(lambda one: b'"' if one["open"] else b"", value)
     opened, closed = outside.count(b"<"), outside.count(b">")
     reasons = [
         *((octet in outside, f"From has {fault}") for octet, fault in _FAULTS.items()),
