@@ -163,6 +163,8 @@ def kept(engine: None, tmp_path: Path) -> Iterator[Path]:
         "MAILSTACK_RELAY_HOST=192.0.2.99\n"
     )
     try:
+        # So that there is an earlier build.
+        assert run(tmp_path, "MAILSTACK_MESSAGE_SIZE=20MiB mailstack build").returncode == 0
         assert run(tmp_path, "mailstack build && docker compose up -d --wait").returncode == 0
         for recipient in ("user@upkeep.example", "user@elsewhere.example"):
             line = f"printf 'Subject: kept\n\nText.\n' | docker compose exec -T postfix sendmail {recipient}"

@@ -113,11 +113,11 @@ def test_milter_that_is_down(
 ) -> None:
     """Nothing passes by a milter that does not answer, neither in nor out; status names it, and what is wrong."""
     assert how_it_is(hotel) == (True, "")
-    engine_client.api.kill(milter.id, "SIGSTOP")
+    engine_client.api.pause(milter.id)
     try:
         assert how_it_is(hotel) == (False, "no answer within 3 seconds")
     finally:
-        engine_client.api.kill(milter.id, "SIGCONT")
+        engine_client.api.unpause(milter.id)
     assert how_it_is(hotel) == (True, "")
     milter.remove()
     well, said = how_it_is(hotel)

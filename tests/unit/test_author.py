@@ -462,7 +462,26 @@ def test_time_is_linear(value, end):
     assert time.process_time() - start < 1
 
 
-SPECIALS = [b'"', b"\\", b"(", b")", b"<", b">", b"[", b"]", b"@", b",", b";", b":", b".", b"=?", b"?=", b" ", b"a", b"\xc3"]
+SPECIALS = [
+    b'"',
+    b"\\",
+    b"(",
+    b")",
+    b"<",
+    b">",
+    b"[",
+    b"]",
+    b"@",
+    b",",
+    b";",
+    b":",
+    b".",
+    b"=?",
+    b"?=",
+    b" ",
+    b"a",
+    b"\xc3",
+]
 
 
 @pytest.mark.parametrize("lead", [b"", b'"', b"(", b"<", b'x"\\"', b"=?utf-8?q?"])

@@ -46,10 +46,10 @@ def test_by_network_and_author(tmp_path, clock):
 
 
 def test_a_later_message_waits_again(tmp_path, clock):
-    """After days without a deferral it is another message."""
+    """After half a day without a deferral it is another message, and DNS was well in between."""
     waits = Deferrals(tmp_path / "waits", HOUR, clock)
     waits.over("192.0.2.1", "a.example")
-    clock.now += 5 * 24 * HOUR + 1
+    clock.now += 12 * HOUR + 1
     assert not waits.over("192.0.2.1", "a.example")
     clock.now += HOUR
     assert waits.over("192.0.2.1", "a.example")
@@ -75,12 +75,21 @@ def test_nobody_crowds_others_out(tmp_path, clock):
         waits.over(f"10.{at}.0.1", "a.example")
     clock.now += HOUR
     assert waits.over("192.0.2.1", "a.example")
-    for at in range(300):
-        waits.over(f"11.{at // 256}.{at % 256}.1", "a.example")
+    for network in range(150):
+        for at in range(64):
+            waits.over(f"11.{network}.0.1", f"{at}.{'long.' * 40}example")
     clock.now += 2
     waits.over("192.0.2.1", "a.example")
-    assert len(json.loads((tmp_path / "waits").read_text())) <= 256
-    assert (tmp_path / "waits").stat().st_size < 64 * 1024
+    assert 8000 < sum(map(len, json.loads((tmp_path / "waits").read_text()).values())) <= 8192
+    # Beside its successor it fills less than the place of 1 MB that others have to share.
+    assert (tmp_path / "waits").stat().st_size < 400 * 1024
+
+
+def test_a_full_disk(tmp_path, clock):
+    """Nothing half-written stays and takes up room."""
+    (tmp_path / "waits").mkdir()  # which no file replaces
+    assert not Deferrals(tmp_path / "waits", HOUR, clock).over("192.0.2.1", "a.example")
+    assert [one.name for one in tmp_path.iterdir()] == ["waits"]
 
 
 def test_a_disk_that_cannot_be_written(tmp_path, clock):

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 import mailstack_auth
 from bench import dns_answers
 from mailstack.world.containers import wait_for
-from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signatures, wire
+from mailstack_auth import authres, dmarcd, milter, policyd, protocol, signatures, supervisor, wire
 from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.dmarcd import Inside, Outside, Signed, SpfResults
@@ -563,6 +563,31 @@ def test_a_pass_that_does_not_align_hides_no_other(author, beside, by, options, 
     assert waits.reply == NO_ANSWER.format(f"DKIM key s1._domainkey.{by}")
 
 
+def test_ways_to_hash_a_body(tmp_path):
+    """Which signatures are verified is known only with SPF's result, and the body has its hashes for each of them."""
+    own, rest = signed_by("a.example", author="a.example", canonicalize=(b"simple", b"simple"))
+    value = b" v=1; a=rsa-sha256; c=relaxed/relaxed; d=list.example; s=s; h=from; bh=AAAA; b=AAAA"
+    sent = Sent((*[Field(b"DKIM-Signature", value)] * 20, own, *rest), client=AUTHORISED, sender=b"x@list.example")
+    site, zone = replace(SITE, skip_domains=("list.example",)), {"list.example": [SPF]}
+    found = seen(tmp_path, sent, site=site, zone=zone)
+    assert (found.reply, found.results()[-1]) == (None, "dmarc=pass")
+
+
+HOPELESS = {
+    "expired": "v=1; a=rsa-sha256; d=a.example; s=silent; h=from; x=1000000000; bh=AAAA; b=AAAA",
+    "From unsigned": "v=1; a=rsa-sha256; d=a.example; s=silent; h=to; bh=AAAA; b=AAAA",
+    "another version": "v=2; a=rsa-sha256; d=a.example; s=silent; h=from; bh=AAAA; b=AAAA",
+    "no body hash": "v=1; a=rsa-sha256; d=a.example; s=silent; h=from; b=AAAA",
+}
+
+
+@pytest.mark.parametrize("value", HOPELESS.values(), ids=HOPELESS.keys())
+def test_no_key_is_waited_for_that_changes_nothing(value, tmp_path):
+    """DNS gives no answer for the key of a signature that cannot pass: the message is judged without it."""
+    sent = plain("a.example", Field(b"DKIM-Signature", f" {value}".encode()))
+    assert seen(tmp_path, sent, zone={"silent._domainkey.a.example": ["TIMEOUT"]}).reply == NOT_SHOWN
+
+
 BESIDE = {
     "garbage": [GARBAGE],
     "rsa-sha1": [Field(b"DKIM-Signature", b" v=1; a=rsa-sha1; d=b.example; s=s; h=from; bh=AAAA; b=AAAABBBB")],
@@ -605,9 +630,7 @@ def test_a_trusted_list_is_known_by_its_signature(others, options, below, tmp_pa
 def test_waiting_for_dns_has_an_end(tmp_path):
     """After the time that the site gives it, mail is put aside, or refused; others begin to wait anew."""
     sent = plain("failing.example")
-    (tmp_path / "deferrals").write_text(
-        json.dumps({"198.51.100.0/24": {"failing.example": [time.time() - 3 * 3600] * 2}})
-    )
+    Deferrals(tmp_path / "deferrals", 0, lambda: time.time() - 3 * 3600).over("198.51.100.1", "failing.example")
     assert seen(tmp_path, sent).reply == NO_ANSWER.format("DMARC record of failing.example")
     reason = "DNS lookup of DMARC record of failing.example failed for 3 hours"
     three = replace(SITE, dns_hours=3)
@@ -653,6 +676,7 @@ JUNK = {
     b"A+B@ours.example": b"A+B+quarantine@ours.example",
     b"sales@ours.example": b"sales+quarantine@ours.example",
     b'"user"@ours.example': b"user+quarantine@ours.example",
+    b"postmaster": b"postmaster+quarantine@mail.ours.example",
 }
 
 
@@ -1188,6 +1212,14 @@ UNREADABLE = {
 }
 
 
+def test_what_is_signed_anew(tmp_path):
+    """A signature of ours that came with the message is removed, so that none in the end is old."""
+    for domain in ("ours.example", "news.ours.example"):
+        sent = Sent(ours_signed(domain.encode(), b"ours.example"))
+        assert seen(tmp_path, sent, role="inside").values(b"DKIM-Signature") == []
+        assert len(seen(tmp_path, sent, role="signed").values(b"DKIM-Signature")) == 1
+
+
 @pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_what_keeps_opendkim_from_signing(tmp_path, value):
     """A signature that nobody can read is removed where we are to sign, and left with others' mail."""
@@ -1291,6 +1323,18 @@ def test_a_worker_that_answers_nobody_is_replaced(program, tmp_path):
         wait_for(lambda: served(inside), "nobody is served")
     assert "the worker computes for 2 s and answers nobody, ending it" in log.read_text()
     assert "in hangs" in log.read_text()
+
+
+def test_a_pause_of_all_is_no_fault(program, tmp_path):
+    """A container or machine that was paused goes on with the worker that it had."""
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    inside = Postfix(tmp_path / "inside.sock")
+    wait_for(lambda: served(inside), "nobody is served")
+    watch = supervisor._Watch(program.pid)
+    paused = time.monotonic() + 10 * supervisor._MAX_SECONDS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: paused)
+        assert watch.stuck() == ""
 
 
 @pytest.mark.parametrize("program", [3], indirect=True)

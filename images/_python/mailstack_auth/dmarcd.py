@@ -49,7 +49,7 @@ from mailstack_auth.serving import Serving
 from mailstack_auth.shared import Reader
 from mailstack_auth.signatures import Signature
 from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
-from mailstack_auth.verification import Body, Finding, Verifier
+from mailstack_auth.verification import Body, Finding, Verifier, fault
 
 SPF_RESULTS, SPF_SOCKET = Path("/run/spf-memory/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
@@ -228,8 +228,9 @@ class Outside:
     def body(self, message: Message) -> Body | None:
         """Its hashes, where a signature may have to be verified here."""
         reading = self._read(message)
+        # Which ones will be verified depends on SPF too; the ways to hash a body are two.
         wanted = self._wanted(reading, _passes(reading.signatures))
-        return _body(message, wanted) if wanted else None
+        return _body(message, [one for one in reading.signatures if one.open]) if wanted else None
 
     async def judge(self, message: Message) -> Verdict:
         """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
@@ -321,8 +322,13 @@ class Outside:
         while asking:
             answered, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for task in answered:
+                # With many messages at once each verification lets others have their turn.
+                await asyncio.sleep(0)
                 one, keys = asking.pop(task), task.result()
-                if keys is None:
+                hopeless = fault(fields[one.at].value) if keys is None else None
+                if hopeless:
+                    found[one.at] = one.found(hopeless)
+                elif keys is None:
                     # Whatever OpenDKIM says: it takes SERVFAIL for a key that does not exist.
                     found[one.at] = one.found(Finding("temperror"))
                     doubts.append(Doubt(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
@@ -412,9 +418,12 @@ class Inside:
             if not message.fields.named(name.lower())
         ]
         _, removals = _claims(message, self._site.hostname, self._internal_id)
-        if self._signers(message):
-            removals += [Delete(b"DKIM-Signature", at + 1) for at in signatures.unreadable(message.fields)]
-        return Verdict((*removals, *_every(message, *HIDDEN), *missing))
+        return Verdict((*removals, *_every(message, *HIDDEN), *self._useless(message), *missing))
+
+    def _useless(self, message: Message) -> list[Delete]:
+        """Signatures that keep OpenDKIM from signing, and those that ours replaces."""
+        signers = self._signers(message)
+        return [Delete(b"DKIM-Signature", at + 1) for at in signatures.useless(message.fields, signers)]
 
     def _signers(self, message: Message) -> set[str]:
         """The domains of which one signs for the author; none for others' mail."""
@@ -453,6 +462,10 @@ class Signed(Inside):
             log(f"{message.queue_id}: action=defer reason='OpenDKIM has not signed it'")
             return Verdict(reply="451 4.7.0 not signed: the DKIM signer failed, please retry")
         return verdict
+
+    def _useless(self, _message: Message) -> list[Delete]:
+        """None: the first look has removed them."""
+        return []
 
     def _unsigned(self, message: Message) -> bool:
         signers = self._signers(message)
@@ -642,7 +655,9 @@ def _reported(facts: Facts) -> Sequence[Signature]:
 
 def _in_junk(recipient: bytes, site: Site) -> bytes:
     """The address of a recipient's Junk: with an extension of its own (postconf(5), recipient_delimiter)."""
-    local, _, domain = recipient.removeprefix(b"<").removesuffix(b">").rpartition(b"@")
+    # A postmaster may have no domain (RFC 5321 section 4.5.1).
+    local, _, domain = recipient.removeprefix(b"<").removesuffix(b">").partition(b"@")
+    domain = domain or site.hostname.encode()
     if f"{local.decode('latin-1')}@{domain.decode('latin-1')}".lower() not in site.extended:
         local = local.partition(b"+")[0]
     # Of existing addresses none needs its quotes.

@@ -6,12 +6,12 @@ so they count only where no signature holds anything that could look like a resu
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from mailstack_auth import names
 from mailstack_auth.milter import Field, Fields
-from mailstack_auth.verification import ALGORITHMS, MAX_FIELD, Finding, readable, tag_list
+from mailstack_auth.verification import ALGORITHMS, MAX_FIELD, Finding, fault, tag_list
 
 # So many octets of b= at least tell signatures apart (RFC 6008 section 4).
 _SHOWN = 8
@@ -59,21 +59,39 @@ class Signature(NamedTuple):
         return self._replace(result=finding.result, reason=finding.reason, key=finding.key or self.key)
 
 
+# No honest message has more.
+MAX_SIGNATURES = 100
+_MALFORMED = Signature(0, None, final=True, plain=False, result="permerror", reason="malformed signature")
+
+
 def fields(all_fields: Fields) -> list[Field]:
     """The DKIM-Signature fields, from the top. One with a space before its colon is none to OpenDKIM."""
     return [one for one in all_fields.named(b"dkim-signature") if one.name == one.name.strip()]
 
 
 def of(all_fields: Fields) -> list[Signature]:
-    """The signatures of a message, from the top, none of them verified."""
-    return [_parsed(at, one.value) for at, one in enumerate(fields(all_fields))]
+    """The signatures of a message, from the top, none of them verified.
+
+    Of too many the lowest are read: they were there first, and the author's among them.
+    """
+    found = fields(all_fields)
+    unread = max(0, len(found) - MAX_SIGNATURES)
+    read = [_parsed(at, found[at].value) for at in range(unread, len(found))]
+    return [*(_MALFORMED._replace(at=at) for at in range(unread)), *read]
 
 
-def unreadable(all_fields: Fields) -> Iterator[int]:
-    """Which of the DKIM-Signature fields no verifier can read, from the top; each keeps OpenDKIM from signing."""
-    for at, one in enumerate(all_fields.named(b"dkim-signature")):
-        if not readable(one.value) or _parsed(at, one.value).domain is None:
-            yield at
+def useless(all_fields: Fields, signers: Collection[str]) -> Iterator[int]:
+    """Of mail that one of these domains is to sign, which of the DKIM-Signature fields are of no use, from the top.
+
+    One that no verifier can read keeps OpenDKIM from signing. One of the signers' is replaced by a new one, so that any
+    that is there in the end is new.
+    """
+    if signers:
+        for at, one in enumerate(all_fields.named(b"dkim-signature")):
+            found = fault(one.value)
+            domain = _parsed(at, one.value).domain
+            if domain is None or domain in signers or (found and found.result == "permerror"):
+                yield at
 
 
 def _parsed(at: int, value: bytes) -> Signature:
@@ -84,7 +102,7 @@ def _parsed(at: int, value: bytes) -> Signature:
     except (ValueError, KeyError):
         domain = selector = None
     if domain is None or selector is None or not _ALGORITHM.fullmatch(algorithm) or not start.isascii():
-        return Signature(at, None, final=True, plain=False, result="permerror", reason="malformed signature")
+        return _MALFORMED._replace(at=at)
     signature = Signature(
         at,
         domain,

@@ -192,13 +192,15 @@ class Verifier:
                 yield fields[-taken[name]]
 
 
-def readable(value: bytes) -> bool:
-    """Whether a verifier can do anything with the value of a DKIM-Signature field."""
+def fault(value: bytes) -> Finding | None:
+    """Why no key lets a DKIM-Signature field with this value pass; None if one may."""
     try:
-        _canonicalizations(_read(value)[0])
-    except _PermError:
-        return False
-    return True
+        tags, *_ = _read(value)
+        _canonicalizations(tags)
+    except _PermError as error:
+        return Finding("permerror", str(error))
+    untimely = _untimely(tags)
+    return Finding("fail", untimely) if untimely else None
 
 
 def _read(value: bytes) -> tuple[dict[bytes, bytes], list[bytes], bytes, bytes]:
