@@ -122,6 +122,8 @@ def held(machine: Machine, site: Site, first: list[bytes], then: bytes) -> tuple
             if not more:
                 break
             said = more
+            if said.startswith(b"421 "):
+                break
         return seconds, said
 
 
