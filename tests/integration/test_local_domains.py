@@ -405,7 +405,6 @@ NOT_OURS = {
     "a bounce": ("", "MAILER-DAEMON@listed.example", ()),
     "a bounce with a name": ("", "Mail Delivery System <MAILER-DAEMON@outsider.example>", ()),
     "our address as the name, quoted": (FOREIGN, f'"user@bravo.example" <{FOREIGN}>', ()),
-    "our address as the name, encoded": (FOREIGN, f"=?utf-8?q?user=40bravo=2Eexample?= <{FOREIGN}>", ()),
     "our domain as the name": (FOREIGN, f"bravo.example <{FOREIGN}>", ()),
     "our domain in a comment": (FOREIGN, f"Bravo (bravo.example) <{FOREIGN}>", ()),
     "our domain as the local part": ("bravo.example@listed.example", "bravo.example@listed.example", ()),
