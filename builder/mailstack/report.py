@@ -10,7 +10,7 @@ from typing import Any
 from mailstack.dns.records import records
 from mailstack.engine.status import NOT_THERE, Service
 from mailstack.reference import default_text, value_text
-from mailstack.settings import Settings, variable
+from mailstack.settings import PREFIX, Settings, variable
 from mailstack.stack import Stack
 from mailstack.version import version
 
@@ -79,6 +79,33 @@ def status_text(data: Mapping[str, Any]) -> str:
         f"version    mailstack {data['version']}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def why_not_well(data: Mapping[str, Any]) -> str:
+    """What is wrong with a site that is not well, to be read after its name, and what to do first."""
+    services = data["services"]
+    if not data["built"]:
+        return (
+            ": settings, overrides or files have changed since the last build; "
+            "run: mailstack build && docker compose up -d --wait"
+        )
+    absent = [one["name"] for one in services if one["state"] == NOT_THERE]
+    if len(absent) == len(services):
+        return " was not started; run: docker compose up -d --wait"
+    if absent:
+        return f": {', '.join(absent)} was not started; run: docker compose up -d --wait"
+    if any(one["state"] == "running" and not one["current"] for one in services):
+        return ": some containers are still from an earlier build; run: docker compose up -d --wait"
+    down = [one["name"] for one in services if one["state"] != "running"]
+    if down:
+        return f": {', '.join(down)} does not run; see 'docker compose logs {' '.join(down)}'"
+    silent = [one["milter"] for one in data["milters"] if one["fault"]]
+    if silent:
+        return (
+            f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS does not answer; start it, "
+            "or take it out and run: mailstack build && docker compose up -d --wait"
+        )
+    return " is not well; 'docker compose ps' and 'docker compose logs' say more"
 
 
 _DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}

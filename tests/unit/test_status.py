@@ -9,8 +9,9 @@ import pytest
 import requests
 
 from mailstack import report
-from mailstack.engine.status import counts, milters
+from mailstack.engine.status import NOT_THERE, Service, counts, milters
 from mailstack.errors import EngineError
+from mailstack.stack import SERVICES
 from unit.sites import stack
 
 MILTER = "inet:rspamd:11332"
@@ -99,3 +100,44 @@ def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
         "spf 2"
         for service in ("dmarc", "policyd-spf")
     ]
+
+
+UP = ("running", True)
+START = "run: docker compose up -d --wait"
+
+
+@pytest.mark.parametrize(
+    ("states", "fault", "built", "words"),
+    [
+        ({"postfix": ("restarting", True)}, "", True, ": postfix does not run; see 'docker compose logs postfix'"),
+        ({"postfix": ("exited", False)}, "", True, ": postfix does not run; see 'docker compose logs postfix'"),
+        (
+            {"dmarc": ("exited", True), "resolver": ("paused", True)},
+            "",
+            True,
+            ": dmarc, resolver does not run; see 'docker compose logs dmarc resolver'",
+        ),
+        ({"postfix": ("restarting", True)}, "Postfix cannot be asked", True, ": postfix does not run;"),
+        ({"postfix": ("running", False)}, "", True, f": some containers are still from an earlier build; {START}"),
+        (
+            {"postfix": ("running", False), "dmarc": ("exited", True)},
+            "refused",
+            True,
+            f": some containers are still from an earlier build; {START}",
+        ),
+        ({"dmarc": (NOT_THERE, False)}, "", True, f": dmarc was not started; {START}"),
+        (dict.fromkeys(SERVICES, (NOT_THERE, False)), "", True, f" was not started; {START}"),
+        ({}, "refused", True, f": {MILTER} in MAILSTACK_EXTRA_MILTERS does not answer; start it"),
+        ({}, "", True, " is not well; 'docker compose ps'"),
+        ({"postfix": ("exited", False)}, "refused", False, ": settings, overrides or files have changed"),
+    ],
+)
+def test_why_a_site_is_not_well(states: dict[str, tuple[str, bool]], fault: str, built: bool, words: str) -> None:
+    """What stands in the way first is named; an earlier build is, where something of it runs."""
+    services = []
+    for name in SERVICES:
+        state, current = states.get(name, UP)
+        services.append(Service(name, state, "starting", "image", 0, current=current))
+    data = report.status_data(stack(), services, 0, {MILTER: fault}, {}, built=built)
+    assert not data["well"]
+    assert report.why_not_well(data).startswith(words)
