@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mailstack import spf
 from mailstack.errors import Fault
-from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, junk_address, key_tag, trust_anchor
 from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
 from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 
@@ -38,6 +38,7 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
     return [
         *_mailboxes(chosen, refused),
         *_aliases(chosen, refused),
+        *_junk(chosen, refused),
         *_postmaster(chosen, refused),
         *_networks(chosen, refused),
         *_packages(chosen, refused),
@@ -123,6 +124,19 @@ def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names
             yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
     elif _domain(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
         yield _fault("aliases", token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only")
+
+
+def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    """An address that is another one's Junk would have two rows in Postfix's tables."""
+    if chosen.delivery is not None or "delivery" in refused:
+        return
+    aliases = (*chosen.aliases, *implied_aliases(chosen))
+    junk = {junk_address(one): one for one in (*chosen.mailboxes, *(alias.address for alias in aliases))}
+    listed = [("mailboxes", one, one) for one in chosen.mailboxes]
+    listed += [("aliases", str(one), one.address) for one in chosen.aliases]
+    for setting, token, address in listed:
+        if address in junk:
+            yield _fault(setting, token, f"is the Junk address of {junk[address]}; choose another")
 
 
 def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:

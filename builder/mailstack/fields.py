@@ -187,6 +187,12 @@ def alias(token: str) -> Alias:
     return Alias(nested(mailbox, left), nested(mailbox, right))
 
 
+def junk_address(address: str) -> str:
+    """The address by which a mailbox's Junk is reached."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}+quarantine@{domain}"
+
+
 def trust_anchor(token: str) -> str:
     """A DS or DNSKEY record in presentation form (RFC 4034), owner name first."""
     parts = token.split()

@@ -410,6 +410,27 @@ CONTRADICTIONS = [
         for given in ({"postmaster": "postmaster@example.com"}, {"delivery": "lmtp:192.0.2.24", "mailboxes": ""})
     ),
     ({"aliases": "user@example.com=x@example.net"}, "aliases", ..., "remove it here", {"aliases": ""}),
+    *(
+        (
+            {"mailboxes": f"user@example.com user+a@example.com {one}+Quarantine@example.com"},
+            "mailboxes",
+            f"{one}+quarantine@example.com",
+            f"is the Junk address of {one}@example.com; choose another",
+            {"mailboxes": "user@example.com user+a@example.com user+junk@example.com"},
+        )
+        # Those that mailstack adds have a Junk too.
+        for one in ("user", "user+a", "postmaster", "abuse")
+    ),
+    *(
+        (
+            {"aliases": f"info@example.com=user@example.com {one}+quarantine@{at}=x@example.net"},
+            "aliases",
+            f"{one}+quarantine@{at}=x@example.net",
+            f"is the Junk address of {one}@{at}; choose another",
+            {"aliases": "info+junk@example.com=x@example.net"},
+        )
+        for one, at in (("user", "example.com"), ("info", "example.com"), ("root", "mail.example.com"))
+    ),
     (
         {"aliases": "a@example.net=user@example.com"},
         "aliases",
@@ -601,6 +622,12 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         {"aliases": "a@example.com=x@example.net"},
         {"aliases": "a@example.com=abuse@example.com"},
         {"aliases": "a@example.com=user+a@example.com", "postmaster": "user+pm@example.com"},
+        {
+            "mailboxes": "user@example.com other+quarantine@example.com",
+            "aliases": "a+quarantine@example.com=x@example.net",
+        },
+        {"aliases": "a@example.com=user+quarantine@example.com", "postmaster": "user+quarantine@example.com"},
+        LMTP | {"mailboxes": "user@example.com user+quarantine@example.com"},
         {"spf_record": "v=spf1 a:_h.example.com/24//64 mx//64 ip6:2001:db8::/32 exists:%{i}.example.com -all"},
         {"aliases": "a@example.com=user@example.com", "postmaster": "a@example.com"},
         {"postmaster": "hostmaster@example.net"},
