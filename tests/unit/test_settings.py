@@ -699,6 +699,9 @@ def test_settings_that_agree(changes):
                 ("ip4:198.51.100.1 -all", {}),
                 ("ip4:198.51.100.1 -all", {"relay_host": "smtp.example.net"}),
                 ("mx -ip4:0.0.0.0/0 -all", {}),
+                # Modifiers, which receivers pass over where they do not know them.
+                ("mx x=mail.example.com all.x=all include-x=_spf.example.net -all", {}),
+                ("mx exp=explain.example.net -all", {}),
             ]
         ),
         ({"local_sender": "off", "local_sender_action": "reject"}, ["MAILSTACK_LOCAL_SENDER_ACTION: 'reject' "]),
@@ -963,6 +966,23 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
         ("include:example.com", "'include:example.com', and is the record of example.com itself"),
         ("redirect=Example.com.", "'redirect=example.com.', and is the record of example.com itself"),
         (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that look something up"),
+        ("include=_spf.example.net", "'include=_spf.example.net', by which receivers let nobody send"),
+        *((f"{one}=h.example.net", f"; write {one}:h.example.net") for one in ("include", "a", "mx", "ptr", "exists")),
+        *((f"{one}=192.0.2.1", f"; write {one}:192.0.2.1") for one in ("ip4", "-ip4")),
+        ("IP6=2001:db8::/32", "; write IP6:2001:db8::/32"),
+        ("all=x mx", "; write all"),
+        ("mx=", "; write mx"),
+        *((f"{one}mx", f"no SPF mechanism: '{one}mx'") for one in ("++", "-+~", "--", "~?")),
+        ("+redirect=_spf.example.net", "no SPF mechanism: '+redirect=_spf.example.net'"),
+        *((f"{one}:/24", "no domain name") for one in ("a", "mx", "-a")),
+        ("a://64", "no domain name"),
+        ("a:%{d}/33", "a prefix longer"),
+        *(
+            (f"{one}{'a.' * 127}example", "of more than 253 characters")
+            for one in ("a:", "include:", "exists:", "redirect=", "exp=")
+        ),
+        ("a:" + "a." * 200_000 + "example", "has 400021 characters"),
+        ("x=" + "a" * 70_000, "has 70014 characters"),
         ("a mx ptr exists:%{i}.example.net " + " ".join(f"a:{one}.example.net" for one in "abcdefg"), "has 11 terms"),
     ],
 )
@@ -971,6 +991,14 @@ def test_terms_of_an_spf_record(term, words):
     (fault,) = faults(spf_record=f"v=spf1 {term} -all")
     assert fault.variable == "MAILSTACK_SPF_RECORD"
     assert words in fault.remedy
+
+
+def test_a_domain_as_long_as_may_be():
+    """253 characters, with or without a final dot."""
+    name = "a." * 123 + "example"
+    assert len(name) == 253
+    for end in ("", ".", "/24"):
+        assert not faults(spf_record=f"v=spf1 a:{name}{end} -all")
 
 
 def test_ten_lookups_are_as_many_as_may_be():
@@ -984,6 +1012,7 @@ def test_ten_lookups_are_as_many_as_may_be():
 TERMS = [
     *("a", "a:example.net", "a/24", "a:example.net/24//64", "mx//64", "mx:example.net/0", "ptr", "ptr:example.net"),
     *("include:_spf.example.net", "exists:%{i}.example.net", "exists:%{ir}.%{v}._spf.%{d2}", "ip4:192.0.2.1/24", "ip6:2001:db8::/32"),
+    *("++mx", "-+~mx", "a:/24", "mx:/24", "a://64", "a:%{d}/33", "a:%{d}/24"),
     *("a/33", "a//129", "a:", "a/", "mx/08", "mx:/", "ip4:192.0.2.300", "ip4:192.0.2.1/33", "ip4:192.0.2.1/024", "ip4:192.0.2.1/"),
     *("ip6:2001:db8::/129", "ip6:192.0.2.1", "include:", "include:example", "include:example.net/24", "exists:%(x)", "exists:%{z}.example.net"),
 ]  # fmt: skip
