@@ -78,7 +78,7 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     if rollback and refresh:
         raise click.UsageError("--refresh and --rollback exclude each other")
     if rollback:
-        deploy.roll_back(_here())
+        console.warn(*deploy.roll_back(_here()))
         console.progress("compose.yaml is that of the build before. Next: docker compose up -d --wait")
         return
     done = deploy.build(_here(), os.environ, refresh=refresh)
