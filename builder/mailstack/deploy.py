@@ -109,7 +109,7 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
     parts = render.services(stack, added)
     places = written.places(directory, parts)
-    built = not render.assembled(stack, parts, names, places).differs(directory)
+    built = written.is_built(directory, render.assembled(stack, parts, names, places))
     services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)

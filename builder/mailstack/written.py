@@ -103,8 +103,15 @@ def write(directory: Path, site: Tree, in_use: Iterable[str]) -> list[str]:
     return site.write(directory, owned=SITE, keep=keep)
 
 
+def is_built(directory: Path, site: Tree) -> bool:
+    """Whether a build would change nothing, or only the version that compose.yaml names."""
+    others = Tree({path: file for path, file in site.items() if path != COMPOSE})
+    compose = read(directory).content
+    return not others.differs(directory) and _without_comments(compose) == _without_comments(site[COMPOSE].content)
+
+
 def _without_comments(compose: bytes) -> list[bytes]:
-    """What counts in a compose.yaml: another version in its head is not worth going back to."""
+    """What counts in a compose.yaml: another version in its head is nothing to build for, or to go back to."""
     return [line for line in compose.splitlines() if not line.startswith(b"#")]
 
 

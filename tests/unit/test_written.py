@@ -115,6 +115,47 @@ def test_rolling_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tmp_path / COMPOSE).read_bytes() == expected[COMPOSE].content
 
 
+def another_version(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailstack.render.version", lambda: "9.9.9")
+
+
+def another_setting(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.write(directory, site(stack(port_smtp="2525")), [])
+
+
+def edited_line(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (directory / COMPOSE).open("a") as stream:
+        stream.write("x-mine: 1\n")
+
+
+def edited_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    next((directory / SITE).rglob("main.cf")).write_text("edited")
+
+
+def no_compose(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / COMPOSE).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "built"),
+    [
+        (another_version, True),
+        (another_setting, False),
+        (edited_line, False),
+        (edited_file, False),
+        (no_compose, False),
+    ],
+)
+def test_what_is_as_it_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path, pytest.MonkeyPatch], None], *, built: bool
+) -> None:
+    """Another version of mailstack by itself is no change of settings; everything else that a build would write is."""
+    written.write(tmp_path, site(stack()), [])
+    assert written.is_built(tmp_path, site(stack()))
+    change(tmp_path, monkeypatch)
+    assert written.is_built(tmp_path, site(stack())) == built
+
+
 def two_builds(directory: Path) -> list[bytes]:
     """A site that was built twice; the earlier compose.yaml, and the present one."""
     trees = [site(stack(port_smtp=port)) for port in ("25", "2525")]
