@@ -151,7 +151,7 @@ def mailbox(token: str) -> str:
     if not at:
         raise ValueError("is not an address; write it such as user@example.com")
     if token.startswith("mailto:"):
-        raise ValueError(f"is a URI; write {mailbox(token.removeprefix('mailto:'))}")
+        raise ValueError(f"is a URI; write {mailbox(re.sub('^(?:mailto:)+', '', token))}")
     if local in {"", "*"}:
         raise ValueError(
             "names no mailbox; catch-all addresses are not supported, list each one, such as user@example.com"

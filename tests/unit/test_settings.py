@@ -207,6 +207,11 @@ BAD = [
     ("spf_skip_domains", "*.forwarder.example", "*.forwarder.example", "example.com"),
     ("dmarc_policy", "refuse", "refuse", "none"),
     ("dmarc_report_addresses", "mailto:dmarc@example.com", "mailto:dmarc@example.com", "dmarc@example.com"),
+    *(
+        (setting, f"{'mailto:' * count}dmarc@example.com", f"{'mailto:' * count}dmarc@example.com", "dmarc@example.com")
+        for setting in ("dmarc_report_addresses", "mailboxes")
+        for count in (2, 20)
+    ),
     ("dmarc_action", "quarantine", "quarantine", "follow"),
     ("dns_wait_hours", "97", "97", "96"),
     ("dns_wait_hours", "4h", "4h", "96"),
@@ -257,6 +262,14 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert str(fault).startswith(f"{variable(setting)}: {token!r}: ")
     assert remedy in fault.remedy
     assert site(stack(**{"apt_mirror": "http://a.example"} | {setting: value.replace(token, remedy)}))
+
+
+@pytest.mark.parametrize("setting", ["mailboxes", "postmaster", "dmarc_report_addresses", "aliases"])
+@pytest.mark.parametrize("start", ["mailto:", "a=", "a@", "@", "+", "."])
+def test_many_beginnings(setting, start):
+    """A beginning that stands there any number of times is one fault, and no traceback."""
+    (fault, *_) = faults(**{setting: f"{start * 3000}a@example.com"})
+    assert fault.variable == variable(setting)
 
 
 @pytest.mark.parametrize(
