@@ -6,7 +6,7 @@ may have been meant to name; everything else is judged at once.
 
 import difflib
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from mailstack import spf
@@ -19,7 +19,8 @@ from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, va
 Refused = Mapping[str, Sequence[str]]
 
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
-_ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
+# Where a network for the containers is looked for, the one of the examples first.
+_FREE = (ipaddress.IPv4Network("10.99.0.0/16"), *PRIVATE_IPV4)
 # To compare each name with each of more tokens takes minutes.
 _MANY = 100
 # Narrower than this is a large organisation's own; wider ones are many people's.
@@ -156,25 +157,38 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         )
 
 
-def _servers(chosen: Settings) -> Iterator[tuple[str, HostPort]]:
-    """The servers that Postfix is to reach, each with its setting."""
+class _Server(NamedTuple):
+    """A server that a container is to reach: its setting, its token there, and where it is."""
+
+    setting: str
+    token: str
+    at: HostPort
+
+
+def _servers(chosen: Settings) -> Iterator[_Server]:
+    """The servers that Postfix is to reach."""
     if chosen.delivery:
-        yield "delivery", chosen.delivery.server
+        yield _Server("delivery", str(chosen.delivery), chosen.delivery.server)
     if chosen.relay_host:
-        yield "relay_host", chosen.relay_host
+        yield _Server("relay_host", str(chosen.relay_host), chosen.relay_host)
     for one in chosen.extra_milters:
         if one.startswith("inet:"):
-            yield "extra_milters", host_port(one.removeprefix("inet:"))
+            yield _Server("extra_milters", one, host_port(one.removeprefix("inet:")))
+
+
+def _resolvers(chosen: Settings) -> Iterator[_Server]:
+    """The servers that the resolver asks."""
+    for one in chosen.resolver_forwarders:
+        yield _Server("resolver_forwarders", one.host if one.port is None else f"{one.host}@{one.port}", one)
 
 
 def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    for name, one in _servers(chosen):
-        if one.host == chosen.hostname:
-            yield _fault(name, str(one), "points to the container itself; use another machine's address")
-        if one.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
-            yield _fault(
-                name, str(one), f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
-            )
+    for setting, token, at in _servers(chosen):
+        if at.host == chosen.hostname:
+            yield _fault(setting, token, "points to the container itself; use another machine's address")
+        if at.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+            remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            yield _fault(setting, token, remedy)
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield _fault(
             "port_submission",
@@ -193,16 +207,19 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
-    for name, server in [*_servers(chosen), *(("resolver_forwarders", one) for one in chosen.resolver_forwarders)]:
-        if _inside(server.host, chosen.subnet):
+    servers = [*_servers(chosen), *_resolvers(chosen)]
+    lists = {name: getattr(chosen, name) for name in ("trusted_networks", "spf_skip_networks", "dmarc_skip_networks")}
+    addresses = [found for one in servers if (found := _ipv4_address(one.at.host))]
+    another = _another(
+        chosen.subnet.prefixlen,
+        [*map(ipaddress.IPv4Network, addresses), *(one for networks in lists.values() for one in networks)],
+    )
+    for setting, token, at in servers:
+        if (found := _ipv4_address(at.host)) and found in chosen.subnet:
             yield _fault(
-                name, str(server), f"is inside {PREFIX}SUBNET, which is for these containers alone; {_ANOTHER}"
+                setting, token, f"is inside {PREFIX}SUBNET, which is for these containers alone; use {another}"
             )
-    for name, networks in (
-        ("trusted_networks", chosen.trusted_networks),
-        ("spf_skip_networks", chosen.spf_skip_networks),
-        ("dmarc_skip_networks", chosen.dmarc_skip_networks),
-    ):
+    for name, networks in lists.items():
         effect = "everybody could relay" if name == "trusted_networks" else "nobody there would be judged"
         shown = f"the engine shows clients under an address of its own there, the gateway, so {effect}"
         for one in networks:
@@ -216,15 +233,39 @@ def _in_subnet(chosen: Settings) -> Iterator[Fault]:
                 yield _fault(
                     "subnet",
                     str(chosen.subnet),
-                    f"overlaps {one} of {variable(name)}; {shown}. {_ANOTHER}, or list the senders' own networks there",
+                    f"overlaps {one} of {variable(name)}; {shown}. Use {another}, or list the senders' own networks "
+                    "there",
                 )
 
 
-def _inside(host: str, subnet: ipaddress.IPv4Network) -> bool:
+def _ipv4_address(host: str) -> ipaddress.IPv4Address | None:
     try:
-        return ipaddress.ip_address(host) in subnet
+        return ipaddress.IPv4Address(host)
     except ValueError:
-        return False
+        return None
+
+
+def _another(prefix: int, networks: Iterable[Network]) -> str:
+    """Another network for the containers, in words, which overlaps none of these."""
+    free = _free(prefix, [one for one in networks if isinstance(one, ipaddress.IPv4Network)])
+    return f"another {PREFIX}SUBNET" + (
+        f", such as {free}" if free else " and smaller networks: no private one is free"
+    )
+
+
+def _free(prefix: int, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | None:
+    """The first private network with a prefix of this length that overlaps none of these."""
+    size = 2 ** (32 - prefix)
+    # In order, and without overlaps among themselves.
+    bounds = [(int(one[0]), int(one[-1])) for one in ipaddress.collapse_addresses(taken)]
+    for wide in _FREE:
+        at = -(-int(wide[0]) // size) * size
+        for first, last in bounds:
+            if first < at + size and last >= at:
+                at = (last // size + 1) * size
+        if at + size - 1 <= int(wide[-1]):
+            return ipaddress.IPv4Network((at, prefix))
+    return None
 
 
 def _spf(chosen: Settings) -> Iterator[Fault]:

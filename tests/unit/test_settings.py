@@ -196,6 +196,16 @@ BAD = [
     ("trusted_networks", "192.0.2.0/24,192.0.2.1/24", "192.0.2.1/24", "192.0.2.0/24"),
     ("trusted_networks", "fe80::1%eth0", "fe80::1%eth0", "fe80::/64"),
     ("spf_skip_networks", "fe80::%x;y/64", "fe80::%x;y/64", "fe80::/64"),
+    *(
+        (setting, f"2001:db8::/32,{one}", one, plain)
+        for setting in ("trusted_networks", "spf_skip_networks", "dmarc_skip_networks")
+        for one, plain in (
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:c000:200/120", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+        )
+    ),
     ("spf_qualifier", "+", "+", "-"),
     ("spf_record", "spf1 mx", "spf1 mx", "v=spf1 mx -all"),
     ("spf_record", "v=spf1 ip:192.0.2.1 -all", "v=spf1 ip:192.0.2.1 -all", "v=spf1 mx -all"),
@@ -469,7 +479,7 @@ CONTRADICTIONS = [
     (
         {"delivery": "lmtp:mail.example.com"},
         "delivery",
-        "mail.example.com:24",
+        "lmtp:mail.example.com:24",
         "another machine",
         {"delivery": "lmtp:192.0.2.24"},
     ),
@@ -485,14 +495,14 @@ CONTRADICTIONS = [
     (
         {"extra_milters": "inet:mail.example.com:11332"},
         "extra_milters",
-        "mail.example.com:11332",
+        "inet:mail.example.com:11332",
         "another machine",
         {"extra_milters": "inet:rspamd:11332"},
     ),
     (
         {"hostname": f"{'a' * 50}.example", "delivery": "lmtp:dovecot:24"},
         "delivery",
-        "dovecot:24",
+        "lmtp:dovecot:24",
         "which is too long; use its address",
         {"delivery": "lmtp:192.0.2.24:24"},
     ),
@@ -525,22 +535,47 @@ CONTRADICTIONS = [
         {"spf_skip_networks": "172.16.0.0/12"},
         "subnet",
         "172.30.253.0/25",
-        "such as 10.99.0.0/27",
-        {"subnet": "10.99.0.0/27"},
+        "such as 10.99.0.0/25, or list",
+        {"subnet": "10.99.0.0/25"},
     ),
+    # What is advised has the size of what there is, and overlaps nothing that is listed.
     *(
         (
-            {name: f"{before}172.30.253.9{after}"},
+            {name: f"{before}{host}{after}"} | given,
             name,
-            f"172.30.253.9{after}",
-            "Use another MAILSTACK_SUBNET, such as 10.99.0.0/27",
-            {"subnet": "10.99.0.0/27"},
+            f"{before}{host}{after}",
+            f"for these containers alone; use another MAILSTACK_SUBNET, such as {other}",
+            {"subnet": other},
         )
         for name, before, after in (
             ("delivery", "lmtp:", ":24"),
             ("extra_milters", "inet:", ":11332"),
             ("resolver_forwarders", "", ""),
+            ("resolver_forwarders", "", "@5353"),
             ("relay_host", "", ""),
+        )
+        for host, given, other in (
+            ("172.30.253.9", {}, "10.99.0.0/25"),
+            ("10.99.0.5", {"subnet": "10.99.0.0/27"}, "10.99.0.32/27"),
+            ("10.99.255.5", {"subnet": "10.99.255.0/24"}, "10.99.0.0/24"),
+            ("172.30.253.9", {"trusted_networks": "10.99.0.7,10.99.1.0/24"}, "10.99.0.128/25"),
+            ("172.30.253.9", {"dmarc_skip_networks": "10.99.0.0/17,10.99.128.0/17"}, "10.0.0.0/25"),
+        )
+    ),
+    *(
+        (
+            {name: networks, "subnet": subnet},
+            "subnet",
+            subnet,
+            f"Use another MAILSTACK_SUBNET, such as {other}, or list",
+            {"subnet": other},
+        )
+        for name in ("spf_skip_networks", "dmarc_skip_networks", "trusted_networks")
+        for networks, subnet, other in (
+            ("10.0.0.0/8", "10.1.0.0/24", "172.16.0.0/24"),
+            ("10.0.0.0/8,172.16.0.0/13,2001:db8::/32", "10.1.0.0/24", "172.24.0.0/24"),
+            ("10.64.0.0/10", "10.99.0.0/16", "10.0.0.0/16"),
+            ("10.1.2.3,10.96.0.0/11", "10.112.0.0/12", "10.16.0.0/12"),
         )
     ),
     (
@@ -568,6 +603,23 @@ def test_settings_that_contradict_each_other(changes, setting, token, words, men
     assert (fault.variable, fault.token) == (variable(setting), changes[setting] if token is ... else token)
     assert words in fault.remedy
     assert site(stack(**changes | mended))
+
+
+@pytest.mark.parametrize(
+    ("network", "taken"), [("::ffff:0:0/96", False), ("::fffe:0:0/95", True), ("::fffe:0:0/96", True), ("::/64", True)]
+)
+def test_ipv4_in_the_form_of_ipv6(network, taken):
+    """All of IPv4 is told as such; networks of IPv6 around and beside it are none."""
+    found = faults(spf_skip_networks=network)
+    assert not found if taken else "write 0.0.0.0/0" in found[0].remedy
+
+
+@pytest.mark.parametrize("subnet", ["10.1.0.0/24", "192.168.1.0/24", "172.30.253.0/25"])
+def test_no_network_is_free(subnet):
+    """Where every private network is listed, none is advised."""
+    (fault,) = faults(spf_skip_networks="10.0.0.0/8,172.16.0.0/12,192.168.0.0/16", subnet=subnet)
+    assert fault.token == subnet
+    assert "Use another MAILSTACK_SUBNET and smaller networks: no private one is free" in fault.remedy
 
 
 @pytest.mark.parametrize(
