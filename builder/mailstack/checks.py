@@ -7,6 +7,7 @@ may have been meant to name; everything else is judged at once.
 import difflib
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from mailstack import spf
@@ -53,7 +54,13 @@ def _fault(setting: str, token: str | None, remedy: str) -> Fault:
 
 def _may_be_meant(name: str, tokens: Sequence[str]) -> bool:
     """Whether one of the refused tokens may have been meant to be this name; of many refused ones, one may always."""
-    return "" in tokens or len(tokens) > _MANY or bool(difflib.get_close_matches(name, tokens, n=1))
+    return len(tokens) > _MANY or "" in tokens or _is_near(name, tuple(tokens))
+
+
+@lru_cache
+def _is_near(name: str, tokens: tuple[str, ...]) -> bool:
+    """Whether a token is all but a name, remembered since many addresses have one domain."""
+    return bool(difflib.get_close_matches(name, tokens, n=1))
 
 
 def _listed(chosen: Settings, refused: Refused) -> bool:
@@ -87,14 +94,16 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
     names = _Names(frozenset(chosen.domains), frozenset(chosen.mailboxes))
+    ends = _ends(targets)
+    refused_domains = [*refused.get("domains", ()), *refused.get("hostname", ())]
     reported: set[str] = set()
     for one in chosen.aliases:
         token = str(one)
-        way = _way(one.address, targets)
-        circle = way[-1] in way[:-1]
+        end = ends[one.address]
+        circle = _known(end, targets) is not None
         domain = _domain(one.address)
         if domain not in names.domains and domain != chosen.hostname:
-            if not _may_be_meant(domain, [*refused.get("domains", ()), *refused.get("hostname", ())]):
+            if not _may_be_meant(domain, refused_domains):
                 yield _fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
         elif one.address in names.mailboxes:
             yield _fault("aliases", token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES")
@@ -102,19 +111,32 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             yield _fault(
                 "aliases", token, f"is listed with the target {targets[one.address]} as well; keep one of the two"
             )
-        elif circle and not reported.intersection(way):
-            reported.update(way)
-            yield _fault(
-                "aliases", token, f"leads to no mailbox, only in a circle: {' → '.join(way)}; give one another target"
-            )
+        elif circle and end not in reported:
+            reported.add(end)
+            way = " → ".join(_way(one.address, targets))
+            yield _fault("aliases", token, f"leads to no mailbox, only in a circle: {way}; give one another target")
         elif not circle:
-            yield from _end(token, way[-1], chosen, refused, names)
+            yield from _end(token, end, chosen, refused, names)
+
+
+def _ends(targets: Mapping[str, str]) -> dict[str, str]:
+    """Where each alias leads in the end: to an address that is none, or to one of a circle, the same for all ways."""
+    ends: dict[str, str] = {}
+    for address in targets:
+        way: set[str] = set()
+        at = address
+        while at not in ends and at not in way and (known := _known(at, targets)):
+            way.add(at)
+            at = targets[known]
+        ends |= dict.fromkeys(way, ends.get(at, at))
+    return ends
 
 
 def _way(address: str, targets: Mapping[str, str]) -> list[str]:
     """An alias and what it leads to, step by step; in a circle the last one stands there twice."""
-    way = [address]
-    while (known := _known(way[-1], targets)) and way[-1] not in way[:-1]:
+    way, seen = [address], set[str]()
+    while (known := _known(way[-1], targets)) and way[-1] not in seen:
+        seen.add(way[-1])
         way.append(targets[known])
     return way
 
@@ -269,9 +291,9 @@ def _free(prefix: int, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4
 
 
 def _spf(chosen: Settings) -> Iterator[Fault]:
-    record = chosen.spf_record or ""
+    record, domains = chosen.spf_record or "", set(chosen.domains)
     for domain, term in spf.continued(record).items():
-        if domain in chosen.domains:
+        if domain in domains:
             yield _fault(
                 "spf_record",
                 record,
@@ -292,7 +314,10 @@ def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
     yield from spf.remarks(record)
     # With a relay it is that one which sends.
-    if not chosen.relay_host and spf.covers(record, chosen.hostname, chosen.domains, chosen.public_addresses) is False:
+    if (
+        not chosen.relay_host
+        and spf.covers(record, chosen.hostname, set(chosen.domains), chosen.public_addresses) is False
+    ):
         missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
         yield f"it does not name this host, so other servers refuse its mail; add {missing}"
 
@@ -307,6 +332,14 @@ def _root_keys(chosen: Settings) -> Iterator[str]:
                 f"{PREFIX}RESOLVER_TRUST_ANCHORS: the root key {tag} is missing; when the root is signed with it "
                 f"alone, no name can be looked up. Add {known[tag]!r}, or leave the setting empty"
             )
+
+
+def _outside(networks: Iterable[Network], others: Collection[Network]) -> Iterator[Network]:
+    """Those of some networks that lie in none of the others."""
+    known, lengths = set(others), {one.prefixlen for one in others}
+    for one in networks:
+        if not any(length <= one.prefixlen and one.supernet(new_prefix=length) in known for length in lengths):
+            yield one
 
 
 def warnings(chosen: Settings) -> list[str]:
@@ -353,15 +386,15 @@ def warnings(chosen: Settings) -> list[str]:
         found += [
             f"{PREFIX}SPF_SKIP_NETWORKS: nobody looks at the SPF of what {one} hands on, so DMARC would refuse mail "
             f"that SPF alone shows to be genuine; list it in {PREFIX}DMARC_SKIP_NETWORKS as well"
-            for one in chosen.spf_skip_networks
-            if not any(one.version == other.version and one.subnet_of(other) for other in chosen.dmarc_skip_networks)  # type: ignore[arg-type]
+            for one in _outside(chosen.spf_skip_networks, chosen.dmarc_skip_networks)
         ]
     addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
+    domains = set(chosen.domains)
     found += [
         f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is no mailbox here, so reports will be refused; add it to "
-        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in chosen.domains else f"{PREFIX}ALIASES")
+        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
-        if (_listed(chosen, {}) if _domain(one) in chosen.domains else _domain(one) == chosen.hostname)
+        if (_listed(chosen, {}) if _domain(one) in domains else _domain(one) == chosen.hostname)
         and not _known(one, addresses)
     ]
     return found
