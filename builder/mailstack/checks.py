@@ -201,7 +201,7 @@ def _servers(chosen: Settings) -> Iterator[_Server]:
 def _resolvers(chosen: Settings) -> Iterator[_Server]:
     """The servers that the resolver asks."""
     for one in chosen.resolver_forwarders:
-        yield _Server("resolver_forwarders", one.host if one.port is None else f"{one.host}@{one.port}", one)
+        yield _Server("resolver_forwarders", str(one), one)
 
 
 def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:

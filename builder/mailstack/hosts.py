@@ -129,6 +129,13 @@ class HostPort:
         return host if self.port is None else f"{host}:{self.port}"
 
 
+class Forwarder(HostPort):
+    """A resolver to ask, written as unbound does."""
+
+    def __str__(self) -> str:
+        return self.host if self.port is None else f"{self.host}@{self.port}"
+
+
 def project(hostname: str) -> str:
     """The compose project of a site. Different for different names: a hyphen of the name is doubled."""
     return hostname.replace("-", "--").replace(".", "-")
@@ -182,7 +189,7 @@ def server(token: str | None) -> HostPort | None:
     return None if token is None else _plain_start(_reachable(host_port(_without_credentials(token))))
 
 
-def forwarder(token: str) -> HostPort:
+def forwarder(token: str) -> Forwarder:
     """ADDRESS or ADDRESS@PORT, as unbound.conf(5) writes forward-addr."""
     if match := re.fullmatch(r"([0-9.]{7,15}):([0-9]{1,5})", token):
         raise ValueError(f"has its port after a colon; write {match[1]}@{match[2]}, as unbound does")
@@ -190,7 +197,7 @@ def forwarder(token: str) -> HostPort:
     where = _reachable(HostPort(str(address(host)))).host
     if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
         raise ValueError(f"has no port from 1 to {MAX_PORT}; write ADDRESS@PORT, such as 192.0.2.53@5353")
-    return HostPort(where, int(port) if at else None)
+    return Forwarder(where, int(port) if at else None)
 
 
 def _reachable(server: HostPort) -> HostPort:

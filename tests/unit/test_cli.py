@@ -196,7 +196,7 @@ def test_what_config_show_prints_can_be_set() -> None:
         "MAILSTACK_RELAY_HOST": "[smtp.example.net]:587",
         "MAILSTACK_SIGN_SUBDOMAINS": "no",
         "MAILSTACK_TRUSTED_NETWORKS": "192.0.2.7,2001:db8::/32",
-        "MAILSTACK_RESOLVER_FORWARDERS": "192.0.2.53",
+        "MAILSTACK_RESOLVER_FORWARDERS": "192.0.2.53,192.0.2.54@5353",
     }
     first = json.loads(run("config", "show", "--json", **given).stdout)
     again = {row["variable"]: row["value"] for row in first if row["source"] == "environment"}

@@ -152,7 +152,7 @@ def test_duplicates_are_merged(setting, text):
         ("mailboxes", "User@EXAMPLE.com.,a+b@example.com", ["user@example.com", "a+b@example.com"]),
         ("trusted_networks", "192.0.2.7,2001:db8::/32", ["192.0.2.7/32", "2001:db8::/32"]),
         ("publish_addresses", "", []),
-        ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ["192.0.2.53", "192.0.2.54:5353"]),
+        ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ["192.0.2.53", "192.0.2.54@5353"]),
         ("delivery", "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
         ("message_size", "25MiB", 25 * 1024 * 1024),
         ("sign_subdomains", "no", False),
