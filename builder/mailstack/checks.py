@@ -6,12 +6,13 @@ may have been meant to name; everything else is judged at once.
 
 import difflib
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from mailstack import spf
 from mailstack.errors import Fault
-from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, junk_address, key_tag, trust_anchor
 from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
 from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 
@@ -19,7 +20,8 @@ from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, va
 Refused = Mapping[str, Sequence[str]]
 
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
-_ANOTHER = f"Use another {PREFIX}SUBNET, such as 10.99.0.0/27"
+# Where a network for the containers is looked for, the one of the examples first.
+_FREE = (ipaddress.IPv4Network("10.99.0.0/16"), *PRIVATE_IPV4)
 # To compare each name with each of more tokens takes minutes.
 _MANY = 100
 # Narrower than this is a large organisation's own; wider ones are many people's.
@@ -38,6 +40,7 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
     return [
         *_mailboxes(chosen, refused),
         *_aliases(chosen, refused),
+        *_junk(chosen, refused),
         *_postmaster(chosen, refused),
         *_networks(chosen, refused),
         *_packages(chosen, refused),
@@ -51,7 +54,13 @@ def _fault(setting: str, token: str | None, remedy: str) -> Fault:
 
 def _may_be_meant(name: str, tokens: Sequence[str]) -> bool:
     """Whether one of the refused tokens may have been meant to be this name; of many refused ones, one may always."""
-    return "" in tokens or len(tokens) > _MANY or bool(difflib.get_close_matches(name, tokens, n=1))
+    return len(tokens) > _MANY or "" in tokens or _is_near(name, tuple(tokens))
+
+
+@lru_cache
+def _is_near(name: str, tokens: tuple[str, ...]) -> bool:
+    """Whether a token is all but a name, remembered since many addresses have one domain."""
+    return bool(difflib.get_close_matches(name, tokens, n=1))
 
 
 def _listed(chosen: Settings, refused: Refused) -> bool:
@@ -85,14 +94,16 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
     names = _Names(frozenset(chosen.domains), frozenset(chosen.mailboxes))
+    ends = _ends(targets)
+    refused_domains = [*refused.get("domains", ()), *refused.get("hostname", ())]
     reported: set[str] = set()
     for one in chosen.aliases:
         token = str(one)
-        way = _way(one.address, targets)
-        circle = way[-1] in way[:-1]
+        end = ends[one.address]
+        circle = _known(end, targets) is not None
         domain = _domain(one.address)
         if domain not in names.domains and domain != chosen.hostname:
-            if not _may_be_meant(domain, [*refused.get("domains", ()), *refused.get("hostname", ())]):
+            if not _may_be_meant(domain, refused_domains):
                 yield _fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
         elif one.address in names.mailboxes:
             yield _fault("aliases", token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES")
@@ -100,19 +111,32 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             yield _fault(
                 "aliases", token, f"is listed with the target {targets[one.address]} as well; keep one of the two"
             )
-        elif circle and not reported.intersection(way):
-            reported.update(way)
-            yield _fault(
-                "aliases", token, f"leads to no mailbox, only in a circle: {' → '.join(way)}; give one another target"
-            )
+        elif circle and end not in reported:
+            reported.add(end)
+            way = " → ".join(_way(one.address, targets))
+            yield _fault("aliases", token, f"leads to no mailbox, only in a circle: {way}; give one another target")
         elif not circle:
-            yield from _end(token, way[-1], chosen, refused, names)
+            yield from _end(token, end, chosen, refused, names)
+
+
+def _ends(targets: Mapping[str, str]) -> dict[str, str]:
+    """Where each alias leads in the end: to an address that is none, or to one of a circle, the same for all ways."""
+    ends: dict[str, str] = {}
+    for address in targets:
+        way: set[str] = set()
+        at = address
+        while at not in ends and at not in way and (known := _known(at, targets)):
+            way.add(at)
+            at = targets[known]
+        ends |= dict.fromkeys(way, ends.get(at, at))
+    return ends
 
 
 def _way(address: str, targets: Mapping[str, str]) -> list[str]:
     """An alias and what it leads to, step by step; in a circle the last one stands there twice."""
-    way = [address]
-    while (known := _known(way[-1], targets)) and way[-1] not in way[:-1]:
+    way, seen = [address], set[str]()
+    while (known := _known(way[-1], targets)) and way[-1] not in seen:
+        seen.add(way[-1])
         way.append(targets[known])
     return way
 
@@ -123,6 +147,19 @@ def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names
             yield _fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
     elif _domain(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
         yield _fault("aliases", token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only")
+
+
+def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    """An address that is another one's Junk would have two rows in Postfix's tables."""
+    if chosen.delivery is not None or "delivery" in refused:
+        return
+    aliases = (*chosen.aliases, *implied_aliases(chosen))
+    junk = {junk_address(one): one for one in (*chosen.mailboxes, *(alias.address for alias in aliases))}
+    listed = [("mailboxes", one, one) for one in chosen.mailboxes]
+    listed += [("aliases", str(one), one.address) for one in chosen.aliases]
+    for setting, token, address in listed:
+        if address in junk:
+            yield _fault(setting, token, f"is the Junk address of {junk[address]}; choose another")
 
 
 def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
@@ -142,25 +179,38 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         )
 
 
-def _servers(chosen: Settings) -> Iterator[tuple[str, HostPort]]:
-    """The servers that Postfix is to reach, each with its setting."""
+class _Server(NamedTuple):
+    """A server that a container is to reach: its setting, its token there, and where it is."""
+
+    setting: str
+    token: str
+    at: HostPort
+
+
+def _servers(chosen: Settings) -> Iterator[_Server]:
+    """The servers that Postfix is to reach."""
     if chosen.delivery:
-        yield "delivery", chosen.delivery.server
+        yield _Server("delivery", str(chosen.delivery), chosen.delivery.server)
     if chosen.relay_host:
-        yield "relay_host", chosen.relay_host
+        yield _Server("relay_host", str(chosen.relay_host), chosen.relay_host)
     for one in chosen.extra_milters:
         if one.startswith("inet:"):
-            yield "extra_milters", host_port(one.removeprefix("inet:"))
+            yield _Server("extra_milters", one, host_port(one.removeprefix("inet:")))
+
+
+def _resolvers(chosen: Settings) -> Iterator[_Server]:
+    """The servers that the resolver asks."""
+    for one in chosen.resolver_forwarders:
+        yield _Server("resolver_forwarders", str(one), one)
 
 
 def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    for name, one in _servers(chosen):
-        if one.host == chosen.hostname:
-            yield _fault(name, str(one), "points to the container itself; use another machine's address")
-        if one.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
-            yield _fault(
-                name, str(one), f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
-            )
+    for setting, token, at in _servers(chosen):
+        if at.host == chosen.hostname:
+            yield _fault(setting, token, "points to the container itself; use another machine's address")
+        if at.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+            remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            yield _fault(setting, token, remedy)
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield _fault(
             "port_submission",
@@ -179,16 +229,19 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
-    for name, server in [*_servers(chosen), *(("resolver_forwarders", one) for one in chosen.resolver_forwarders)]:
-        if _inside(server.host, chosen.subnet):
+    servers = [*_servers(chosen), *_resolvers(chosen)]
+    lists = {name: getattr(chosen, name) for name in ("trusted_networks", "spf_skip_networks", "dmarc_skip_networks")}
+    addresses = [found for one in servers if (found := _ipv4_address(one.at.host))]
+    another = _another(
+        chosen.subnet.prefixlen,
+        [*map(ipaddress.IPv4Network, addresses), *(one for networks in lists.values() for one in networks)],
+    )
+    for setting, token, at in servers:
+        if (found := _ipv4_address(at.host)) and found in chosen.subnet:
             yield _fault(
-                name, str(server), f"is inside {PREFIX}SUBNET, which is for these containers alone; {_ANOTHER}"
+                setting, token, f"is inside {PREFIX}SUBNET, which is for these containers alone; use {another}"
             )
-    for name, networks in (
-        ("trusted_networks", chosen.trusted_networks),
-        ("spf_skip_networks", chosen.spf_skip_networks),
-        ("dmarc_skip_networks", chosen.dmarc_skip_networks),
-    ):
+    for name, networks in lists.items():
         effect = "everybody could relay" if name == "trusted_networks" else "nobody there would be judged"
         shown = f"the engine shows clients under an address of its own there, the gateway, so {effect}"
         for one in networks:
@@ -202,21 +255,45 @@ def _in_subnet(chosen: Settings) -> Iterator[Fault]:
                 yield _fault(
                     "subnet",
                     str(chosen.subnet),
-                    f"overlaps {one} of {variable(name)}; {shown}. {_ANOTHER}, or list the senders' own networks there",
+                    f"overlaps {one} of {variable(name)}; {shown}. Use {another}, or list the senders' own networks "
+                    "there",
                 )
 
 
-def _inside(host: str, subnet: ipaddress.IPv4Network) -> bool:
+def _ipv4_address(host: str) -> ipaddress.IPv4Address | None:
     try:
-        return ipaddress.ip_address(host) in subnet
+        return ipaddress.IPv4Address(host)
     except ValueError:
-        return False
+        return None
+
+
+def _another(prefix: int, networks: Iterable[Network]) -> str:
+    """Another network for the containers, in words, which overlaps none of these."""
+    free = _free(prefix, [one for one in networks if isinstance(one, ipaddress.IPv4Network)])
+    return f"another {PREFIX}SUBNET" + (
+        f", such as {free}" if free else " and smaller networks: no private one is free"
+    )
+
+
+def _free(prefix: int, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | None:
+    """The first private network with a prefix of this length that overlaps none of these."""
+    size = 2 ** (32 - prefix)
+    # In order, and without overlaps among themselves.
+    bounds = [(int(one[0]), int(one[-1])) for one in ipaddress.collapse_addresses(taken)]
+    for wide in _FREE:
+        at = -(-int(wide[0]) // size) * size
+        for first, last in bounds:
+            if first < at + size and last >= at:
+                at = (last // size + 1) * size
+        if at + size - 1 <= int(wide[-1]):
+            return ipaddress.IPv4Network((at, prefix))
+    return None
 
 
 def _spf(chosen: Settings) -> Iterator[Fault]:
-    record = chosen.spf_record or ""
+    record, domains = chosen.spf_record or "", set(chosen.domains)
     for domain, term in spf.continued(record).items():
-        if domain in chosen.domains:
+        if domain in domains:
             yield _fault(
                 "spf_record",
                 record,
@@ -237,7 +314,10 @@ def _packages(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
     yield from spf.remarks(record)
     # With a relay it is that one which sends.
-    if not chosen.relay_host and spf.covers(record, chosen.hostname, chosen.domains, chosen.public_addresses) is False:
+    if (
+        not chosen.relay_host
+        and spf.covers(record, chosen.hostname, set(chosen.domains), chosen.public_addresses) is False
+    ):
         missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
         yield f"it does not name this host, so other servers refuse its mail; add {missing}"
 
@@ -252,6 +332,14 @@ def _root_keys(chosen: Settings) -> Iterator[str]:
                 f"{PREFIX}RESOLVER_TRUST_ANCHORS: the root key {tag} is missing; when the root is signed with it "
                 f"alone, no name can be looked up. Add {known[tag]!r}, or leave the setting empty"
             )
+
+
+def _outside(networks: Iterable[Network], others: Collection[Network]) -> Iterator[Network]:
+    """Those of some networks that lie in none of the others."""
+    known, lengths = set(others), {one.prefixlen for one in others}
+    for one in networks:
+        if not any(length <= one.prefixlen and one.supernet(new_prefix=length) in known for length in lengths):
+            yield one
 
 
 def warnings(chosen: Settings) -> list[str]:
@@ -298,15 +386,15 @@ def warnings(chosen: Settings) -> list[str]:
         found += [
             f"{PREFIX}SPF_SKIP_NETWORKS: nobody looks at the SPF of what {one} hands on, so DMARC would refuse mail "
             f"that SPF alone shows to be genuine; list it in {PREFIX}DMARC_SKIP_NETWORKS as well"
-            for one in chosen.spf_skip_networks
-            if not any(one.version == other.version and one.subnet_of(other) for other in chosen.dmarc_skip_networks)  # type: ignore[arg-type]
+            for one in _outside(chosen.spf_skip_networks, chosen.dmarc_skip_networks)
         ]
     addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
+    domains = set(chosen.domains)
     found += [
         f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is no mailbox here, so reports will be refused; add it to "
-        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in chosen.domains else f"{PREFIX}ALIASES")
+        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
-        if (_listed(chosen, {}) if _domain(one) in chosen.domains else _domain(one) == chosen.hostname)
+        if (_listed(chosen, {}) if _domain(one) in domains else _domain(one) == chosen.hostname)
         and not _known(one, addresses)
     ]
     return found

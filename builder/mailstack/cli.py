@@ -10,7 +10,6 @@ import click
 from mailstack import console, deploy, environment, newcomer, report
 from mailstack.dns import formats
 from mailstack.dns.records import beside, records
-from mailstack.engine.status import NOT_THERE
 from mailstack.errors import (
     DkimKeyError,
     MailstackError,
@@ -79,7 +78,7 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     if rollback and refresh:
         raise click.UsageError("--refresh and --rollback exclude each other")
     if rollback:
-        deploy.roll_back(_here())
+        console.warn(*deploy.roll_back(_here()))
         console.progress("compose.yaml is that of the build before. Next: docker compose up -d --wait")
         return
     done = deploy.build(_here(), os.environ, refresh=refresh)
@@ -111,25 +110,7 @@ def status(*, as_json: bool) -> None:
     console.warn(*warnings)
     click.echo(report.as_json(data) if as_json else report.status_text(data), nl=False)
     if not data["well"]:
-        services, project = data["services"], data["project"]
-        if not data["built"]:
-            raise NotWellError(
-                f"{project}: settings, overrides or files have changed since the last build; "
-                "run: mailstack build && docker compose up -d --wait"
-            )
-        if all(one["state"] == NOT_THERE for one in services):
-            raise NotWellError(f"{project} was not started; run: docker compose up -d --wait")
-        silent = [one["milter"] for one in data["milters"] if one["fault"]]
-        if silent:
-            raise NotWellError(
-                f"{project}: {', '.join(silent)} in MAILSTACK_EXTRA_MILTERS does not answer; start it, "
-                "or take it out and run: mailstack build && docker compose up -d --wait"
-            )
-        if all(one["state"] == "running" and one["current"] for one in services):
-            raise NotWellError(f"{project} is not well; 'docker compose ps' and 'docker compose logs' say more")
-        raise NotWellError(
-            f"{project}: some containers are still from an earlier build; run: docker compose up -d --wait"
-        )
+        raise NotWellError(f"{data['project']}{report.why_not_well(data)}")
 
 
 @main.command(name="first-steps")

@@ -109,7 +109,7 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
     parts = render.services(stack, added)
     places = written.places(directory, parts)
-    built = not render.assembled(stack, parts, names, places).differs(directory)
+    built = written.is_built(directory, render.assembled(stack, parts, names, places))
     services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
     ages = {one.image: one.image_age for one in services if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
@@ -173,15 +173,18 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) ->
     return Deployment(stack, tuple(changed), tuple(built), warnings)
 
 
-def roll_back(directory: Path) -> None:
-    """Put back the compose.yaml of the build before, with its files and images; the next one exchanges them again."""
+def roll_back(directory: Path) -> tuple[str, ...]:
+    """Put back the compose.yaml of the build before, with its files and images; what a person should know.
+
+    The next one exchanges them again.
+    """
     with written.locked(directory):
-        before = written.read(directory, render.PREVIOUS)
+        now, before = written.read(directory), written.read(directory, render.PREVIOUS)
         client = connection.connect()
         for name in before.images.values():
             if not images.exists(client, name):
                 raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
-        written.roll_back(directory)
+        return (*written.roll_back(directory), *_other_project(now.project, before.project))
 
 
 def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:
@@ -193,13 +196,20 @@ def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -
         for key in stack.keys
         if directory / key.path not in known
     ]
-    if before != stack.project:
-        found.append(
+    return [*found, *_other_project(before, stack.project)]
+
+
+def _other_project(before: str | None, project: str | None) -> list[str]:
+    """A sentence about what runs under the project's name of before, if that is another one."""
+    if not before or before == project:
+        return []
+    return [
+        (
             f"the host name is the name of the compose project: what runs as {before} goes on beside this one. End it "
             f"with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
             f"{before}_mail"
         )
-    return found
+    ]
 
 
 def _unused_keys(directory: Path, chosen: Settings) -> list[str]:

@@ -151,7 +151,7 @@ def mailbox(token: str) -> str:
     if not at:
         raise ValueError("is not an address; write it such as user@example.com")
     if token.startswith("mailto:"):
-        raise ValueError(f"is a URI; write {mailbox(token.removeprefix('mailto:'))}")
+        raise ValueError(f"is a URI; write {mailbox(re.sub('^(?:mailto:)+', '', token))}")
     if local in {"", "*"}:
         raise ValueError(
             "names no mailbox; catch-all addresses are not supported, list each one, such as user@example.com"
@@ -185,6 +185,12 @@ def alias(token: str) -> Alias:
     if not equals:
         raise ValueError("has no =; each alias has one target, such as info@example.com=user@example.com")
     return Alias(nested(mailbox, left), nested(mailbox, right))
+
+
+def junk_address(address: str) -> str:
+    """The address by which a mailbox's Junk is reached."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}+quarantine@{domain}"
 
 
 def trust_anchor(token: str) -> str:

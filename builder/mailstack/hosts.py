@@ -15,6 +15,8 @@ IMPLICIT_TLS, SUBMISSION = 465, 587
 # Wider than this is no network of one's own.
 MIN_PREFIX = {4: 8, 6: 7}
 PRIVATE_IPV4 = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+# RFC 4291 section 2.5.5.2.
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _IPV4 = re.compile(r"[0-9.]+")
 # One label with a letter in it, as compose takes the name of a service and DNS one of a host.
 _SERVICE = re.compile(r"(?=[0-9_-]*[a-z])[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?", re.ASCII)
@@ -28,14 +30,16 @@ def network(token: str) -> Network:
     if "%" in token:
         raise ValueError("has a zone id, which tables cannot hold; write it without, such as fe80::/64")
     try:
-        return ipaddress.ip_network(token)
-    except ValueError:
-        pass
-    try:
         meant = ipaddress.ip_network(token, strict=False)
     except ValueError:
         raise ValueError("is not a network; write CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32") from None
-    raise ValueError(f"has host bits set; write {meant}")
+    if isinstance(meant, ipaddress.IPv6Network) and meant.subnet_of(_MAPPED):
+        plain = ipaddress.IPv4Network((int(meant[0]) & 0xFFFFFFFF, meant.prefixlen - _MAPPED.prefixlen))
+        raise ValueError(f"is IPv4 in the form of IPv6, which no client has; write {plain}")
+    try:
+        return ipaddress.ip_network(token)
+    except ValueError:
+        raise ValueError(f"has host bits set; write {meant}") from None
 
 
 def narrow_network(effect: str) -> Callable[[str], Network]:
@@ -125,6 +129,13 @@ class HostPort:
         return host if self.port is None else f"{host}:{self.port}"
 
 
+class Forwarder(HostPort):
+    """A resolver to ask, written as unbound does."""
+
+    def __str__(self) -> str:
+        return self.host if self.port is None else f"{self.host}@{self.port}"
+
+
 def project(hostname: str) -> str:
     """The compose project of a site. Different for different names: a hyphen of the name is doubled."""
     return hostname.replace("-", "--").replace(".", "-")
@@ -178,7 +189,7 @@ def server(token: str | None) -> HostPort | None:
     return None if token is None else _plain_start(_reachable(host_port(_without_credentials(token))))
 
 
-def forwarder(token: str) -> HostPort:
+def forwarder(token: str) -> Forwarder:
     """ADDRESS or ADDRESS@PORT, as unbound.conf(5) writes forward-addr."""
     if match := re.fullmatch(r"([0-9.]{7,15}):([0-9]{1,5})", token):
         raise ValueError(f"has its port after a colon; write {match[1]}@{match[2]}, as unbound does")
@@ -186,7 +197,7 @@ def forwarder(token: str) -> HostPort:
     where = _reachable(HostPort(str(address(host)))).host
     if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
         raise ValueError(f"has no port from 1 to {MAX_PORT}; write ADDRESS@PORT, such as 192.0.2.53@5353")
-    return HostPort(where, int(port) if at else None)
+    return Forwarder(where, int(port) if at else None)
 
 
 def _reachable(server: HostPort) -> HostPort:

@@ -43,6 +43,10 @@ _READERS = 300
 
 
 def _tables(stack: Stack) -> int:
-    """The memory that Postfix's tables need in MiB. A domain stands in two, and its postmaster and abuse in one."""
-    rows = 4 * len(stack.domains) + len(stack.mailboxes) + len(stack.aliases)
+    """The memory that Postfix's tables need in MiB.
+
+    A domain stands in two, and its postmaster and abuse in one; an address in one, beside that of its Junk.
+    """
+    addresses = len(stack.mailboxes) + len(stack.aliases)
+    rows = 4 * len(stack.domains) + (2 if stack.judging.junk else 1) * addresses
     return rows * _ROW_OCTETS * _READERS // 2**20

@@ -22,6 +22,7 @@ TARGETS = {
     "opendkim/opendkim.conf": "etc/opendkim/opendkim.conf",
     "resolver/unbound.conf": "etc/unbound/mailstack.conf",
 }
+_CAN_BE = f"files that can be added to are {', '.join(TARGETS)}"
 # postconf(5): "name = value"; master(5): service and type are the first two fields.
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)\s*=")
 _SERVICE = re.compile(r"(\S+\s+\S+)\s")
@@ -60,7 +61,7 @@ def read(directory: Path) -> dict[str, str]:
     for path in _files(root, refuse):
         name = path.relative_to(root).as_posix()
         if name not in TARGETS:
-            refuse(path, f"is appended to nothing; files that can be added to are {', '.join(TARGETS)}")
+            refuse(path, f"is appended to nothing; {_CAN_BE}")
             continue
         try:
             found[name] = reading.text(path)
@@ -78,14 +79,24 @@ def read(directory: Path) -> dict[str, str]:
 
 
 def _files(root: Path, refuse: Callable[[str | Path, str], None]) -> list[Path]:
-    """The files below root but hidden ones; a directory that cannot be listed is refused, not taken for empty."""
+    """The files below root but hidden ones; a directory that cannot be listed is refused, not taken for empty.
+
+    So is one that is deeper than any file of TARGETS, where links may lead round in circles.
+    """
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             refuse(error.filename, f"cannot be read: {os_reason(error)}")
 
-    walk = os.walk(root, onerror=unreadable, followlinks=True)
-    return sorted(Path(parent, file) for parent, _, files in walk for file in files if not file.startswith("."))
+    found: list[Path] = []
+    for parent, directories, files in os.walk(root, onerror=unreadable, followlinks=True):
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+        if Path(parent) != root:
+            for name in sorted(directories):
+                if not name.startswith("."):
+                    refuse(Path(parent, name), f"is a directory, none of whose files is appended; {_CAN_BE}")
+            directories.clear()
+    return sorted(found)
 
 
 def _unjudged(text: str) -> Iterator[str]:

@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from mailstack.fields import junk_address
 from mailstack.hosts import Network
 from mailstack.limits import limits
 from mailstack.overrides import applied
-from mailstack.stack import IDS, SERVICES, Packages, Stack, junk_address
+from mailstack.stack import IDS, SERVICES, Packages, Stack
 from mailstack.templating import data_root, fill
 from mailstack.tree import File, Tree
 from mailstack.version import version

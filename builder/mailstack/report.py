@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from mailstack.dns.records import records
 from mailstack.engine.status import NOT_THERE, Service
 from mailstack.reference import default_text, value_text
-from mailstack.settings import Settings, variable
+from mailstack.settings import PREFIX, Settings, variable
 from mailstack.stack import Stack
 from mailstack.version import version
 
@@ -79,6 +79,37 @@ def status_text(data: Mapping[str, Any]) -> str:
         f"version    mailstack {data['version']}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def why_not_well(data: Mapping[str, Any]) -> str:
+    """What is wrong with a site that is not well, to be read after its name, and what to do first."""
+    return next(_reasons(data))
+
+
+def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
+    """All that may be wrong, what stands in the way of the others first."""
+    services = data["services"]
+    if not data["built"]:
+        yield (
+            ": settings, overrides or files have changed since the last build; "
+            "run: mailstack build && docker compose up -d --wait"
+        )
+    absent = [one["name"] for one in services if one["state"] == NOT_THERE]
+    if absent:
+        which = "" if len(absent) == len(services) else f": {', '.join(absent)}"
+        yield f"{which} was not started; run: docker compose up -d --wait"
+    if any(one["state"] == "running" and not one["current"] for one in services):
+        yield ": some containers are still from an earlier build; run: docker compose up -d --wait"
+    down = [one["name"] for one in services if one["state"] != "running"]
+    if down:
+        yield f": {', '.join(down)} does not run; see 'docker compose logs {' '.join(down)}'"
+    silent = [one["milter"] for one in data["milters"] if one["fault"]]
+    if silent:
+        yield (
+            f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS does not answer; start it, "
+            "or take it out and run: mailstack build && docker compose up -d --wait"
+        )
+    yield " is not well; 'docker compose ps' and 'docker compose logs' say more"
 
 
 _DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}

@@ -298,7 +298,7 @@ class Settings(BaseSettings):
     )
 
     resolver_forwarders: Annotated[
-        tuple[Annotated[hosts.HostPort, BeforeValidator(hosts.forwarder)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[hosts.Forwarder, BeforeValidator(hosts.forwarder)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
         description="Resolvers to ask, ADDRESS or ADDRESS@PORT; they must pass DNSSEC on. Empty: ask the root servers "

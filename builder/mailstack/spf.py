@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,15 +10,19 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from mailstack.errors import shown
-from mailstack.fields import nested
+from mailstack.fields import MAX_NAME, nested
 
 # Section 4.6.4: more terms that look something up are a permerror.
 MAX_LOOKUPS = 10
 # Section 3.4: longer answers may not fit into a UDP packet of 512 octets.
 MAX_OCTETS = 450
+# What a TXT record holds: 65535 octets, in strings of 255 with one octet more for their length (RFC 1035 section 3.3).
+_MAX_RECORD = 255 * 255 + 254
 _LOOKUPS = ("include", "a", "mx", "ptr", "exists", "redirect")
 # Wider than this is no network of one's own.
 _MIN_PREFIX = {4: 8, 6: 16}
+_QUALIFIERS = ("+", "-", "~", "?")
+_MECHANISMS = ("all", "a", "mx", "ptr", "include", "exists", "ip4", "ip6")
 # Section 12: name "=" macro-string; a mechanism has no "=" before its colon or slash.
 _MECHANISM = re.compile(r"all|(?:a|mx|ptr)(?:[:/][^,]+)?|(?:include|exists|ip4|ip6):[^,]+")
 _MODIFIER = re.compile(r"[a-z][a-z0-9_.-]*=", re.IGNORECASE)
@@ -32,11 +37,12 @@ _MACRO = re.compile(r"%(?:[%_-]|\{[slodiphv](?:[1-9][0-9]*)?r?[-.+,/_=]*\})", re
 
 @dataclass(frozen=True)
 class Term:
-    """A mechanism or modifier in lower case; value is what stands after its colon or equals sign, with its lengths."""
+    """A mechanism or modifier in lower case; value is what stands after its mark ":" or "=", with its lengths."""
 
     text: str
     qualifier: str
     name: str
+    mark: str
     value: str
 
     @property
@@ -51,10 +57,16 @@ def terms(record: str) -> tuple[Term, ...]:
 
 
 def _term(text: str) -> Term:
-    bare = text.lstrip("+-~?")
+    bare = _bare(text)
     name = re.split("[:=/]", bare)[0]
     value = bare[len(name) :]
-    return Term(text, text.removesuffix(bare) or "+", name, value[1:] if value[:1] in {":", "="} else value)
+    mark = value[:1] if value[:1] in {":", "="} else ""
+    return Term(text, text.removesuffix(bare) or "+", name, mark, value.removeprefix(mark))
+
+
+def _bare(text: str) -> str:
+    """A term without its qualifier, of which it has one at most."""
+    return text[1:] if text.startswith(_QUALIFIERS) else text
 
 
 def spf_record(token: str) -> str:
@@ -64,18 +76,16 @@ def spf_record(token: str) -> str:
         raise ValueError("is not an SPF record; it starts with v=spf1, such as 'v=spf1 mx -all'")
     if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
         raise ValueError("holds characters that an SPF record cannot have; write it without quotes and backslashes")
-    mechanisms = [term.lower().lstrip("+-~?") for term in words[1:] if not _MODIFIER.match(term)]
-    unknown = [one for one in mechanisms if not _MECHANISM.fullmatch(one)]
-    if unknown:
-        raise ValueError(
-            f"has a term that is no SPF mechanism: {shown(unknown[0])}; that is an error to every receiver; write it "
-            "such as 'v=spf1 mx -all'"
-        )
+    if len(token) > _MAX_RECORD:
+        raise ValueError(f"has {len(token)} characters, and no record of DNS more than {_MAX_RECORD}; shorten it")
+    for word in words[1:]:
+        _see_kind(word)
     for term in terms(token):
         nested(_see, term.text)
     for name in ("redirect=", "exp="):
         if sum(term.lower().startswith(name) for term in words) > 1:
             raise ValueError(f"has {name} more than once, which is an error to every receiver (RFC 7208 section 6)")
+    mechanisms = [term.name for term in terms(token) if term.mark != "="]
     if "all" in mechanisms[:-1]:
         raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
     count = _lookups(token)
@@ -85,6 +95,23 @@ def spf_record(token: str) -> str:
             "(RFC 7208 section 4.6.4); write addresses as ip4: in place of some"
         )
     return " ".join(words)
+
+
+def _see_kind(word: str) -> None:
+    """See that a term is a mechanism or a modifier, and no mechanism that was written as a modifier."""
+    term = _term(word.lower())
+    if term.name in _MECHANISMS and term.mark == "=":
+        name, _, value = word.partition("=")
+        meant = f"{name}:{value}" if value and term.name != "all" else name
+        raise ValueError(
+            f"has {shown(word)}, by which receivers let nobody send: a colon stands after the name of a mechanism; "
+            f"write {meant if len(meant) <= MAX_NAME else f'{name}:…'}"
+        )
+    if not _MODIFIER.match(word) and not _MECHANISM.fullmatch(_bare(word.lower())):
+        raise ValueError(
+            f"has a term that is no SPF mechanism: {shown(word)}; that is an error to every receiver; write it "
+            "such as 'v=spf1 mx -all'"
+        )
 
 
 def _see(text: str) -> None:
@@ -100,13 +127,21 @@ def _see(text: str) -> None:
             good = False
         if not good:
             raise ValueError(f"has no IPv{version} address or network")
-    elif term.name in _WITH_DOMAIN and "%" not in term.value:
+    elif term.name in _WITH_DOMAIN:
         found = _WITH_LENGTHS.fullmatch(term.value) if term.name in {"a", "mx"} else None
-        domain = found[1] if found else term.value
-        if not _DOMAIN.fullmatch(domain) and (domain or term.name not in {"a", "mx", "ptr"}):
-            raise ValueError("has no domain name")
+        _see_domain(term, found[1] if found else term.value)
         if found and (int(found[2] or 0) > 32 or int(found[3] or 0) > 128):  # noqa: PLR2004
             raise ValueError("has a prefix longer than an address; write /32 or //128 at most")
+
+
+def _see_domain(term: Term, domain: str) -> None:
+    """See that there is a domain name, unless it may be left out with its colon, or made by a macro."""
+    if "%" in domain or (not domain and not term.mark and term.name in {"a", "mx", "ptr"}):
+        return
+    if not _DOMAIN.fullmatch(domain):
+        raise ValueError("has no domain name")
+    if len(domain.removesuffix(".")) > MAX_NAME:
+        raise ValueError(f"has a domain name of more than {MAX_NAME} characters (RFC 1035); shorten it")
 
 
 def _lookups(record: str) -> int:
@@ -156,7 +191,7 @@ def remarks(record: str) -> Iterator[str]:
             yield f"{term.text!r} is slow, and not used any more (RFC 7208 section 5.5); write addresses in its place"
         elif term.name == "redirect" and "all" in names:
             yield f"{term.text!r} counts for nothing beside 'all'; remove one of them"
-    for text in sorted({term.text for term in found if [one.text for one in found].count(term.text) > 1}):
+    for text in sorted(text for text, count in Counter(term.text for term in found).items() if count > 1):
         yield f"{text!r} stands there twice; remove one"
     if not {"all", "redirect"} & set(names):
         yield "it says nothing about other hosts; end it with ~all or -all"

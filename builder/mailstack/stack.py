@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mailstack.fields import Alias
+from mailstack.fields import Alias, junk_address
 from mailstack.hosts import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port, neighbours, project
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings import LOOPBACK, Settings, implied_aliases
@@ -289,12 +289,6 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
-
-
-def junk_address(address: str) -> str:
-    """The address by which a mailbox's Junk is reached."""
-    local, _, domain = address.rpartition("@")
-    return f"{local}+quarantine@{domain}"
 
 
 def _reached(server: HostPort, beside: str) -> HostPort:

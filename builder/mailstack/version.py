@@ -3,6 +3,7 @@
 pyproject.toml takes the version of a wheel or sdist from here too, so this imports nothing of the package.
 """
 
+import os
 import re
 import subprocess
 from functools import cache
@@ -25,9 +26,13 @@ def of_git(root: Path) -> str | None:
     """The version by a checkout's history; None where git has nothing to say."""
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--tags", "--long", "--always", "--dirty", "--match", "v[0-9]*"]
+    # The checkout may be another user's, whose code this is in any case.
+    command = ["git", "-C", str(root), "-c", f"safe.directory={root}"]
+    command += ["describe", "--tags", "--long", "--always", "--dirty", "--match", "v[0-9]*"]
+    # In a hook of git these name the repository that the hook is of.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout
     except OSError:
         return None
     found = _DESCRIBED.fullmatch(said)

@@ -18,6 +18,8 @@ from mailstack.errors import MailstackError, os_reason
 from mailstack.render import COMPOSE, PREVIOUS, SITE, edited
 from mailstack.tree import File, Tree
 
+# The compose.yaml that a rollback replaces, until it is the one before.
+_REPLACED = f"{SITE}/replaced.yaml"
 _IMAGE = re.compile(r"^    image: (mailstack/([a-z-]+):\S+)$", re.MULTILINE)
 _PLACE = re.compile(rf"\./({re.escape(SITE)}/[^/]+/[^/]+)/")
 
@@ -36,7 +38,10 @@ class Written:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Only one build at a time. The directory itself is locked, so nothing is left of a build that was killed."""
+    """Only one build at a time, which first ends what a rollback left that was killed.
+
+    The directory itself is locked, so that no lock is left of a build that was killed.
+    """
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,6 +52,7 @@ def locked(directory: Path) -> Iterator[None]:
         # Some network file systems lock no directories.
         pass
     try:
+        _end_rollback(directory)
         yield
     finally:
         os.close(handle)
@@ -97,22 +103,46 @@ def write(directory: Path, site: Tree, in_use: Iterable[str]) -> list[str]:
     return site.write(directory, owned=SITE, keep=keep)
 
 
+def is_built(directory: Path, site: Tree) -> bool:
+    """Whether a build would change nothing, or only the version that compose.yaml names."""
+    others = Tree({path: file for path, file in site.items() if path != COMPOSE})
+    compose = read(directory).content
+    return not others.differs(directory) and _without_comments(compose) == _without_comments(site[COMPOSE].content)
+
+
 def _without_comments(compose: bytes) -> list[bytes]:
-    """What counts in a compose.yaml: another version in its head is not worth going back to."""
+    """What counts in a compose.yaml: another version in its head is nothing to build for, or to go back to."""
     return [line for line in compose.splitlines() if not line.startswith(b"#")]
 
 
-def roll_back(directory: Path) -> None:
-    """Exchange compose.yaml and the one before it. Raises MailstackError if that cannot run."""
+def roll_back(directory: Path) -> tuple[str, ...]:
+    """Exchange compose.yaml and the one before it; a sentence if the former had been edited.
+
+    Raises MailstackError if the earlier build cannot run.
+    """
     now, before = read(directory), read(directory, PREVIOUS)
     if not before.content:
         raise MailstackError(f"{directory / PREVIOUS}: does not exist: there is no earlier build to go back to")
     missing = [one for one in sorted(before.places) if not (directory / one).is_dir()]
     if missing:
         raise MailstackError(f"{directory / missing[0]}: does not exist, so the earlier build cannot run; build again")
-    # First the copy of what is replaced.
-    Tree({PREVIOUS: File(now.content)}).write(directory)
-    Tree({COMPOSE: File(before.content)}).write(directory)
+    said = keep_edited(directory)
+    # Only this takes room on the disk, and wherever the rest ends, both builds are there.
+    Tree({_REPLACED: File(now.content)}).write(directory)
+    (directory / PREVIOUS).replace(directory / COMPOSE)
+    _end_rollback(directory)
+    return said
+
+
+def _end_rollback(directory: Path) -> None:
+    """Let what was replaced be the build before; it still is compose.yaml if there is another one before."""
+    replaced = directory / _REPLACED
+    if not replaced.is_file():
+        return
+    if (directory / PREVIOUS).exists():
+        replaced.unlink()
+    else:
+        replaced.replace(directory / PREVIOUS)
 
 
 def keep_edited(directory: Path) -> tuple[str, ...]:

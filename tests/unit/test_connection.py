@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,37 @@ def test_tls_of_a_context(tmp_path: Path) -> None:
         (str(directory / "cert.pem"), str(directory / "key.pem")),
         True,
     )
+
+
+@pytest.mark.parametrize("given", [{}, {"DOCKER_CONFIG": ""}, {"DOCKER_CONTEXT": "default"}])
+def test_a_user_without_a_home(given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HOME and an entry in passwd there is no configuration, and so it is the local engine."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert endpoint(given).name == LOCAL
+    with pytest.raises(EngineError, match="docker context 'away' does not exist; unset DOCKER_CONTEXT"):
+        endpoint(given | {"DOCKER_CONTEXT": "away"})
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\xffb", "ä".encode(), b"\xed\xa0\x80", b"../x", b"x" * 5000])
+def test_a_context_of_any_name(name: bytes, tmp_path: Path) -> None:
+    """Whatever the environment holds, a context of that name is found, and one that is not there is named."""
+    found = {"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": os.fsdecode(name)}
+    with pytest.raises(EngineError, match="does not exist; unset DOCKER_CONTEXT"):
+        endpoint(found)
+    place = tmp_path / "contexts/meta" / hashlib.sha256(name).hexdigest()
+    place.mkdir(parents=True)
+    (place / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "unix:///x"}}}))
+    assert endpoint(found).address == "unix:///x"
+
+
+def test_a_current_context_that_no_name_can_be(tmp_path: Path) -> None:
+    """What JSON can hold and a name of a file cannot is an error in words."""
+    (tmp_path / "config.json").write_text('{"currentContext": "\\ud800"}')
+    with pytest.raises(EngineError, match="cannot be read"):
+        endpoint({"DOCKER_CONFIG": str(tmp_path)})

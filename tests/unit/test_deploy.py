@@ -4,10 +4,14 @@ import errno
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from mailstack import written
+from mailstack import deploy, written
+from mailstack.cli import main
 from mailstack.engine.images import split
 from mailstack.errors import os_reason
+from mailstack.render import COMPOSE, site
+from unit.sites import stack
 
 
 def test_each_edited_compose_file_is_kept(tmp_path: Path) -> None:
@@ -52,3 +56,24 @@ def test_a_file_system_without_links() -> None:
         "Operation not permitted; the file system has no hard links: work in a directory on one that has, such as ext4"
     )
     assert os_reason(OSError(errno.EPERM, "Operation not permitted", "a")) == "Operation not permitted"
+
+
+@pytest.mark.parametrize("edited", [True, False])
+@pytest.mark.parametrize("hostname", ["mail.example.com", "mx.example.com"])
+def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostname: str, *, edited: bool) -> None:
+    """That an edited compose.yaml is kept, and that what runs under another name goes on, as a build says it."""
+    written.write(tmp_path, site(stack(port_smtp="2526")), [])
+    written.write(tmp_path, site(stack(hostname=hostname)), [])
+    if edited:
+        with (tmp_path / COMPOSE).open("a") as stream:
+            stream.write("# mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deploy.connection, "connect", lambda: None)
+    monkeypatch.setattr(deploy.images, "exists", lambda *_: True)
+    done = CliRunner().invoke(main, ["build", "--rollback"])
+    assert done.exit_code == 0
+    assert ("compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr) == edited
+    other = "warning: the host name is the name of the compose project: what runs as mx-example-com goes on beside"
+    assert (other in done.stderr) == (hostname == "mx.example.com")
+    assert "compose.yaml is that of the build before" in done.stderr
+    assert written.read(tmp_path).project == "mail-example-com"

@@ -6,7 +6,7 @@ import pytest
 
 from mailstack import fields, hosts, spf, stack
 from mailstack.fields import Alias
-from mailstack.hosts import HostPort, NextHop
+from mailstack.hosts import Forwarder, HostPort, NextHop
 
 DIGEST = "e06d44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d"
 KEY = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0d xCjjnopKl+GqJxpVXckHAeF+KkxLbxIL fDLUT0rAK9iUzy1L53eKGQ=="
@@ -18,8 +18,8 @@ ACCEPTED = [
     (hosts.host_port, "[192.0.2.25]", HostPort("192.0.2.25")),
     (hosts.host_port, "[2001:DB8::25]", HostPort("2001:db8::25")),
     (hosts.host_port, "[2001:db8:0:0::25]:25", HostPort("2001:db8::25", 25)),
-    (hosts.forwarder, "192.0.2.53", HostPort("192.0.2.53")),
-    (hosts.forwarder, "192.0.2.53@5353", HostPort("192.0.2.53", 5353)),
+    (hosts.forwarder, "192.0.2.53", Forwarder("192.0.2.53")),
+    (hosts.forwarder, "192.0.2.53@5353", Forwarder("192.0.2.53", 5353)),
     (hosts.delivery, "maildir", None),
     (hosts.delivery, "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
     (hosts.delivery, "lmtp:192.0.2.24:2424", NextHop("lmtp", HostPort("192.0.2.24", 2424))),

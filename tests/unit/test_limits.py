@@ -34,3 +34,16 @@ def test_tables_have_room() -> None:
     )
     assert many["postfix"].memory - few["postfix"].memory > 200
     assert {one: many[one] for one in SERVICES[1:]} == {one: few[one] for one in SERVICES[1:]}
+
+
+@pytest.mark.parametrize("listed", ["mailboxes", "aliases"])
+@pytest.mark.parametrize(("delivery", "rows"), [("maildir", 2), ("lmtp:192.0.2.24", 1)])
+def test_an_address_and_its_junk(listed: str, delivery: str, rows: int) -> None:
+    """With Maildirs each address has a row more, by which its Junk is reached."""
+    count = 5000
+    addresses = [f"a{at}@example.com" for at in range(count)]
+    target = "" if listed == "mailboxes" else "=user@example.com"
+    given = {listed: ",".join(f"{one}{target}" for one in addresses)}
+    many, few = (limits(stack(delivery=delivery, **changes))["postfix"].memory for changes in (given, {}))
+    # 200 octets in each of 300 processes.
+    assert abs(many - few - rows * count * 200 * 300 // 2**20) <= 1

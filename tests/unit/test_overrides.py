@@ -119,6 +119,47 @@ def test_a_link_to_a_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("links", "named"),
+    [
+        ({"a": ".", "b": "."}, {"a/a", "a/b", "a/postfix", "b/a", "b/b", "b/postfix"}),
+        ({"postfix/a": ".", "postfix/b": ".", "postfix/c": ".."}, {"postfix/a", "postfix/b", "postfix/c"}),
+        ({"a": "postfix"}, {"a/main.cf"}),
+        ({"a": "../overrides", "b": "../"}, {"a/a", "a/b", "a/postfix", "b/overrides"}),
+        ({"a": "a", "b": "nowhere"}, {"a", "b"}),
+    ],
+)
+def test_links_that_lead_round(tmp_path: Path, links: dict[str, str], named: set[str]) -> None:
+    """Links to a directory that is being read end in faults that name them, at once."""
+    put(tmp_path, "postfix/main.cf", "x = y\n")
+    for name, target in links.items():
+        (tmp_path / "overrides" / name).symlink_to(target)
+    with pytest.raises(SettingsError) as caught:
+        overrides.read(tmp_path)
+    assert {fault.variable.removeprefix("overrides/") for fault in caught.value.faults} >= named
+    assert all("files that can be added to are postfix/main.cf" in fault.remedy for fault in caught.value.faults)
+
+
+def test_a_hidden_directory(tmp_path: Path) -> None:
+    """What an editor or a version control keeps beside a file does not count, wherever it leads."""
+    put(tmp_path, "postfix/main.cf", "x = y\n")
+    (tmp_path / "overrides/postfix/.a").symlink_to(".")
+    (tmp_path / "overrides/postfix/.rcs").mkdir()
+    (tmp_path / "overrides/postfix/.rcs/main.cf,v").write_text("x")
+    assert overrides.read(tmp_path) == {"postfix/main.cf": "x = y\n"}
+
+
+def test_a_directory_too_deep(tmp_path: Path) -> None:
+    """Where no file is appended a directory is named, be it empty or full."""
+    (tmp_path / "overrides/postfix/conf.d/more").mkdir(parents=True)
+    (tmp_path / "overrides/postfix/main.cf").mkdir()
+    with pytest.raises(SettingsError) as caught:
+        overrides.read(tmp_path)
+    assert [str(fault).partition(";")[0] for fault in caught.value.faults] == [
+        f"overrides/postfix/{one}: is a directory, none of whose files is appended" for one in ("conf.d", "main.cf")
+    ]
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         (

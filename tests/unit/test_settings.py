@@ -152,7 +152,7 @@ def test_duplicates_are_merged(setting, text):
         ("mailboxes", "User@EXAMPLE.com.,a+b@example.com", ["user@example.com", "a+b@example.com"]),
         ("trusted_networks", "192.0.2.7,2001:db8::/32", ["192.0.2.7/32", "2001:db8::/32"]),
         ("publish_addresses", "", []),
-        ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ["192.0.2.53", "192.0.2.54:5353"]),
+        ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ["192.0.2.53", "192.0.2.54@5353"]),
         ("delivery", "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
         ("message_size", "25MiB", 25 * 1024 * 1024),
         ("sign_subdomains", "no", False),
@@ -196,6 +196,16 @@ BAD = [
     ("trusted_networks", "192.0.2.0/24,192.0.2.1/24", "192.0.2.1/24", "192.0.2.0/24"),
     ("trusted_networks", "fe80::1%eth0", "fe80::1%eth0", "fe80::/64"),
     ("spf_skip_networks", "fe80::%x;y/64", "fe80::%x;y/64", "fe80::/64"),
+    *(
+        (setting, f"2001:db8::/32,{one}", one, plain)
+        for setting in ("trusted_networks", "spf_skip_networks", "dmarc_skip_networks")
+        for one, plain in (
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:c000:200/120", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+        )
+    ),
     ("spf_qualifier", "+", "+", "-"),
     ("spf_record", "spf1 mx", "spf1 mx", "v=spf1 mx -all"),
     ("spf_record", "v=spf1 ip:192.0.2.1 -all", "v=spf1 ip:192.0.2.1 -all", "v=spf1 mx -all"),
@@ -207,6 +217,11 @@ BAD = [
     ("spf_skip_domains", "*.forwarder.example", "*.forwarder.example", "example.com"),
     ("dmarc_policy", "refuse", "refuse", "none"),
     ("dmarc_report_addresses", "mailto:dmarc@example.com", "mailto:dmarc@example.com", "dmarc@example.com"),
+    *(
+        (setting, f"{'mailto:' * count}dmarc@example.com", f"{'mailto:' * count}dmarc@example.com", "dmarc@example.com")
+        for setting in ("dmarc_report_addresses", "mailboxes")
+        for count in (2, 20)
+    ),
     ("dmarc_action", "quarantine", "quarantine", "follow"),
     ("dns_wait_hours", "97", "97", "96"),
     ("dns_wait_hours", "4h", "4h", "96"),
@@ -257,6 +272,14 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert str(fault).startswith(f"{variable(setting)}: {token!r}: ")
     assert remedy in fault.remedy
     assert site(stack(**{"apt_mirror": "http://a.example"} | {setting: value.replace(token, remedy)}))
+
+
+@pytest.mark.parametrize("setting", ["mailboxes", "postmaster", "dmarc_report_addresses", "aliases"])
+@pytest.mark.parametrize("start", ["mailto:", "a=", "a@", "@", "+", "."])
+def test_many_beginnings(setting, start):
+    """A beginning that stands there any number of times is one fault, and no traceback."""
+    (fault, *_) = faults(**{setting: f"{start * 3000}a@example.com"})
+    assert fault.variable == variable(setting)
 
 
 @pytest.mark.parametrize(
@@ -410,6 +433,27 @@ CONTRADICTIONS = [
         for given in ({"postmaster": "postmaster@example.com"}, {"delivery": "lmtp:192.0.2.24", "mailboxes": ""})
     ),
     ({"aliases": "user@example.com=x@example.net"}, "aliases", ..., "remove it here", {"aliases": ""}),
+    *(
+        (
+            {"mailboxes": f"user@example.com user+a@example.com {one}+Quarantine@example.com"},
+            "mailboxes",
+            f"{one}+quarantine@example.com",
+            f"is the Junk address of {one}@example.com; choose another",
+            {"mailboxes": "user@example.com user+a@example.com user+junk@example.com"},
+        )
+        # Those that mailstack adds have a Junk too.
+        for one in ("user", "user+a", "postmaster", "abuse")
+    ),
+    *(
+        (
+            {"aliases": f"info@example.com=user@example.com {one}+quarantine@{at}=x@example.net"},
+            "aliases",
+            f"{one}+quarantine@{at}=x@example.net",
+            f"is the Junk address of {one}@{at}; choose another",
+            {"aliases": "info+junk@example.com=x@example.net"},
+        )
+        for one, at in (("user", "example.com"), ("info", "example.com"), ("root", "mail.example.com"))
+    ),
     (
         {"aliases": "a@example.net=user@example.com"},
         "aliases",
@@ -435,7 +479,7 @@ CONTRADICTIONS = [
     (
         {"delivery": "lmtp:mail.example.com"},
         "delivery",
-        "mail.example.com:24",
+        "lmtp:mail.example.com:24",
         "another machine",
         {"delivery": "lmtp:192.0.2.24"},
     ),
@@ -451,14 +495,14 @@ CONTRADICTIONS = [
     (
         {"extra_milters": "inet:mail.example.com:11332"},
         "extra_milters",
-        "mail.example.com:11332",
+        "inet:mail.example.com:11332",
         "another machine",
         {"extra_milters": "inet:rspamd:11332"},
     ),
     (
         {"hostname": f"{'a' * 50}.example", "delivery": "lmtp:dovecot:24"},
         "delivery",
-        "dovecot:24",
+        "lmtp:dovecot:24",
         "which is too long; use its address",
         {"delivery": "lmtp:192.0.2.24:24"},
     ),
@@ -491,22 +535,47 @@ CONTRADICTIONS = [
         {"spf_skip_networks": "172.16.0.0/12"},
         "subnet",
         "172.30.253.0/25",
-        "such as 10.99.0.0/27",
-        {"subnet": "10.99.0.0/27"},
+        "such as 10.99.0.0/25, or list",
+        {"subnet": "10.99.0.0/25"},
     ),
+    # What is advised has the size of what there is, and overlaps nothing that is listed.
     *(
         (
-            {name: f"{before}172.30.253.9{after}"},
+            {name: f"{before}{host}{after}"} | given,
             name,
-            f"172.30.253.9{after}",
-            "Use another MAILSTACK_SUBNET, such as 10.99.0.0/27",
-            {"subnet": "10.99.0.0/27"},
+            f"{before}{host}{after}",
+            f"for these containers alone; use another MAILSTACK_SUBNET, such as {other}",
+            {"subnet": other},
         )
         for name, before, after in (
             ("delivery", "lmtp:", ":24"),
             ("extra_milters", "inet:", ":11332"),
             ("resolver_forwarders", "", ""),
+            ("resolver_forwarders", "", "@5353"),
             ("relay_host", "", ""),
+        )
+        for host, given, other in (
+            ("172.30.253.9", {}, "10.99.0.0/25"),
+            ("10.99.0.5", {"subnet": "10.99.0.0/27"}, "10.99.0.32/27"),
+            ("10.99.255.5", {"subnet": "10.99.255.0/24"}, "10.99.0.0/24"),
+            ("172.30.253.9", {"trusted_networks": "10.99.0.7,10.99.1.0/24"}, "10.99.0.128/25"),
+            ("172.30.253.9", {"dmarc_skip_networks": "10.99.0.0/17,10.99.128.0/17"}, "10.0.0.0/25"),
+        )
+    ),
+    *(
+        (
+            {name: networks, "subnet": subnet},
+            "subnet",
+            subnet,
+            f"Use another MAILSTACK_SUBNET, such as {other}, or list",
+            {"subnet": other},
+        )
+        for name in ("spf_skip_networks", "dmarc_skip_networks", "trusted_networks")
+        for networks, subnet, other in (
+            ("10.0.0.0/8", "10.1.0.0/24", "172.16.0.0/24"),
+            ("10.0.0.0/8,172.16.0.0/13,2001:db8::/32", "10.1.0.0/24", "172.24.0.0/24"),
+            ("10.64.0.0/10", "10.99.0.0/16", "10.0.0.0/16"),
+            ("10.1.2.3,10.96.0.0/11", "10.112.0.0/12", "10.16.0.0/12"),
         )
     ),
     (
@@ -534,6 +603,23 @@ def test_settings_that_contradict_each_other(changes, setting, token, words, men
     assert (fault.variable, fault.token) == (variable(setting), changes[setting] if token is ... else token)
     assert words in fault.remedy
     assert site(stack(**changes | mended))
+
+
+@pytest.mark.parametrize(
+    ("network", "taken"), [("::ffff:0:0/96", False), ("::fffe:0:0/95", True), ("::fffe:0:0/96", True), ("::/64", True)]
+)
+def test_ipv4_in_the_form_of_ipv6(network, taken):
+    """All of IPv4 is told as such; networks of IPv6 around and beside it are none."""
+    found = faults(spf_skip_networks=network)
+    assert not found if taken else "write 0.0.0.0/0" in found[0].remedy
+
+
+@pytest.mark.parametrize("subnet", ["10.1.0.0/24", "192.168.1.0/24", "172.30.253.0/25"])
+def test_no_network_is_free(subnet):
+    """Where every private network is listed, none is advised."""
+    (fault,) = faults(spf_skip_networks="10.0.0.0/8,172.16.0.0/12,192.168.0.0/16", subnet=subnet)
+    assert fault.token == subnet
+    assert "Use another MAILSTACK_SUBNET and smaller networks: no private one is free" in fault.remedy
 
 
 @pytest.mark.parametrize(
@@ -601,6 +687,12 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         {"aliases": "a@example.com=x@example.net"},
         {"aliases": "a@example.com=abuse@example.com"},
         {"aliases": "a@example.com=user+a@example.com", "postmaster": "user+pm@example.com"},
+        {
+            "mailboxes": "user@example.com other+quarantine@example.com",
+            "aliases": "a+quarantine@example.com=x@example.net",
+        },
+        {"aliases": "a@example.com=user+quarantine@example.com", "postmaster": "user+quarantine@example.com"},
+        LMTP | {"mailboxes": "user@example.com user+quarantine@example.com"},
         {"spf_record": "v=spf1 a:_h.example.com/24//64 mx//64 ip6:2001:db8::/32 exists:%{i}.example.com -all"},
         {"aliases": "a@example.com=user@example.com", "postmaster": "a@example.com"},
         {"postmaster": "hostmaster@example.net"},
@@ -672,6 +764,9 @@ def test_settings_that_agree(changes):
                 ("ip4:198.51.100.1 -all", {}),
                 ("ip4:198.51.100.1 -all", {"relay_host": "smtp.example.net"}),
                 ("mx -ip4:0.0.0.0/0 -all", {}),
+                # Modifiers, which receivers pass over where they do not know them.
+                ("mx x=mail.example.com all.x=all include-x=_spf.example.net -all", {}),
+                ("mx exp=explain.example.net -all", {}),
             ]
         ),
         ({"local_sender": "off", "local_sender_action": "reject"}, ["MAILSTACK_LOCAL_SENDER_ACTION: 'reject' "]),
@@ -936,6 +1031,23 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
         ("include:example.com", "'include:example.com', and is the record of example.com itself"),
         ("redirect=Example.com.", "'redirect=example.com.', and is the record of example.com itself"),
         (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that look something up"),
+        ("include=_spf.example.net", "'include=_spf.example.net', by which receivers let nobody send"),
+        *((f"{one}=h.example.net", f"; write {one}:h.example.net") for one in ("include", "a", "mx", "ptr", "exists")),
+        *((f"{one}=192.0.2.1", f"; write {one}:192.0.2.1") for one in ("ip4", "-ip4")),
+        ("IP6=2001:db8::/32", "; write IP6:2001:db8::/32"),
+        ("all=x mx", "; write all"),
+        ("mx=", "; write mx"),
+        *((f"{one}mx", f"no SPF mechanism: '{one}mx'") for one in ("++", "-+~", "--", "~?")),
+        ("+redirect=_spf.example.net", "no SPF mechanism: '+redirect=_spf.example.net'"),
+        *((f"{one}:/24", "no domain name") for one in ("a", "mx", "-a")),
+        ("a://64", "no domain name"),
+        ("a:%{d}/33", "a prefix longer"),
+        *(
+            (f"{one}{'a.' * 127}example", "of more than 253 characters")
+            for one in ("a:", "include:", "exists:", "redirect=", "exp=")
+        ),
+        ("a:" + "a." * 200_000 + "example", "has 400021 characters"),
+        ("x=" + "a" * 70_000, "has 70014 characters"),
         ("a mx ptr exists:%{i}.example.net " + " ".join(f"a:{one}.example.net" for one in "abcdefg"), "has 11 terms"),
     ],
 )
@@ -944,6 +1056,14 @@ def test_terms_of_an_spf_record(term, words):
     (fault,) = faults(spf_record=f"v=spf1 {term} -all")
     assert fault.variable == "MAILSTACK_SPF_RECORD"
     assert words in fault.remedy
+
+
+def test_a_domain_as_long_as_may_be():
+    """253 characters, with or without a final dot."""
+    name = "a." * 123 + "example"
+    assert len(name) == 253
+    for end in ("", ".", "/24"):
+        assert not faults(spf_record=f"v=spf1 a:{name}{end} -all")
 
 
 def test_ten_lookups_are_as_many_as_may_be():
@@ -957,6 +1077,7 @@ def test_ten_lookups_are_as_many_as_may_be():
 TERMS = [
     *("a", "a:example.net", "a/24", "a:example.net/24//64", "mx//64", "mx:example.net/0", "ptr", "ptr:example.net"),
     *("include:_spf.example.net", "exists:%{i}.example.net", "exists:%{ir}.%{v}._spf.%{d2}", "ip4:192.0.2.1/24", "ip6:2001:db8::/32"),
+    *("++mx", "-+~mx", "a:/24", "mx:/24", "a://64", "a:%{d}/33", "a:%{d}/24"),
     *("a/33", "a//129", "a:", "a/", "mx/08", "mx:/", "ip4:192.0.2.300", "ip4:192.0.2.1/33", "ip4:192.0.2.1/024", "ip4:192.0.2.1/"),
     *("ip6:2001:db8::/129", "ip6:192.0.2.1", "include:", "include:example", "include:example.net/24", "exists:%(x)", "exists:%{z}.example.net"),
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What a checkout, an sdist and a bare copy say that they are; and what an image is named by."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -41,6 +42,40 @@ def test_checkout(checkout: Path) -> None:
     # A tag that is no version is none.
     git(checkout, "tag", "nightly")
     assert version.of_git(checkout) == after
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"GIT_DIR": "{}/.git", "GIT_INDEX_FILE": "{}/.git/index"},
+        {"GIT_DIR": "{}/.git", "GIT_WORK_TREE": "{}"},
+        {"GIT_WORK_TREE": "{}"},
+        {"GIT_DIR": "/nonexistent"},
+        {"GIT_CEILING_DIRECTORIES": "/", "GIT_OBJECT_DIRECTORY": "/nonexistent"},
+    ],
+    ids=" ".join,
+)
+def test_in_a_hook_of_git(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    """The version is this checkout's, whichever repository the variables of git name."""
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    git(other, "commit", "--quiet", "--allow-empty", "--message", "other")
+    git(other, "tag", "v9.9.9")
+    git(checkout, "tag", "v1.2.0")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value.format(other))
+    assert version.of_git(checkout) == "1.2.0"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout to another user")
+def test_checkout_of_another_user(checkout: Path) -> None:
+    """Whose it is does not matter."""
+    git(checkout, "tag", "v1.2.0")
+    for path in (checkout, *checkout.rglob("*")):
+        os.chown(path, 54321, 54321)
+    assert version.of_git(checkout) == "1.2.0"
 
 
 def test_without_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """What builds leave in a site's directory, and which directories containers are to mount."""
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,3 +113,122 @@ def test_rolling_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for expected in (first, newer, first):
         written.roll_back(tmp_path)
         assert (tmp_path / COMPOSE).read_bytes() == expected[COMPOSE].content
+
+
+def another_version(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailstack.render.version", lambda: "9.9.9")
+
+
+def another_setting(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.write(directory, site(stack(port_smtp="2525")), [])
+
+
+def edited_line(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (directory / COMPOSE).open("a") as stream:
+        stream.write("x-mine: 1\n")
+
+
+def edited_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    next((directory / SITE).rglob("main.cf")).write_text("edited")
+
+
+def no_compose(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / COMPOSE).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "built"),
+    [
+        (another_version, True),
+        (another_setting, False),
+        (edited_line, False),
+        (edited_file, False),
+        (no_compose, False),
+    ],
+)
+def test_what_is_as_it_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path, pytest.MonkeyPatch], None], *, built: bool
+) -> None:
+    """Another version of mailstack by itself is no change of settings; everything else that a build would write is."""
+    written.write(tmp_path, site(stack()), [])
+    assert written.is_built(tmp_path, site(stack()))
+    change(tmp_path, monkeypatch)
+    assert written.is_built(tmp_path, site(stack())) == built
+
+
+def two_builds(directory: Path) -> list[bytes]:
+    """A site that was built twice; the earlier compose.yaml, and the present one."""
+    trees = [site(stack(port_smtp=port)) for port in ("25", "2525")]
+    for tree in trees:
+        written.write(directory, tree, [])
+    return [tree[COMPOSE].content for tree in trees]
+
+
+def contents(directory: Path) -> list[bytes]:
+    return [(directory / name).read_bytes() for name in (PREVIOUS, COMPOSE)]
+
+
+def calls_of_a_rollback(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], error: BaseException) -> None:
+    """Let the calls fail by which a rollback changes files, by their number."""
+    count = -1
+    for name in ("replace", "unlink"):
+        whole: Any = getattr(Path, name)
+
+        def call(*given: Any, whole: Any = whole, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            if fails(count):
+                raise error
+            return whole(*given, **named)
+
+        monkeypatch.setattr(Path, name, call)
+
+
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("then", ["rollback", "build"])
+def test_a_rollback_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, then: str) -> None:
+    """Wherever it ended, both builds are there for whatever comes next, and nothing else is left."""
+    earlier, present = two_builds(tmp_path)
+    with monkeypatch.context() as patch:
+        # From there on nothing is done any more, not even what tidies up.
+        calls_of_a_rollback(patch, lambda count: count >= at, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            written.roll_back(tmp_path)
+    exchanged = (tmp_path / COMPOSE).read_bytes() == earlier
+    with written.locked(tmp_path):
+        assert contents(tmp_path) == ([present, earlier] if exchanged else [earlier, present])
+        if then == "rollback":
+            written.roll_back(tmp_path)
+            assert contents(tmp_path) == ([earlier, present] if exchanged else [present, earlier])
+        else:
+            newest = site(stack(port_smtp="2526"))
+            written.write(tmp_path, newest, [])
+            assert contents(tmp_path) == [earlier if exchanged else present, newest[COMPOSE].content]
+    assert sorted(one.name for one in (tmp_path / SITE).glob("*.yaml")) == ["previous.yaml"]
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_a_rollback_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Room is needed before anything is changed; a later failure loses nothing either."""
+    builds = two_builds(tmp_path)
+    error = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        calls_of_a_rollback(patch, lambda count: count == at, error)
+        with pytest.raises(OSError, match="No space left"):
+            written.roll_back(tmp_path)
+    with written.locked(tmp_path):
+        assert sorted(contents(tmp_path)) == sorted(builds)
+
+
+@pytest.mark.parametrize("change", [b"# mine\n", b"x: y\n"])
+def test_a_rollback_keeps_what_was_edited(tmp_path: Path, change: bytes) -> None:
+    """An edited compose.yaml is kept under a name of its own, as by a build; one as it was written is not."""
+    earlier, present = two_builds(tmp_path)
+    with (tmp_path / COMPOSE).open("ab") as stream:
+        stream.write(change)
+    (said,) = written.roll_back(tmp_path)
+    assert "had been edited; your version is saved as compose.yaml.edited" in said
+    assert (tmp_path / "compose.yaml.edited").read_bytes() == present + change
+    assert (tmp_path / COMPOSE).read_bytes() == earlier
+    (tmp_path / PREVIOUS).write_bytes(present)
+    assert written.roll_back(tmp_path) == ()

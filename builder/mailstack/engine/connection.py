@@ -40,17 +40,18 @@ def endpoint(environment: Mapping[str, str]) -> Endpoint:
     given = environment.get("DOCKER_HOST")
     if given:
         return Endpoint(f"DOCKER_HOST={given}", "unset DOCKER_HOST for the engine of this host")
-    directory = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    # Of a user without a home it is a path that does not exist, and so the local engine; Path's own would raise.
+    directory = Path(environment.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"))  # noqa: PTH111
     name = environment.get("DOCKER_CONTEXT") or _current(directory / "config.json")
     if name in {"", "default"}:
         return Endpoint(_LOCAL)
     context = f"docker context {name!r}"
-    # The directory of a context is named by the digest of its name.
-    place = hashlib.sha256(name.encode()).hexdigest()
     other = "run 'docker context use default'"
     if environment.get("DOCKER_CONTEXT"):
         other = "unset DOCKER_CONTEXT"
     try:
+        # The directory of a context is named by the digest of its name.
+        place = hashlib.sha256(os.fsencode(name)).hexdigest()
         about = json.loads((directory / "contexts/meta" / place / "meta.json").read_bytes())
         found = about["Endpoints"]["docker"]
         address, skip = found.get("Host") or _LOCAL, bool(found.get("SkipTLSVerify"))

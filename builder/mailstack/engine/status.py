@@ -1,8 +1,10 @@
 """How a stack is: its services as the engine sees them, and the queue as Postfix sees it."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import docker
@@ -87,40 +89,74 @@ def _service(client: docker.DockerClient, name: str, container: Container | None
 
 
 def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> dict[str, str]:
-    """What is wrong with each milter, as Postfix sees it; nothing if it answers, or if Postfix does not run."""
+    """What is wrong with each milter, as Postfix sees it; nothing if it answers, or if Postfix is not there.
+
+    Of a Postfix that cannot be asked, such as one that restarts in a loop, each has the engine's reason.
+    """
+    found: dict[str, str] = {}
     if not names:
-        return {}
-    labels = [f"{_PROJECT}={project}", f"{_SERVICE}=postfix"]
+        return found
+    for container in _containers(client, project, "postfix"):
+        try:
+            said: Any = container.exec_run(["perl", "-e", _ASK_MILTERS, *names], stderr=False).output
+        except Failure as error:
+            found |= dict.fromkeys(names, f"Postfix cannot be asked: {reason(error)}")
+            continue
+        rows = [line.partition("\t") for line in said.decode(errors="replace").splitlines()]
+        found |= {milter: fault for milter, _, fault in rows}
+    return found
+
+
+def _containers(client: docker.DockerClient, project: str, service: str) -> list[Container]:
+    """The containers of a service that were started and not stopped: those that restart and paused ones too."""
+    labels = [f"{_PROJECT}={project}", f"{_SERVICE}={service}"]
     try:
-        outputs: list[Any] = [
-            one.exec_run(["perl", "-e", _ASK_MILTERS, *names], stderr=False).output
-            for one in client.containers.list(filters={"label": labels}, ignore_removed=True)
-        ]
+        return client.containers.list(filters={"label": labels}, ignore_removed=True)
     except Failure as error:
-        raise EngineError(f"the engine does not say how the milters are: {reason(error)}") from None
-    rows = [line.partition("\t") for said in outputs for line in said.decode(errors="replace").splitlines()]
-    return {milter: fault for milter, _, fault in rows}
+        raise EngineError(f"the engine does not say how {service} is: {reason(error)}") from None
 
 
 # Where services keep what they did with messages that they did not just accept (mailstack_auth.counts).
 _COUNTS = {"dmarc": "/run/dmarc/counts.json", "policyd-spf": "/dev/shm/counts.json"}  # noqa: S108
+# More messages than any service has counted.
+_MANY = 2**63
 
 
 def counts(client: docker.DockerClient, project: str) -> dict[str, dict[str, Any]]:
     """Of each service that judges messages: since when it counts, and how many were refused and so on, by rule."""
     found = {}
     for service, path in _COUNTS.items():
-        labels = [f"{_PROJECT}={project}", f"{_SERVICE}={service}"]
-        try:
-            for container in client.containers.list(filters={"label": labels}, ignore_removed=True):
+        for container in _containers(client, project, service):
+            # One that does not run has nothing to say, which the table of services shows.
+            with contextlib.suppress(*Failure):
                 code, said = container.exec_run(["cat", path], stderr=False)
-                if code == 0 and isinstance(said, bytes):
-                    found[service] = json.loads(said)
-        except Failure as error:
-            raise EngineError(f"the engine does not say what {service} did: {reason(error)}") from None
-        except ValueError:
-            continue  # a file that is damaged, which status has no part in
+                counted = _counted(said) if code == 0 and isinstance(said, bytes) else None
+                if counted:
+                    found[service] = counted
     return found
+
+
+def _counted(text: bytes) -> dict[str, Any] | None:
+    """What a file of counts holds, without what is no count of a rule; None for one that is damaged."""
+    try:
+        data = json.loads(text)
+        since = int(data["since"])
+        datetime.fromtimestamp(since, UTC)
+        actions = {_printable(action): _rules(rules) for action, rules in data["counts"].items()}
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, OSError, RecursionError):
+        return None
+    return {"since": since, "counts": {action: rules for action, rules in actions.items() if rules}}
+
+
+def _rules(found: object) -> dict[str, int]:
+    if not isinstance(found, dict):
+        return {}
+    return {_printable(rule): number for rule, number in found.items() if type(number) is int and 0 < number < _MANY}
+
+
+def _printable(name: str) -> str:
+    """A name without what would steer a terminal, or cannot be printed."""
+    return "".join(letter for letter in name if letter.isprintable())
 
 
 def mounted(client: docker.DockerClient) -> list[str]:

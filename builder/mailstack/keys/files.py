@@ -1,6 +1,7 @@
 """Secret files: created whole, for their owner alone."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -12,17 +13,17 @@ def secret_directory(path: Path) -> None:
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
     """Create a file whole or not at all; one that is there stays as it is."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mailstack-")
         try:
             with os.fdopen(handle, "wb") as stream:
+                os.fchmod(handle, mode)
                 stream.write(content)
                 stream.flush()
-                os.fsync(stream.fileno())
+                os.fsync(handle)
             os.link(temporary, path)
         finally:
-            temporary.unlink()
+            Path(temporary).unlink()
     except OSError as error:
         # Nobody knows the temporary file.
         error.filename = str(path)
