@@ -68,9 +68,7 @@ def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
         done = run(env_example, *status)
         assert done.returncode == 5
         assert re.search(r"^policyd-spf +exited", done.stdout, flags=re.MULTILINE)
-        assert (
-            "mail-example-com: some containers are still from an earlier build; run: docker compose up" in done.stderr
-        )
+        assert "mail-example-com: policyd-spf does not run; see 'docker compose logs policyd-spf'" in done.stderr
     finally:
         assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
 

@@ -51,7 +51,9 @@ def with_field(author: str, about: str, text: str) -> bytes:
     content = message(author, "user@bravo.example", about)
     name = text.partition(":")[0].encode()
     kept = [line for line in content.split(b"\r\n") if not line.startswith(name + b":")]
-    return b"\r\n".join([text.encode(), *kept])
+    # Behind the subject, which a notice would not show behind 50,000 octets (postconf(5), bounce_size_limit).
+    kept.insert(1 + [line.startswith(b"Subject:") for line in kept].index(True), text.encode())
+    return b"\r\n".join(kept)
 
 
 def signed(content: bytes, key: bytes, *names: bytes) -> bytes:
