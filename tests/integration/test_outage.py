@@ -233,9 +233,11 @@ def test_dmarc_judges_without_opendkim(charlie_without: Site, outsider: Machine,
     """Where mail comes in without OpenDKIM, dmarc itself verifies what would align; its verdict is the same."""
     charlie, recipient = charlie_without, "user@charlie.example"
     about, forged = subject("without opendkim"), subject("forged without opendkim")
-    alpha.sendmail(
-        message("user@alpha.example", recipient, about).replace(b"\r\n", b"\n"), "-t", "-f", "user@alpha.example"
-    )
+    # By way of bravo, and from elsewhere: by SPF the author would need no signature.
+    sent = message("user@alpha.example", "user@bravo.example", about).replace(b"\r\n", b"\n")
+    alpha.sendmail(sent, "-t", "-f", "user@alpha.example")
+    signed = signed_part(delivered(bravo, "user@bravo.example", about))
+    assert send(outsider, address_of(charlie), "someone@listed.example", recipient, signed).code == 250
     arrived = delivered(charlie, recipient, about)
     assert [one.result for one in own_results(arrived, charlie)] == ["pass", "pass", "pass"]
     changed = signed_part(arrived).replace(b"A body.", b"Another body.").replace(about.encode(), forged.encode())
