@@ -190,18 +190,50 @@ def test_forwarded_mail_is_not_ours(outsider: Machine, alpha: Site, bravo: Site)
         assert [one.result for one in own_results(arrived, site)] == ["none", "none", "none"]
 
 
-def test_signature_covers_what_it_should(insider: Machine, alpha: Site, bravo: Site) -> None:
-    """One signature, relaxed/simple, no l=, and From, Subject, Date and To signed once more than they are there."""
+OVERSIGNED = ["from", "reply-to", "subject", "date", "message-id", "to", "cc", "mime-version", "content-type"]
+NEWSLETTER = {
+    "Sender": "user@alpha.example",
+    "Reply-To": "user@alpha.example",
+    "Cc": "x@bravo.example",
+    "MIME-Version": "1.0",
+    "Content-Type": "text/plain; charset=utf-8",
+    "Content-Transfer-Encoding": "7bit",
+    "In-Reply-To": "<1@bravo.example>",
+    "References": "<1@bravo.example>",
+    "List-Id": "<news.alpha.example>",
+    "List-Unsubscribe": "<https://alpha.example/leave>",
+    "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+}
+
+
+@pytest.mark.parametrize("fields", [{}, NEWSLETTER], ids=["plain", "newsletter"])
+def test_signature_covers_what_it_should(
+    fields: dict[str, str], insider: Machine, outsider: Machine, alpha: Site, bravo: Site
+) -> None:
+    """One signature, relaxed/simple, no l=, over all that readers see; what they see once, and where, is final."""
     about = subject("signature")
-    content = message("user@alpha.example", "user@bravo.example", about)
+    extra = [f"{name}: {value}" for name, value in fields.items()]
+    content = message("user@alpha.example", "user@bravo.example", about, extra=extra)
     send(insider, address_of(alpha), "user@alpha.example", "user@bravo.example", content, port=587)
-    (value,) = parse(delivered(bravo, "user@bravo.example", about)).get_all("DKIM-Signature")
+    original = delivered(bravo, "user@bravo.example", about)
+    (value,) = parse(original).get_all("DKIM-Signature")
     tags = dict(part.strip().partition("=")[::2] for part in "".join(value.split()).split(";"))
     assert tags["c"] == "relaxed/simple"
     assert tags["a"] == "rsa-sha256"
     assert "l" not in tags
     signed = [name.lower() for name in tags["h"].split(":")]
-    assert all(signed.count(name) == 2 for name in ("from", "subject", "date", "to"))
+    present = {"from", "subject", "date", "message-id", "to", *map(str.lower, fields)}
+    assert {name: signed.count(name) for name in signed} == {
+        name: (name in present) + (name in OVERSIGNED) for name in {*present, *OVERSIGNED}
+    }
+    for name in ("Reply-To", "Content-Type", "Date"):
+        other = subject(f"one more {name}")
+        changed = f"{name}: text/html\r\nX: {other}\r\n".encode() + signed_part(original)
+        reply = send(outsider, address_of(bravo), "user@listed.example", "user@bravo.example", changed)
+        assert reply.code == 250
+        queue_id = reply.text.rsplit(maxsplit=1)[-1]
+        arrived = bravo.wait_for_mail("user@bravo.example", lambda one, q=queue_id: q in str(one["Received"]))
+        assert [one.result for one in dkim_results(arrived, bravo)] == ["fail"]
 
 
 def test_aliases_and_extensions(insider: Machine, alpha: Site, bravo: Site) -> None:
