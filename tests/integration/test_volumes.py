@@ -38,7 +38,7 @@ def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str
 
 
 # The sockets in each volume of sockets.
-SOCKETS = {"opendkim-socket": 1, "policyd-spf-socket": 1, "dmarc-socket": 2, "spf-results": 1}
+SOCKETS = {"opendkim-socket": 1, "policyd-spf-socket": 1, "dmarc-socket": 3, "spf-results": 1}
 VOLUMES = ("queue", "mail", *SOCKETS)
 
 
