@@ -235,7 +235,7 @@ CHANGES = {
 def test_one_setting_recreates_one_service(
     service: str, world: Internet, insider: Machine, foxtrot: Site, bravo: Site
 ) -> None:
-    """A changed setting makes the services anew that have it, and no other; a message in flight arrives, or is asked for again."""
+    """Compose recreates the services that use a changed setting, and no other; a message in flight arrives, or is asked for again."""
     wait_healthy(foxtrot)
     original = dict(foxtrot.environment)
     before = {one: foxtrot.container(one) for one in SERVICES}

@@ -583,7 +583,7 @@ HOPELESS = {
 
 @pytest.mark.parametrize("value", HOPELESS.values(), ids=HOPELESS.keys())
 def test_no_key_is_waited_for_that_changes_nothing(value, tmp_path):
-    """DNS gives no answer for the key of a signature that cannot pass: the message is judged without it."""
+    """A signature cannot pass, and DNS does not answer for its key: dmarc judges the message without it."""
     sent = plain("a.example", Field(b"DKIM-Signature", f" {value}".encode()))
     assert seen(tmp_path, sent, zone={"silent._domainkey.a.example": ["TIMEOUT"]}).reply == NOT_SHOWN
 
@@ -628,7 +628,7 @@ def test_a_trusted_list_is_known_by_its_signature(others, options, below, tmp_pa
 
 
 def test_waiting_for_dns_has_an_end(tmp_path):
-    """After the time that the site gives it, mail is put aside, or refused; others begin to wait anew."""
+    """Mail that has waited as long as the site allows is quarantined, or refused; mail of others has its own time."""
     sent = plain("failing.example")
     Deferrals(tmp_path / "deferrals", 0, lambda: time.time() - 3 * 3600).over("198.51.100.1", "failing.example")
     assert seen(tmp_path, sent).reply == NO_ANSWER.format("DMARC record of failing.example")
