@@ -211,6 +211,15 @@ def public_key(pem: bytes) -> str:
     return base64.b64encode(done.stdout).decode()
 
 
+def published_key(names: Nameserver, selector: str, *domains: str) -> bytes:
+    """A fresh RSA key as PEM, published under a selector of these domains."""
+    key = rsa_key()
+    for domain in domains:
+        names.set(f"{selector}._domainkey.{domain}", "TXT", key_record(public_key(key)))
+    names.publish()
+    return key
+
+
 def key_record(public: str) -> str:
     """A DKIM key record as a TXT value of a zone file."""
     value = f"v=DKIM1; k=rsa; p={public}"

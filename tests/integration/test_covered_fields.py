@@ -11,9 +11,7 @@ from support import (
     delivered,
     dkim_results,
     independent_dkim,
-    key_record,
-    public_key,
-    rsa_key,
+    published_key,
     send,
     subject,
 )
@@ -22,10 +20,7 @@ from support import (
 @pytest.fixture(scope="module")
 def key(world: Internet) -> bytes:
     """The key of signer.example whose selector is "covers"."""
-    made = rsa_key()
-    world.names.set("covers._domainkey.signer.example", "TXT", key_record(public_key(made)))
-    world.names.publish()
-    return made
+    return published_key(world.names, "covers", "signer.example")
 
 
 # What Postfix drops by default (postconf(5), message_drop_headers), and what it would add or write in its own way.

@@ -28,6 +28,7 @@ from support import (
     own_results,
     properties,
     public_key,
+    published_key,
     received_spf,
     results,
     rsa_key,
@@ -96,10 +97,7 @@ def test_spf_fail_is_refused_after_data(case: SpfCase, outsider: Machine, bravo:
 
 def test_an_aligned_signature_outweighs_spf(world: Internet, outsider: Machine, bravo: Site) -> None:
     """What fails SPF only because it was forwarded is delivered by its author's signature, and by nobody else's."""
-    key = rsa_key()
-    for domain in ("fail.example", "signer.example"):
-        world.names.set(f"forwarded._domainkey.{domain}", "TXT", key_record(public_key(key)))
-    world.names.publish()
+    key = published_key(world.names, "forwarded", "fail.example", "signer.example")
     sender, mailbox = "someone@fail.example", "user@bravo.example"
     for signer, code in (("fail.example", 250), ("signer.example", 550)):
         about = subject("forwarded")

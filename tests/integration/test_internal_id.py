@@ -11,12 +11,10 @@ from support import (
     delivered,
     dkim_sign,
     internal_id,
-    key_record,
     message,
-    public_key,
+    published_key,
     raw_results,
     results,
-    rsa_key,
     send,
     subject,
     verdict,
@@ -26,10 +24,7 @@ from support import (
 @pytest.fixture(scope="module")
 def foreign_key(world: Internet) -> bytes:
     """The key of signer.example whose selector is "foreign"."""
-    key = rsa_key()
-    world.names.set("foreign._domainkey.signer.example", "TXT", key_record(public_key(key)))
-    world.names.publish()
-    return key
+    return published_key(world.names, "foreign", "signer.example")
 
 
 AUTHORS = {

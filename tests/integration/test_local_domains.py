@@ -43,7 +43,7 @@ from support import (
     message,
     one_more,
     public_key,
-    rsa_key,
+    published_key,
     send,
     signed_part,
     spf_result,
@@ -78,11 +78,7 @@ def newsletter(world: Internet) -> Machine:
 @pytest.fixture(scope="module")
 def service_key(world: Internet) -> bytes:
     """The service's own DKIM key; its selector is "service"."""
-    key = rsa_key()
-    for domain in ("newsletter.example", "signer.example"):
-        world.names.set(f"service._domainkey.{domain}", "TXT", key_record(public_key(key)))
-    world.names.publish()
-    return key
+    return published_key(world.names, "service", "newsletter.example", "signer.example")
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,8 @@ from support import (
     delivered,
     dkim_results,
     independent_dkim,
-    key_record,
     message,
-    public_key,
-    rsa_key,
+    published_key,
     send,
     subject,
 )
@@ -30,10 +28,7 @@ TOO_LONG = "552 5.3.4 header field {} is too long, the limit is 53999 octets"
 @pytest.fixture(scope="module")
 def key(world: Internet) -> bytes:
     """The key of signer.example whose selector is "long"."""
-    made = rsa_key()
-    world.names.set("long._domainkey.signer.example", "TXT", key_record(public_key(made)))
-    world.names.publish()
-    return made
+    return published_key(world.names, "long", "signer.example")
 
 
 def field(name: str, length: int) -> str:
