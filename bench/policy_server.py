@@ -28,6 +28,8 @@ _SETTINGS = {
     "DOMAINS": "policy.example",
     "MAILBOXES": "user@policy.example",
     "SUBNET": SUBNET,
+    # The senders of the RFC 7208 suite have neither.
+    "UNKNOWN_SENDER_DOMAIN": "accept",
 }
 _SOCKET = "/var/spool/postfix/policyd-spf/policyd-spf.sock"
 _PORT = 1080

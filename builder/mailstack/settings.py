@@ -235,6 +235,13 @@ class Settings(BaseSettings):
         examples=["reject"],
     )
 
+    unknown_sender_domain: Literal["defer", "reject", "accept"] = Field(
+        default="defer",
+        description="Mail from outside whose MAIL FROM domain has neither MX nor address, so that nobody can be "
+        "answered: 'defer' (450, the sender retries), 'reject' (550) or 'accept'.",
+        examples=["reject"],
+    )
+
     local_sender: Literal["aligned", "envelope", "off"] = Field(
         default="aligned",
         description="Which mail from outside uses our domains without leave: 'aligned' (in the envelope sender or in "

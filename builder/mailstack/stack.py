@@ -85,6 +85,7 @@ class SpfActions:
     temperror: str
     # How long a temperror makes mail wait.
     hours: int
+    unknown_sender_domain: str
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,9 @@ class Stack:
         return _with_host(self.domains, self.hostname)
 
     @property
-    def domains_judged_late(self) -> tuple[str, ...]:
-        """Domains whose SPF fail is no reason to refuse at RCPT: what DKIM says decides about our own."""
-        return self.signing_domains if self.judging.local_sender else ()
+    def spf_judged_late(self) -> bool:
+        """Whether SPF's fail for a domain of ours is no reason to refuse at RCPT: what DKIM says decides about it."""
+        return self.judging.local_sender is not None
 
     @property
     def extended(self) -> tuple[str, ...]:
@@ -251,6 +252,7 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
             settings.spf_permerror,
             "defer" if settings.spf_temperror == "defer-early" else "tag",
             settings.dns_wait_hours,
+            settings.unknown_sender_domain,
         ),
         spf_skip_networks=settings.spf_skip_networks,
         spf_skip_domains=settings.spf_skip_domains,

@@ -44,6 +44,7 @@ SITES = {
         "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
         "dmarc_action": "mark",
         "dns_wait_hours": "24",
+        "unknown_sender_domain": "reject",
         "dns_wait_action": "reject",
         "dmarc_skip_networks": "203.0.113.54,2001:db8:3::/48",
         "dmarc_skip_domains": "lists.example.org",

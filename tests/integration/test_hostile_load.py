@@ -4,6 +4,7 @@ HOSTILE_SECONDS says how long; a run of the suite takes half a minute.
 """
 
 import base64
+import itertools
 import os
 import threading
 import time
@@ -40,9 +41,12 @@ SELECTORS = {
     "modulus": lambda: _key(24576, 65537),
     "exponent": lambda: _key(8192, (1 << 8191) + 1),
     "longest": lambda: _key(8192, (1 << 32) - 1),
-    # Beyond 8 kB OpenDKIM may end (docs/dmarc.md, When something is down).
+    # What just fits into OpenDKIM's buffer, and what does not.
     "eight": lambda: _key(44_000, 3),
+    "sixty": lambda: _key(340_000, 3),
 }
+# Its key fits, and the aliases that lead to it do not fit beside it.
+CHAIN = "chain"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,10 @@ def hosts(world: Internet, good_key: bytes) -> Iterator[list[Machine]]:
     names.set(f"good._domainkey.{EVIL}", "TXT", key_record(public_key(good_key)))
     for selector, record in SELECTORS.items():
         names.set(f"{selector}._domainkey.{EVIL}", "TXT", record())
+    aliases = [f"{CHAIN}._domainkey.{EVIL}", *(f"{'.'.join([str(at) * 60] * 3)}.{EVIL}" for at in range(8))]
+    for alias, target in itertools.pairwise(aliases):
+        names.set(alias, "CNAME", f"{target}.")
+    names.set(aliases[-1], "TXT", SELECTORS["eight"]())
     # Records for SPF: ten includes of ten mechanisms each, and terms of absurd length.
     names.set(f"spf.{EVIL}", "A", str(ATTACKER))
     names.set(f"spf.{EVIL}", "TXT", '"v=spf1 ' + " ".join(f"include:i{at}.{EVIL}" for at in range(10)) + ' -all"')
@@ -99,7 +107,7 @@ HOSTILE: dict[str, Hostile] = {
             f"x@bounce.{EVIL}",
             _signature(selector) * 5 + _mail("key"),
         )
-        for selector in SELECTORS
+        for selector in (*SELECTORS, CHAIN)
     },
     "line ends in b=": lambda _: (
         f"x@bounce.{EVIL}",

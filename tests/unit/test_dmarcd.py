@@ -240,7 +240,13 @@ async def running(
         left, deferrals = Writer(directory / "results"), Deferrals(directory / "deferrals", site.dns_hours * 3600)
         counts = Counts(directory / "counts", dmarcd.log)
         server = policyd.Server(
-            policy, Evaluator(lookups), Latest(mmap.mmap(-1, 144)), left, deferrals=deferrals, counts=counts
+            policy,
+            Evaluator(lookups),
+            Latest(mmap.mmap(-1, 144)),
+            left,
+            lookups=lookups,
+            deferrals=deferrals,
+            counts=counts,
         )
         spf = SpfResults(directory / "results", directory / "results.sock")
         judge = Watched(site, INTERNAL_ID, spf, lookups, deferrals=deferrals, counts=counts)

@@ -258,6 +258,8 @@ def test_lines_of_policyd_spf():
 
 def test_limits_of_dmarc():
     """Every number is the code's."""
+    resolver = services(stack())["resolver"]["etc/unbound/mailstack.conf"].content.decode()
+    (buffer,) = re.findall(r"msg-buffer-size: (\d+)", resolver)
     expected = {
         "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
         "DNS for a message": f"{dmarcd.DNS_SECONDS:.0f} seconds, twice",
@@ -270,6 +272,7 @@ def test_limits_of_dmarc():
         "signatures of a message": f"{signatures.MAX_SIGNATURES}, from the lowest up",
         "a signature field": f"{verification.MAX_FIELD} octets",
         "a key record": f"{verification.MAX_KEY_RECORD} octets",
+        "an answer of DNS": f"{buffer} octets",
         "an RSA key": f"{verification.MIN_KEY_BITS} to {verification.MAX_KEY_BITS} bits, an exponent of 32 bits",
         "clocks of signer and verifier": f"{verification.CLOCK_SKEW // 60} minutes apart",
         "the record, where SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",

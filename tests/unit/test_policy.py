@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailstack.render import COMPOSE, services, site
-from mailstack_auth import protocol
+from mailstack_auth import protocol, sender_domain
 from mailstack_auth.evaluation import MAX_SECONDS, RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
 from mailstack_auth.policy import Judgement, Message, Policy, RequestError, refusal
 from mailstack_auth.policyd import GRACE_SECONDS
@@ -25,8 +25,10 @@ DATA = {
     "trusted_networks": ["127.0.0.0/8", "192.0.2.64/26"],
     "skip_networks": ["192.0.2.53/32", "2001:db8:53::/48"],
     "skip_domains": ["relay.example", "silent.example"],
-    "judged_late": ["ours.example"],
+    "domains": ["ours.example"],
+    "judged_late": True,
     "hours": 4,
+    "unknown_sender_domain": "defer",
 }
 POLICY = Policy.from_json(DATA)
 ZONE = {
@@ -141,7 +143,7 @@ def test_relays_and_evaluation_together_are_bounded():
     (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main, re.MULTILINE)
     service = yaml.safe_load(site(chosen)[COMPOSE].content)["services"]["policyd-spf"]
     grace = service["stop_grace_period"].removesuffix("s")
-    total = MAX_SECONDS + RELAY_SECONDS
+    total = MAX_SECONDS + RELAY_SECONDS + sender_domain.MAX_SECONDS
     assert total < GRACE_SECONDS < int(grace)
     assert total <= int(timeout) / 2
 
@@ -210,7 +212,7 @@ def test_policy_is_the_sites():
     assert [str(one) for one in policy.trusted_networks] == ["127.0.0.0/8", "::1/128", "192.0.2.64/26"]
     assert [str(one) for one in policy.skip_networks] == ["192.0.2.53/32", "2001:db8::/32"]
     assert policy.skip_domains == ("relay.example", "forwarder.example")
-    assert policy.judged_late == ("example.com", "mail.example.com")
+    assert (policy.domains, policy.judged_late) == ({"example.com", "mail.example.com"}, True)
 
 
 def test_reject_is_the_milters_business():
@@ -220,7 +222,7 @@ def test_reject_is_the_milters_business():
         assert Policy.from_json(json.loads(written)).actions["fail"] == "tag"
     for mode in ("envelope", "off"):
         written = services(stack(local_sender=mode))["policyd-spf"]["etc/policyd-spf/policy.json"].content
-        assert Policy.from_json(json.loads(written)).judged_late == ()
+        assert not Policy.from_json(json.loads(written)).judged_late
 
 
 @pytest.mark.parametrize("domain", ["ours.example", "sub.OURS.example"])

@@ -56,14 +56,26 @@ ZONE = {
     "broken.example": [{"TXT": "v=spf1 nonsense:term -all"}],
     "silent.example": ["TIMEOUT"],
 }
+# Who writes from them can be answered; what is below has its own test.
+for records in ZONE.values():
+    records.append({"MX": [10, "mail.example.org"]})
+ZONE |= {
+    "addressless.example": [{"TXT": "v=spf1 ?all"}],
+    "no-mail.example": [{"MX": [0, ""]}],
+    "address.example": [{"A": "192.0.2.1"}],
+    "ipv6.example": [{"AAAA": "2001:db8::1"}],
+    "half.example": [{"TXT": "v=spf1 ?all"}, {"MX": "TIMEOUT"}],
+}
 POLICY = {
     "hostname": "mail.example.com",
     "actions": {"fail": "reject-early", "temperror": "defer"},
     "trusted_networks": ["127.0.0.0/8"],
     "skip_networks": ["192.0.2.53/32"],
     "skip_domains": [],
-    "judged_late": [],
+    "domains": [],
+    "judged_late": False,
     "hours": 4,
+    "unknown_sender_domain": "defer",
 }
 
 
@@ -217,6 +229,59 @@ def test_trusted_and_authenticated_are_not_judged(program, one):
     assert actions(program.ask(one)) == ["DUNNO"]
 
 
+@pytest.mark.parametrize(
+    ("sender", "action"),
+    [
+        ("a@pass.example", "PREPEND"),
+        ("a@address.example", "PREPEND"),
+        ("a@ipv6.example", "PREPEND"),
+        ("a@IPv6.example.", "PREPEND"),
+        ("", "PREPEND"),
+        ("a@[192.0.2.1]", "PREPEND"),
+        # Whether that matters is known when its signatures are.
+        ("a@half.example", "PREPEND"),
+        ("a@missing.example", "450 4.1.8 MAIL FROM missing.example has neither an MX record nor an address in DNS"),
+        (
+            "a@addressless.example",
+            "450 4.1.8 MAIL FROM addressless.example has neither an MX record nor an address in DNS",
+        ),
+        ("a@no..name", "450 4.1.8 MAIL FROM no..name has neither an MX record nor an address in DNS"),
+        (
+            "a@no-mail.example",
+            "550 5.7.27 MAIL FROM no-mail.example takes no mail itself: its MX record says so (null MX)",
+        ),
+        # SPF comes first.
+        ("a@fail.example", "550 5.7.23"),
+    ],
+)
+def test_a_sender_who_cannot_be_answered(program, sender, action):
+    """Neither MX nor address: it waits; a null MX: it is refused; no answer of DNS is no reason."""
+    (found,) = actions(program.ask(request(sender)))
+    assert found.startswith(action)
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "code"),
+    [
+        ({"unknown_sender_domain": "reject"}, {}, "550 5.1.8"),
+        ({"unknown_sender_domain": "accept"}, {}, "PREPEND"),
+        ({}, {"client": "127.0.0.1"}, "DUNNO"),
+        ({}, {"sasl_username": "user"}, "DUNNO"),
+        ({"domains": ["missing.example"]}, {}, "PREPEND"),
+        ({"skip_networks": ["192.0.2.1/32"]}, {}, "450 4.1.8"),
+    ],
+)
+def test_who_may_be_beyond_reach(names, tmp_path, changes, others, code):
+    """As the setting says; not asked about our own domains, trusted clients and users."""
+    program = Program(tmp_path, names[1], policy=POLICY | changes)
+    try:
+        program.wait_ready()
+        (found,) = actions(program.ask(request("a@missing.example", **others)))
+        assert found.startswith(code)
+    finally:
+        program.end()
+
+
 def test_a_log_that_cannot_be_written(tmp_path):
     """A refusal is in the log before Postfix learns it; once lines that may wait could not be written, mail waits."""
 
@@ -228,6 +293,7 @@ def test_a_log_that_cannot_be_written(tmp_path):
     async def run():
         async with NameServer.of(ZONE).lookups() as lookups:
             kept = {"deferrals": Deferrals(tmp_path / "deferrals", 0), "counts": Counts(tmp_path / "counts", print)}
+            kept |= {"lookups": lookups}
             server = Server(Policy.from_json(POLICY), Evaluator(lookups), Latest(mmap.mmap(-1, 144)), None, **kept)
             with full_disk():
                 with pytest.raises(OSError, match="No space left"):
@@ -269,7 +335,8 @@ def test_one_log_line_for_a_decision(program):
     broken, odd = decisions()
     assert broken == f"{start} reason='Unknown mechanism found: nonsense:term'"
     assert odd == (
-        "policyd-spf: NOQUEUE: client=192.0.2.1 identity=mailfrom domain='?\\r.example' result=none action=PREPEND"
+        "policyd-spf: NOQUEUE: client=192.0.2.1 identity=mailfrom domain='?\\r.example' result=none action=450"
+        ' reason="MAIL FROM the sender\'s domain has neither an MX record nor an address in DNS"'
     )
 
 
@@ -365,8 +432,8 @@ def test_header_is_remembered_when_it_was_sent(tmp_path):
         # A worker of its own each time, with what outlives one.
         with contextlib.suppress(SystemExit):
             kept = {"deferrals": Deferrals(tmp_path / "deferrals", 0), "counts": Counts(tmp_path / "counts", print)}
-            evaluator = Evaluator(Lookups(Resolver(configure=False)))
-            await Server(policy, evaluator, headers, left, **kept).action(relay, send)
+            kept |= {"lookups": Lookups(Resolver(configure=False))}
+            await Server(policy, Evaluator(kept["lookups"]), headers, left, **kept).action(relay, send)
         return [one.split()[0] for one in actions(b"".join(sent))]
 
     async def run():

@@ -31,7 +31,7 @@ DEFAULTS = {
     "spf_fail": "reject", "spf_softfail": "tag", "spf_permerror": "tag", "spf_temperror": "defer",
     "spf_skip_networks": (), "spf_skip_domains": (), "dmarc_policy": "none", "dmarc_report_addresses": (),
     "dmarc_action": "follow", "dmarc_skip_networks": (), "dmarc_skip_domains": (),
-    "dns_wait_hours": 4, "dns_wait_action": "quarantine",
+    "dns_wait_hours": 4, "dns_wait_action": "quarantine", "unknown_sender_domain": "defer",
     "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (),
     "relay_host": None, "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
@@ -215,6 +215,7 @@ BAD = [
     ("spf_temperror", "reject-early", "reject-early", "defer"),
     ("spf_skip_networks", "192.0.2.53/33", "192.0.2.53/33", "192.0.2.0/24"),
     ("spf_skip_domains", "*.forwarder.example", "*.forwarder.example", "example.com"),
+    ("unknown_sender_domain", "450", "450", "defer"),
     ("dmarc_policy", "refuse", "refuse", "none"),
     ("dmarc_report_addresses", "mailto:dmarc@example.com", "mailto:dmarc@example.com", "dmarc@example.com"),
     *(

@@ -34,6 +34,11 @@ def within(name: str, parent: str) -> bool:
     return name == parent or name.endswith(f".{parent}")
 
 
+def shown(domain: str) -> str:
+    """A domain for a reply, where it is named only if it looks like one."""
+    return domain.lower() if re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", domain) else "the sender's domain"
+
+
 def and_parents(name: str) -> Iterator[str]:
     """A domain and those above it, the nearest first."""
     while name:

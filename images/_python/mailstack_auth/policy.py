@@ -42,6 +42,11 @@ class Message(NamedTuple):
         return self.queue_id, self.client
 
     @property
+    def domain(self) -> str:
+        """The envelope sender's, as DNS has it; empty for the null sender."""
+        return self.sender.rpartition("@")[2].lower().removesuffix(".")
+
+    @property
     def question(self) -> bytes:
         """How somebody asks about it who knows of no user."""
         helo, sender = (one.encode("utf-8", "surrogateescape") for one in (self.helo, self.sender))
@@ -83,8 +88,11 @@ class Policy:
     trusted_networks: tuple[Network, ...] = ()
     skip_networks: tuple[Network, ...] = ()
     skip_domains: tuple[str, ...] = ()
-    # Domains that are never refused at RCPT.
-    judged_late: tuple[str, ...] = ()
+    # The site's own, and whether SPF's fail for one of them, or a sub-domain, is no reason to refuse at RCPT.
+    domains: frozenset[str] = frozenset()
+    judged_late: bool = False
+    # What is done where nobody at the sender's domain can be answered: "defer", "reject" or "accept".
+    unknown_sender_domain: str = "defer"
     # How long DNS may make a message wait.
     hours: int = 4
 
@@ -96,7 +104,9 @@ class Policy:
             trusted_networks=tuple(ipaddress.ip_network(one) for one in data["trusted_networks"]),
             skip_networks=tuple(ipaddress.ip_network(one) for one in data["skip_networks"]),
             skip_domains=tuple(data["skip_domains"]),
-            judged_late=tuple(data["judged_late"]),
+            domains=frozenset(data["domains"]),
+            judged_late=data["judged_late"],
+            unknown_sender_domain=data["unknown_sender_domain"],
             hours=data["hours"],
         )
 
@@ -152,17 +162,14 @@ class Policy:
 
     def _late(self, judged: Result) -> bool:
         """Whether it is for others to refuse it: MAIL FROM of our own domains, which no HELO of a stranger is."""
-        ours = any(names.within(judged.domain.lower(), one) for one in self.judged_late)
-        return ours and judged.identity == "mailfrom" and judged.result != "temperror"
+        if not self.judged_late or judged.identity != "mailfrom" or judged.result == "temperror":
+            return False
+        return any(one in self.domains for one in names.and_parents(judged.domain.lower()))
 
 
 def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
-    """Status codes of RFC 7372 section 3.2, and what the sender's postmaster needs to know.
-
-    The domain is named only if it looks like one.
-    """
-    name = judged.domain.lower() if re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", judged.domain) else "the sender's domain"
-    scope = f"{'MAIL FROM' if judged.identity == 'mailfrom' else 'HELO'} {name}"
+    """Status codes of RFC 7372 section 3.2, and what the sender's postmaster needs to know."""
+    scope = f"{'MAIL FROM' if judged.identity == 'mailfrom' else 'HELO'} {names.shown(judged.domain)}"
     if doubtful and judged.result != "temperror":
         return f"DEFER_IF_PERMIT 4.7.24 SPF {judged.result} for {scope}, but a DNS lookup failed, please retry"
     if judged.result == "temperror":

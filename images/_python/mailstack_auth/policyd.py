@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-from mailstack_auth import protocol
+from mailstack_auth import protocol, sender_domain
 from mailstack_auth.counts import Counts
 from mailstack_auth.deferrals import Deferrals
 from mailstack_auth.evaluation import Evaluator, Result
@@ -30,6 +30,8 @@ CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 DEFERRALS = Path("/dev/shm/deferrals.json")  # noqa: S108
 COUNTS = Path("/dev/shm/counts.json")  # noqa: S108
 
+# What Postfix is told of a message that it goes on with.
+_USUAL = ("DUNNO", "PREPEND ")
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
 TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed: internal error, please retry"
 # How long after its last recipient a message is remembered, in seconds: Postfix waits 300 for a client's next command
@@ -37,8 +39,8 @@ TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed: internal error, please retry"
 REMEMBERED_SECONDS = 600.0
 MAX_EVALUATIONS = 1024
 MAX_MESSAGES = 8192
-# Longer than a judgement takes (MAX_SECONDS and RELAY_SECONDS), shorter than compose's stop_grace_period.
-GRACE_SECONDS = 25.0
+# Longer than an answer takes: SPF, domains of relays, the sender's domain. Shorter than compose's stop_grace_period.
+GRACE_SECONDS = 30.0
 
 # Hands octets to the peer; False if it has gone.
 Send = Callable[[bytes], bool]
@@ -54,6 +56,7 @@ class Server:
         headers: Latest,
         left: Writer | None,
         *,
+        lookups: Lookups,
         deferrals: Deferrals,
         counts: Counts,
     ) -> None:
@@ -63,6 +66,7 @@ class Server:
         """
         self._policy = policy
         self._evaluator = evaluator
+        self._lookups = lookups
         # One evaluation for a message, whoever asks and how often.
         self._judgements: Remembered[tuple[str, str], Judgement | asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
         # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
@@ -103,19 +107,38 @@ class Server:
         try:
             message = Message.of(request)
             judgement = await self._judge(message)
-            waited = partial(self._deferrals.over, message.client, message.sender.rpartition("@")[2] or message.helo)
+            waited = partial(self._deferrals.over, message.client, message.domain or message.helo)
             action = self._policy.action(judgement, message, waited=waited)
+            unknown = await self._unknown(message, judgement) if action.startswith(_USUAL) else None
             if self._left and message.queue_id:
                 self._left.put(message.question, report(judgement))
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
             self._counts.add("defer", "internal error")
             return TROUBLE
-        line, usual = decision(message, judgement, action), action.startswith(("DUNNO", "PREPEND "))
+        action = unknown or action
+        line, usual = decision(message, judgement, action), action.startswith(_USUAL)
+        if unknown:
+            line += f" reason={unknown.split(maxsplit=2)[2]!a}"
         if not usual:
-            self._counts.add("defer" if action.startswith("DEFER") else "reject", "SPF")
+            kind = "defer" if action.startswith(("DEFER", "4")) else "reject"
+            self._counts.add(kind, "sender domain" if unknown else "SPF")
         self._lines.write(f"policyd-spf: {line}", soon=usual)
         return action
+
+    async def _unknown(self, message: Message, judgement: Judgement) -> str | None:
+        """What to answer if nobody at the sender's domain can be answered."""
+        policy, domain, found = self._policy, message.domain, judgement.evaluation
+        if policy.unknown_sender_domain == "accept" or judgement.exempt in {"authenticated", "trusted"}:
+            return None
+        if not domain or domain in policy.domains or domain[0] == "[":
+            return None
+        if found and found.mailfrom and found.mailfrom.result == "temperror":
+            # Its DNS gives no answer.
+            return None
+        return await sender_domain.refusal(
+            self._lookups, domain, 450 if policy.unknown_sender_domain == "defer" else 550
+        )
 
     async def results(self, request: dict[str, str], send: Send) -> None:
         """Answer on the internal socket."""
@@ -227,6 +250,9 @@ def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
         log(f"results are left nowhere, each is asked for: {error}")
         left = None
     deferrals = Deferrals(DEFERRALS, policy.hours * 3600)
-    server = Server(policy, Evaluator(Lookups()), Latest(shared), left, deferrals=deferrals, counts=Counts(COUNTS, log))
+    lookups, counts = Lookups(), Counts(COUNTS, log)
+    server = Server(
+        policy, Evaluator(lookups), Latest(shared), left, lookups=lookups, deferrals=deferrals, counts=counts
+    )
     sessions = (partial(Session, server.action), partial(Session, server.results))
     Serving(log, protocol.MAX_REQUEST).run(dict(zip(sockets, sessions, strict=True)), GRACE_SECONDS)
