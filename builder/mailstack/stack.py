@@ -85,7 +85,6 @@ class SpfActions:
     temperror: str
     # How long a temperror makes mail wait.
     hours: int
-    unknown_sender_domain: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,7 @@ class Stack:
     spf_qualifier: str
     spf_record: str | None
     spf_actions: SpfActions
+    unknown_sender_domain: str
     spf_skip_networks: tuple[Network, ...]
     spf_skip_domains: tuple[str, ...]
     dmarc_policy: str
@@ -252,8 +252,8 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
             settings.spf_permerror,
             "defer" if settings.spf_temperror == "defer-early" else "tag",
             settings.dns_wait_hours,
-            settings.unknown_sender_domain,
         ),
+        unknown_sender_domain=settings.unknown_sender_domain,
         spf_skip_networks=settings.spf_skip_networks,
         spf_skip_domains=settings.spf_skip_domains,
         dmarc_policy=settings.dmarc_policy,

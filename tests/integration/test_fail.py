@@ -156,6 +156,8 @@ def test_dns_without_an_answer(sender: str, world: Internet, insider: Machine, a
     wait_for(
         lambda: [one for one in alpha.log("postfix") if queue_id in one and "status=deferred" in one and " 45" in one],
         "bravo did not defer",
+        # Twice as long as DNS may take for a message.
+        seconds=80,
     )
     assert count(bravo, "user@bravo.example", about) == 0
 

@@ -28,7 +28,7 @@ DATA = {
     "domains": ["ours.example"],
     "judged_late": True,
     "hours": 4,
-    "unknown_sender_domain": "defer",
+    "check_sender_domain": True,
 }
 POLICY = Policy.from_json(DATA)
 ZONE = {

@@ -32,6 +32,8 @@ COUNTS = Path("/dev/shm/counts.json")  # noqa: S108
 
 # What Postfix is told of a message that it goes on with.
 _USUAL = ("DUNNO", "PREPEND ")
+# Postfix looks for itself, and says so as it always does.
+_UNKNOWN = "reject_unknown_sender_domain"
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
 TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed: internal error, please retry"
 # How long after its last recipient a message is remembered, in seconds: Postfix waits 300 for a client's next command
@@ -109,36 +111,32 @@ class Server:
             judgement = await self._judge(message)
             waited = partial(self._deferrals.over, message.client, message.domain or message.helo)
             action = self._policy.action(judgement, message, waited=waited)
-            unknown = await self._unknown(message, judgement) if action.startswith(_USUAL) else None
+            if action.startswith(_USUAL) and not await self._answerable(message, judgement):
+                action = _UNKNOWN
             if self._left and message.queue_id:
                 self._left.put(message.question, report(judgement))
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
             self._counts.add("defer", "internal error")
             return TROUBLE
-        action = unknown or action
         line, usual = decision(message, judgement, action), action.startswith(_USUAL)
-        if unknown:
-            line += f" reason={unknown.split(maxsplit=2)[2]!a}"
         if not usual:
-            kind = "defer" if action.startswith(("DEFER", "4")) else "reject"
-            self._counts.add(kind, "sender domain" if unknown else "SPF")
+            rule = "sender domain" if action == _UNKNOWN else "SPF"
+            self._counts.add("defer" if action.startswith("DEFER") else "reject", rule)
         self._lines.write(f"policyd-spf: {line}", soon=usual)
         return action
 
-    async def _unknown(self, message: Message, judgement: Judgement) -> str | None:
-        """What to answer if nobody at the sender's domain can be answered."""
+    async def _answerable(self, message: Message, judgement: Judgement) -> bool:
+        """Whether the sender's domain can be answered, or need not be."""
         policy, domain, found = self._policy, message.domain, judgement.evaluation
-        if policy.unknown_sender_domain == "accept" or judgement.exempt in {"authenticated", "trusted"}:
-            return None
+        if not policy.check_sender_domain or judgement.exempt in {"authenticated", "trusted"}:
+            return True
         if not domain or domain in policy.domains or domain[0] == "[":
-            return None
+            return True
         if found and found.mailfrom and found.mailfrom.result == "temperror":
             # Its DNS gives no answer.
-            return None
-        return await sender_domain.refusal(
-            self._lookups, domain, 450 if policy.unknown_sender_domain == "defer" else 550
-        )
+            return True
+        return await sender_domain.answerable(self._lookups, domain)
 
     async def results(self, request: dict[str, str], send: Send) -> None:
         """Answer on the internal socket."""
