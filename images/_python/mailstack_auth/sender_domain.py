@@ -1,7 +1,7 @@
 """Whether the domain of an envelope sender can be answered: a reply, a notice or a bounce has to find its way.
 
 Postfix's reject_unknown_sender_domain has mail wait for as long as DNS gives no answer, although its signature may
-pass, and takes a domain with IPv6 addresses alone for none. So Postfix is told to look only where nothing is found here.
+pass, and takes a domain with IPv6 addresses alone for none. So it looks only where nothing is found here.
 """
 
 import asyncio
