@@ -195,6 +195,28 @@ def test_results_of_the_same_evaluation(policyd: PolicyServer, zone: None) -> No
     assert shared == {"policyd-spf", "dmarc"}
 
 
+SEND = """
+import asyncio, os, socket, uvloop
+from mailstack_auth.serving import Connection, Serving
+ours, theirs = socket.socketpair()
+theirs.setblocking(False)
+
+async def run():
+    connection = Connection(Serving(print, 100), lambda _: None)
+    await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
+    connection.send(b"sent")
+    print(theirs.recv(100).decode(), flush=True)
+    os._exit(0)
+
+uvloop.run(run())
+"""
+
+
+def test_what_is_sent_is_sent_at_once(policyd: PolicyServer) -> None:
+    """A worker that is killed next takes nothing with it that it has noted as sent; by the image's own event loop."""
+    assert policyd.site.run(SERVICE, "python3", "-c", SEND) == "sent\n"
+
+
 def test_300_connections(policyd: PolicyServer, zone: None, capsys: pytest.CaptureFixture[str]) -> None:
     """With 300 open connections, all of which were served, the container holds no more than 60 MB."""
     account = policyd.account()
