@@ -142,8 +142,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # Up to 0.21 uvloop writes at the end of its turn otherwise. A worker that is killed before that has noted for the
-        # next one that something was sent which its peer never gets.
+        # Up to 0.21 uvloop writes at the end of its turn otherwise. A worker that is killed before that has noted, for
+        # the next one, that something was sent which its peer never gets.
         self._transport.set_write_buffer_limits(high=0)
         self._serving.connections.add(self)
 
