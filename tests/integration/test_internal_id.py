@@ -5,7 +5,7 @@ import pytest
 from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
-from mailstack.world.site import Site
+from mailstack.world.site import Site, parse
 from support import (
     address_of,
     delivered,
@@ -97,14 +97,24 @@ def test_two_builds_two_ids(alpha: Site, bravo: Site, charlie: Site, delta: Site
 
 
 @pytest.mark.parametrize("name", ["alpha", "bravo", "charlie", "delta", "foxtrot"])
-def test_nowhere(name: str, request: pytest.FixtureRequest, alpha: Site, bravo: Site) -> None:
+def test_nowhere(name: str, request: pytest.FixtureRequest, outsider: Machine, alpha: Site, bravo: Site) -> None:
     """No message that was ever delivered holds the id, nor a file of the queue, nor a log."""
     site: Site = request.getfixturevalue(name)
-    secret = internal_id(site)
+    (secret, about), mailbox = (internal_id(site), subject("judged")), site.stack.mailboxes[0]
     assert len(secret) > 30
+    content = message("someone@listed.example", mailbox, about)
+    assert send(outsider, address_of(site), "someone@listed.example", mailbox, content).code == 250
+    assert about.encode() in delivered(site, mailbox, about)
     for other in (site, alpha, bravo):
-        for mailbox in other.stack.mailboxes:
-            assert not [one for one in other.mail(mailbox) if secret in one]
-    queued = site.run("postfix", "sh", "-c", f"grep -rl {secret.decode()} /var/spool/postfix /var/vmail || true")
-    assert queued == b""
-    assert not [line for line in site.log(*SERVICES) if secret.decode() in line]
+        for one in other.stack.mailboxes:
+            assert not [found for found in other.mail(one) if secret in found]
+
+    def holds(text: str) -> list[bytes]:
+        found = site.run("postfix", "sh", "-c", f"grep -rlF '{text}' /var/spool/postfix /var/vmail || true")
+        return found.splitlines()
+
+    assert holds(about)
+    assert holds(secret.decode()) == []
+    log = site.log(*SERVICES)
+    assert [line for line in log if parse(content)["Message-ID"] in line]
+    assert not [line for line in log if secret.decode() in line]

@@ -274,10 +274,14 @@ def test_one_log_line_for_each_event(insider: Machine, alpha: Site, bravo: Site)
     arrived = delivered(bravo, "user@bravo.example", about)
     signed = [line for line in alpha.log("opendkim") if queue_id in line]
     assert len([line for line in signed if "DKIM-Signature field added (s=default, d=alpha.example)" in line]) == 1
+    # What was written before is there when it has left the queue.
+    wait_for(lambda: [line for line in alpha.log("postfix") if f"{queue_id}: removed" in line], "it is still queued")
     assert len([line for line in alpha.log("postfix") if queue_id in line and "status=sent" in line]) == 1
 
     received = next(one for one in parse(arrived).get_all("Received") if "by mail.bravo.example" in one)
     theirs = received.split(" id ")[1].split()[0]
+    wait_for(lambda: [line for line in bravo.log("postfix") if f"{theirs}: removed" in line], "it is still queued")
+    assert len([line for line in bravo.log("postfix") if theirs in line and "delivered to maildir" in line]) == 1
     judged = wait_for(lambda: [line for line in bravo.log("policyd-spf") if theirs in line], "SPF is not logged")
     assert len(judged) == 1
     client = f"client={address_of(alpha)}"
@@ -286,7 +290,6 @@ def test_one_log_line_for_each_event(insider: Machine, alpha: Site, bravo: Site)
     assert verdict(bravo, arrived)["queue_id"] == theirs
     assert len([line for line in bravo.log("dmarc") if theirs in line]) == 1
     assert not [line for line in alpha.log("dmarc") if queue_id in line]
-    assert len([line for line in bravo.log("postfix") if theirs in line and "delivered to maildir" in line]) == 1
 
 
 def test_changed_on_the_way(outsider: Machine, insider: Machine, alpha: Site, bravo: Site) -> None:

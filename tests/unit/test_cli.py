@@ -294,7 +294,7 @@ def test_key_of_an_earlier_selector(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["build"], ["config", "check"], ["config", "show"], ["status"], ["dns", "records"]]
+    "command", [["build"], ["config", "check"], ["config", "show"], ["status"], ["dns", "records"], ["first-steps"]]
 )
 def test_wrong_settings(tmp_path: Path, command: list[str]) -> None:
     """Whatever the command, wrong settings end with 2 and text, and nothing is written."""
