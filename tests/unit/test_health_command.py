@@ -56,12 +56,12 @@ def check(tmp_path: Path, up: Path) -> Check:
     assert kind == "CMD-SHELL"
     assert others == [[kind, command]] * len(others)
     changes = (
-        ("/dev/shm", tmp_path),
+        ("/dev/shm", tmp_path),  # noqa: S108
         ("/usr/local/bin", tmp_path),
         ("patience=15", "patience=1"),
         ("patience=8", "patience=1"),
         ("$$", "$"),
-    )  # noqa: S108
+    )
     for before, now in changes:
         assert before in command
         command = command.replace(before, str(now))
