@@ -146,16 +146,16 @@ def test_replies_of_dmarc():
 
 LOCAL = {
     "MAIL FROM": {"sender": "example.com"},
-    "From alone": {"author": "example.com"},
-    "the name beside the address in From": {},
-    "To, and the sender is empty: somebody's bounce": {"sender": None},
+    "From only": {"author": "example.com"},
+    "the display name in From": {},
+    "To, with an empty envelope sender (a bounce)": {"sender": None},
 }
 OURS = signatures.Signature(0, "example.com", "default", result="pass")
 EVIDENCE = {
     "nothing passes": {},
-    "SPF or DKIM passes for another domain alone": {"signatures": (OURS._replace(domain="list.example"),)},
-    "SPF or DKIM passes for it": {"signatures": (OURS,)},
-    "a DNS lookup fails that could show it": {"doubts": (Doubt("DKIM key", "example.com"),)},
+    "SPF or DKIM passes for other domains only": {"signatures": (OURS._replace(domain="list.example"),)},
+    "SPF or DKIM passes for our domain": {"signatures": (OURS,)},
+    "a DNS lookup fails that could show a pass": {"doubts": (Doubt("DKIM key", "example.com"),)},
     "any": {},
 }
 
@@ -169,9 +169,9 @@ def test_local_domains_of_dmarc(row: list[str]):
         outcome = decide(known, replace(FOLLOW, local_sender=local_sender))
         # A setting changes what happens to a forged envelope alone.
         action = "discard" if outcome.action == "reject" and where == "MAIL FROM" else outcome.action
-        said = {"discard": "the action", "accept": "goes on", "quarantine": "quarantine"}.get(action, outcome.reply)
+        said = {"discard": "the action", "accept": "continues", "quarantine": "quarantine"}.get(action, outcome.reply)
         assert said.startswith(aligned)
-    assert off == "goes on"
+    assert off == "continues"
     assert decide(known, replace(FOLLOW, local_sender=None)).action == "accept"
 
 
@@ -263,23 +263,23 @@ def test_limits_of_dmarc():
     expected = {
         "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
         "DNS for a message": f"{dmarcd.DNS_SECONDS:.0f} seconds, twice",
-        "names asked for a record": f"{dmarc.MAX_LABELS + 1}",
+        "names looked up for a record": f"{dmarc.MAX_LABELS + 1}",
         "a DMARC record": f"{dmarc.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
-        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
-        "a header field": f"{milter.MAX_FIELD_OCTETS} octets: beside milters Postfix may cut a longer one",
-        "signatures that are verified here": f"{dmarcd._MAX_LOOKS} of a message",
-        "signatures of a message": f"{signatures.MAX_SIGNATURES}, from the lowest up",
+        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB; each field counts {milter._FIELD_OCTETS} octets extra",
+        "a header field": f"{milter.MAX_FIELD_OCTETS} octets; with milters, Postfix may cut a longer one",
+        "signatures that dmarc verifies": f"{dmarcd._MAX_LOOKS} for each message",
+        "signatures of a message": f"{signatures.MAX_SIGNATURES}, counted from the bottom",
         "a signature field": f"{verification.MAX_FIELD} octets",
         "a key record": f"{verification.MAX_KEY_RECORD} octets",
-        "an answer of DNS": f"{buffer} octets",
+        "a DNS answer": f"{buffer} octets",
         "an RSA key": f"{verification.MIN_KEY_BITS} to {verification.MAX_KEY_BITS} bits, an exponent of 32 bits",
         "clocks of signer and verifier": f"{verification.CLOCK_SKEW // 60} minutes apart",
-        "the record, where SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",
-        "signatures whose results are written down": f"{dmarcd._MAX_RESULTS} of a message",
-        "answers of DNS that are kept": f"{lookup.CACHE_OCTETS >> 20} MiB, for their TTL, {lookup.MAX_TTL // 86400} day at most",
+        "the record lookup, if SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",
+        "signatures in the header field and the verdict line": f"{dmarcd._MAX_RESULTS} for each message",
+        "cached DNS answers": f"{lookup.CACHE_OCTETS >> 20} MiB; for their TTL, {lookup.MAX_TTL // 86400} day at most",
         "a text in the verdict line": f"{len(dmarcd._text(b'a' * 10_000))} characters",
-        "a worker that works on without an answer": f"{supervisor._MAX_PROCESSOR_SECONDS:.0f} seconds of processor time",
-        "`docker compose stop`": f"{dmarcd.GRACE_SECONDS:.0f} seconds for messages in hand",
+        "a worker that computes without a reply": f"{supervisor._MAX_PROCESSOR_SECONDS:.0f} seconds of processor time",
+        "`docker compose stop`": f"{dmarcd.GRACE_SECONDS:.0f} seconds for open messages",
     }
     assert {what: limit for what, limit, _ in rows("limits")} == expected
