@@ -228,6 +228,19 @@ def key_record(public: str) -> str:
     return " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255))
 
 
+def rsa_public(modulus: int, exponent: int) -> str:
+    """The public key of any two numbers, as a key record has it (RFC 8017 appendix A.1.1)."""
+
+    def element(kind: int, content: bytes) -> bytes:
+        size = len(content)
+        length = size.to_bytes(-(-size.bit_length() // 8), "big")
+        return bytes([kind]) + (length if size < 128 else bytes([0x80 | len(length)]) + length) + content
+
+    # One bit more than the number has, so that it is not negative.
+    numbers = (element(2, one.to_bytes(one.bit_length() // 8 + 1, "big")) for one in (modulus, exponent))
+    return base64.b64encode(element(0x30, b"".join(numbers))).decode()
+
+
 def dkim_sign(content: bytes, domain: str, selector: str, key: bytes) -> bytes:
     """The message with a signature by dkimpy, relaxed/simple as ours."""
     signature = dkim.sign(

@@ -24,7 +24,7 @@ def limits(stack: Stack) -> dict[str, Limits]:
     | postfix     | 8, 10  | 392, 310 | 351, 270 | all processes of both ports                         |
     | opendkim    | 3, 9   | 5, 9     | 25, 63   | a thread and a header for each message; its keys    |
     | policyd-spf | 25, 4  | 26, 4    | 26, 4    | 300 connections, with 60 MB                         |
-    | dmarc       | 27, 4  | 27, 4    | 30, 4    | 64 MB of bodies, 2 MB of header for each message    |
+    | dmarc       | 27, 4  | 27, 4    | 30, 4    | 2 MB of header for each message                     |
     | resolver    | 9, 3   | 9, 3     | 9, 3     | full caches, 24 MB by its own count                 |
     """
     return {

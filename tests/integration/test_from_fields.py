@@ -50,9 +50,12 @@ def domains(authors: Sequence[str]) -> set[str | None]:
     return {names.domain(one) or one for one in hosts if one}
 
 
-def test_what_is_taken_shows_nobody_else(programs: Sequence[readers.Program], rspamd: readers.Reader) -> None:
+def test_what_is_taken_shows_nobody_else(
+    programs: Sequence[readers.Program], rspamd: readers.Reader, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of random fields, mostly near to well-formed ones, none is taken that some reader shows with another domain."""
-    print(f"FROM_SEED={SEED} FROM_COUNT={COUNT}")  # noqa: T201
+    with capsys.disabled():
+        print(f"\nFROM_SEED={SEED} FROM_COUNT={COUNT}")  # noqa: T201
     taken: dict[bytes, str | None] = {}
     for value in from_fields.Generator(SEED).fields(COUNT):
         try:

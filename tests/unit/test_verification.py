@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mailstack_auth import signatures, verification
 from mailstack_auth.milter import Field, Fields
 from mailstack_auth.verification import Body, Verifier, tag_list
+from support import rsa_public
 
 HEAD = b"From: Jo <jo@a.example>\r\nTo: b@b.example\r\nSubject: one\r\n two\r\n"
 BODY = b"Hello  there \t\r\n\r\nBye\r\n\r\n\r\n"
@@ -266,15 +267,7 @@ def test_tags(tags, result):
 
 
 def record_of(modulus, exponent):
-    """The key record of any two numbers, as PKCS #1 has them (RFC 8017 appendix A.1.1)."""
-
-    def element(kind, content):
-        return bytes([kind, 0x83]) + len(content).to_bytes(3, "big") + content
-
-    numbers = b"".join(
-        element(2, b"\0" + one.to_bytes(-(-one.bit_length() // 8), "big")) for one in (modulus, exponent)
-    )
-    return b"v=DKIM1; k=rsa; p=" + base64.b64encode(element(0x30, numbers))
+    return f"v=DKIM1; k=rsa; p={rsa_public(modulus, exponent)}".encode()
 
 
 HUGE = {
