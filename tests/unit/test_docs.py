@@ -12,14 +12,21 @@ import pytest
 import yaml
 
 from mailstack.render import services, site
-from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, supervisor, verification, wire
-from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.counts import Counts
-from mailstack_auth.deferrals import Deferrals
-from mailstack_auth.evaluation import Evaluator, Result
-from mailstack_auth.lookup import Lookups
-from mailstack_auth.policy import Message, Policy
-from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
+from mailstack_auth.dkim import signatures, verification
+from mailstack_auth.dmarc import discovery
+from mailstack_auth.dmarc import service as dmarcd
+from mailstack_auth.dmarc.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
+from mailstack_auth.dns import lookup, wire
+from mailstack_auth.dns.lookup import Lookups
+from mailstack_auth.header import authres
+from mailstack_auth.header.author import AmbiguousError, author_domain
+from mailstack_auth.milter import session as milter
+from mailstack_auth.runtime import supervisor
+from mailstack_auth.runtime.counts import Counts
+from mailstack_auth.runtime.deferrals import Deferrals
+from mailstack_auth.spf import service as policyd
+from mailstack_auth.spf.evaluation import Evaluator, Result
+from mailstack_auth.spf.policy import Message, Policy
 from unit.dns_server import Server
 from unit.sites import stack
 
@@ -106,12 +113,12 @@ def rows(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in block(name).splitlines()[2:]]
 
 
-def published(record: str) -> dmarc.Published:
-    found = dmarc.parse(AUTHOR, f"v=DMARC1; {record}")
-    return dmarc.Published(found, found.p)
+def published(record: str) -> discovery.Published:
+    found = discovery.parse(AUTHOR, f"v=DMARC1; {record}")
+    return discovery.Published(found, found.p)
 
 
-def facts(policy: dmarc.Published | None, result: str) -> Facts:
+def facts(policy: discovery.Published | None, result: str) -> Facts:
     """Of a message whose SPF and DKIM say nothing."""
     doubt = Doubt(f"DMARC record of {AUTHOR}") if result == "temperror" else None
     silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
@@ -263,8 +270,8 @@ def test_limits_of_dmarc():
     expected = {
         "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
         "DNS for a message": f"{dmarcd.DNS_SECONDS:.0f} seconds, twice",
-        "names asked for a record": f"{dmarc.MAX_LABELS + 1}",
-        "a DMARC record": f"{dmarc.MAX_RECORD} octets",
+        "names asked for a record": f"{discovery.MAX_LABELS + 1}",
+        "a DMARC record": f"{discovery.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
         "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
         "a header field": f"{milter.MAX_FIELD_OCTETS} octets: beside milters Postfix may cut a longer one",

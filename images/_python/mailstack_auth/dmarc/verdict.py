@@ -1,0 +1,258 @@
+"""What is done with a message from outside, once SPF, DKIM and DMARC are known. Decisions only, no look-ups."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from mailstack_auth import names
+from mailstack_auth.dkim.signatures import Signature
+from mailstack_auth.dmarc.discovery import Policy, Published
+from mailstack_auth.spf.evaluation import Result as SpfResult
+from mailstack_auth.spf.policy import Network, refusal
+
+Action = Literal["accept", "quarantine", "reject", "discard", "defer"]
+Rule = Literal["", "author", "local sender", "DMARC", "SPF", "DNS", "header", "internal error"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The site's settings."""
+
+    hostname: str
+    local_domains: frozenset[str]
+    # RFC 9989 section 7.4: "follow" takes "reject" for "quarantine" where another domain is authenticated, "reject"
+    # refuses then as well, "mark" does neither.
+    dmarc: Literal["follow", "reject", "mark"] = "follow"
+    spf_fail: str = "reject"
+    spf_temperror: str = "defer"
+    # None: local domains are not looked at here.
+    local_sender: Literal["discard", "reject"] | None = "discard"
+    skip_networks: tuple[Network, ...] = ()
+    skip_domains: tuple[str, ...] = ()
+    # How long a message waits for DNS, in hours, and what happens to it then.
+    dns_hours: int = 4
+    dns_action: Literal["quarantine", "reject"] = "quarantine"
+    # Whose mail leaves with a signature or not at all: these domains, and names below those.
+    signed: frozenset[str] = frozenset()
+    signed_below: frozenset[str] = frozenset()
+    # Quarantined mail goes to the recipients' addresses with the extension QUARANTINE, which lead to a mailbox's Junk.
+    junk: bool = False
+    # Addresses of mailboxes and aliases that hold a "+" themselves.
+    extended: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Site":
+        lists: dict[str, Any] = {
+            name: frozenset(data[name]) for name in ("local_domains", "signed", "signed_below", "extended")
+        }
+        lists["skip_domains"] = tuple(data["skip_domains"])
+        lists["skip_networks"] = tuple(ipaddress.ip_network(one) for one in data["skip_networks"])
+        return cls(**{**data, **lists})
+
+    def ours(self, domain: str | None) -> list[str]:
+        """The local domains that a name is, or lies below."""
+        return [one for one in names.and_parents(domain or "") if one in self.local_domains]
+
+
+@dataclass(frozen=True)
+class Spf:
+    """What policyd-spf said of a message."""
+
+    # MAIL FROM's result; for the null sender HELO's (RFC 7208 section 2.4). None: the client is exempt.
+    identifier: SpfResult | None
+    # The one that policyd-spf goes by; not always the same.
+    judged: SpfResult | None
+    exempt: str | None = None
+    doubtful: bool = False
+
+    @property
+    def passed(self) -> str | None:
+        """The authenticated domain."""
+        return self.identifier.domain if self.identifier and self.identifier.result == "pass" else None
+
+
+class Doubt(NamedTuple):
+    """A DNS lookup that failed, and the domain that it might authenticate; empty for a DMARC record."""
+
+    what: str
+    domain: str = ""
+    by: Literal["spf", "dkim"] = "dkim"
+
+
+class Facts(NamedTuple):
+    """What is known of a message. Domains are in lower case and A-labels."""
+
+    client: str
+    # The envelope sender's domain; None for the null sender, and for what is no domain.
+    sender: str | None
+    # None: From claims no domain (a notice of an old mail server).
+    author: str | None
+    spf: Spf
+    signatures: tuple[Signature, ...]
+    published: Published | None = None
+    # pass, fail, none, permerror or temperror (RFC 9989 section 9.2).
+    dmarc: str = "none"
+    spf_aligned: bool = False
+    dkim_aligned: bool = False
+    # What could make a DMARC pass of it.
+    doubt: Doubt | None = None
+    # What could authenticate a domain, aligned or not.
+    doubts: tuple[Doubt, ...] = ()
+
+    def authenticated(self) -> Iterable[str]:
+        """Domains that SPF or DKIM has authenticated."""
+        if self.spf.passed:
+            yield self.spf.passed
+        yield from (one.domain for one in self.signatures if one.result == "pass" and one.domain)
+
+    @property
+    def indirect(self) -> bool:
+        """Whether any domain is authenticated: who passed the message on can be held to account for it."""
+        return any(True for _ in self.authenticated())
+
+
+class Outcome(NamedTuple):
+    """What is done, and why. The disposition is DMARC's own part of it; override says why it is less than published."""
+
+    action: Action
+    reply: str | None = None
+    reason: str = ""
+    # Which rule decided, for the counts.
+    rule: Rule = ""
+    disposition: Policy = "none"
+    override: str | None = None
+
+
+def decide(facts: Facts, site: Site) -> Outcome:
+    """Local domains first, then DMARC, then SPF."""
+    spared = _spared(facts, site)
+    disposition, override = _disposition(facts, site, spared=spared)
+    rules = (
+        _local(facts, site, spared=spared),
+        _by_dmarc(facts, site, disposition, spared=spared),
+        _by_spf(facts, site),
+    )
+    found = [one for one in rules if one]
+    # What one rule would put aside, another may refuse.
+    outcome = next((one for one in found if one.action != "quarantine"), next(iter(found), Outcome("accept")))
+    return outcome._replace(disposition=disposition, override=override)
+
+
+def given_up(outcome: Outcome, site: Site) -> Outcome:
+    """What becomes of a message that has waited for DNS long enough."""
+    reason = f"{outcome.reason} for {site.dns_hours} hours"
+    if site.dns_action == "reject":
+        # RFC 3463: the directory server failure, for good.
+        return outcome._replace(action="reject", reply=f"550 5.4.3 {reason}", reason=reason)
+    return outcome._replace(action="quarantine", reply=None, reason=reason)
+
+
+def _spared(facts: Facts, site: Site) -> bool:
+    """Whether the message comes from a forwarder or mailing list that the site trusts."""
+    if site.skip_networks:
+        address = names.address(facts.client)
+        if any(address in one for one in site.skip_networks):
+            return True
+    return any(names.within(domain, one) for one in site.skip_domains for domain in facts.authenticated())
+
+
+def _maybe(facts: Facts, domains: Iterable[str]) -> Doubt | None:
+    """The lookup that could have authenticated one of these domains, or a name below it."""
+    below = tuple(domains)
+    return next((doubt for doubt in facts.doubts if any(names.within(doubt.domain, one) for one in below)), None)
+
+
+def _local(facts: Facts, site: Site, *, spared: bool) -> Outcome | None:
+    """Mail that uses a domain of ours without its leave, in MAIL FROM or in From."""
+    if site.local_sender is None:
+        return None
+    if ours := _forged(facts.sender, facts, site):
+        return _without_leave("MAIL FROM", facts, ours, site)
+    if not spared and (ours := _forged(facts.author, facts, site)):
+        return _without_leave("From", facts, ours, site)
+    return None
+
+
+def _forged(domain: str | None, facts: Facts, site: Site) -> list[str]:
+    """The domains of ours that a message uses by this name, where nothing shows that it may."""
+    ours = site.ours(domain)
+    allowed = any(names.within(one, own) for one in facts.authenticated() for own in ours)
+    return [] if allowed else ours
+
+
+def _without_leave(where: Literal["MAIL FROM", "From"], facts: Facts, ours: Sequence[str], site: Site) -> Outcome:
+    # What is spared by From, or shown to be allowed, may be known once DNS answers.
+    doubt = _maybe(facts, [*ours, *(site.skip_domains if where == "From" else ())])
+    domain = facts.sender if where == "MAIL FROM" else facts.author
+    reason = f"{where} uses our domain {domain} without an SPF or DKIM pass for it"
+    if doubt is None and facts.indirect:
+        return Outcome("quarantine", reason=reason, rule="local sender")
+    doubt = doubt or next(iter(facts.doubts), None)
+    if doubt:
+        return _defer(doubt)
+    if where == "MAIL FROM" and site.local_sender == "discard":
+        # A bounce would go to the person whose address was used.
+        return Outcome("discard", reason=reason, rule="local sender")
+    return Outcome("reject", f"550 5.7.1 {reason}", reason, "local sender")
+
+
+def _disposition(facts: Facts, site: Site, *, spared: bool) -> tuple[Policy, str | None]:
+    """What DMARC asks for, and why that is less than published (RFC 9990, PolicyOverride)."""
+    if facts.published is None or facts.dmarc != "fail":
+        return "none", None
+    policy = facts.published.applied
+    if policy != "none" and spared:
+        return "none", "trusted_forwarder"
+    if policy != "none" and site.dmarc == "mark":
+        return "none", "local_policy"
+    if policy == "reject" and site.dmarc == "follow" and facts.indirect:
+        return "quarantine", "local_policy"
+    return policy, "policy_test_mode" if policy != facts.published.policy else None
+
+
+def _by_dmarc(facts: Facts, site: Site, disposition: Policy, *, spared: bool) -> Outcome | None:
+    # "p=none" may change nothing (RFC 9989 section 5.4), and a fail would be spared here.
+    harmless = spared or site.dmarc == "mark" or (facts.published is not None and facts.published.applied == "none")
+    if facts.dmarc == "temperror" and not harmless:
+        return _defer(facts.doubt or Doubt(f"DMARC record of {facts.author}"))
+    if disposition == "none":
+        return None
+    # Whoever is spared, or handed the message on, may be known once DNS answers.
+    doubt = _maybe(facts, site.skip_domains)
+    if not doubt and disposition == "reject" and site.dmarc == "follow":
+        doubt = next(iter(facts.doubts), None)
+    if doubt:
+        return _defer(doubt)
+    if disposition == "quarantine":
+        return Outcome("quarantine", reason=f"DMARC policy of {facts.author}", rule="DMARC")
+    reason = f"DMARC: rejected by policy of {facts.author} (neither SPF nor DKIM passed in alignment)"
+    return Outcome("reject", f"550 5.7.26 {reason}", reason, "DMARC")
+
+
+def _by_spf(facts: Facts, site: Site) -> Outcome | None:
+    """SPF's fail, which an aligned DKIM pass outweighs; MAIL FROM of our own domains is not judged by it."""
+    judged = facts.spf.judged
+    if site.spf_fail != "reject" or judged is None or facts.dkim_aligned:
+        return None
+    if judged.identity == "mailfrom" and site.ours(judged.domain):
+        return None
+    if judged.result == "temperror" and site.spf_temperror == "defer":
+        return _defer(Doubt(f"SPF record of {judged.domain}"))
+    return _spf_fail(judged, facts) if judged.result == "fail" else None
+
+
+def _spf_fail(judged: SpfResult, facts: Facts) -> Outcome:
+    if facts.doubt and facts.doubt.domain:
+        return _defer(facts.doubt)
+    text = refusal(judged, facts.client, doubtful=facts.spf.doubtful)
+    if text.startswith("DEFER"):
+        return _defer(Doubt("SPF record of a relay"))
+    # Without the reply's code and status.
+    return Outcome("reject", text, text.split(maxsplit=2)[2], "SPF")
+
+
+def _defer(doubt: Doubt) -> Outcome:
+    # RFC 3463: 4.4.3 is a directory server that failed.
+    reason = f"DNS lookup of {doubt.what} failed"
+    return Outcome("defer", f"451 4.4.3 {reason}, please retry", reason, "DNS")
