@@ -20,7 +20,9 @@ from mailstack_auth.dns import lookup, wire
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.header import authres
 from mailstack_auth.header.author import AmbiguousError, author_domain
-from mailstack_auth.milter import session as milter
+from mailstack_auth.header.fields import Field, Fields
+from mailstack_auth.milter import message as milter
+from mailstack_auth.milter import session
 from mailstack_auth.runtime import supervisor
 from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
@@ -143,7 +145,7 @@ def test_replies_of_dmarc():
     """The replies stand there word for word."""
     refused, waiting = decide(facts(published("p=reject"), "fail"), FOLLOW), decide(facts(None, "temperror"), FOLLOW)
     with pytest.raises(AmbiguousError) as ambiguous:
-        author_domain(milter.Fields([milter.Field(b"From", b" a@author.example")] * 2))
+        author_domain(Fields([Field(b"From", b" a@author.example")] * 2))
     forged = decide(facts(None, "none")._replace(author="example.com"), FOLLOW)
     over = given_up(waiting, replace(FOLLOW, dns_action="reject"))
     assert f"`{over.reply}`" in DMARC
@@ -200,10 +202,10 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
     message = milter.Message(
         "192.0.2.80", b"mail.author.example", f"<news@{MAIL_FROM.domain}>".encode(), "4bFkXq1Zz9z1"
     )
-    message.fields = milter.Fields(
+    message.fields = Fields(
         [
-            milter.Field(b"From", b" Author <someone@author.example>"),
-            milter.Field(b"Message-ID", b" <1@author.example>"),
+            Field(b"From", b" Author <someone@author.example>"),
+            Field(b"Message-ID", b" <1@author.example>"),
         ]
     )
     return message, known, decide(known, FOLLOW)
@@ -273,7 +275,7 @@ def test_limits_of_dmarc():
         "names asked for a record": f"{discovery.MAX_LABELS + 1}",
         "a DMARC record": f"{discovery.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
-        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {milter._FIELD_OCTETS} octets more than it has",
+        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {session._FIELD_OCTETS} octets more than it has",
         "a header field": f"{milter.MAX_FIELD_OCTETS} octets: beside milters Postfix may cut a longer one",
         "signatures that are verified here": f"{dmarcd._MAX_LOOKS} of a message",
         "signatures of a message": f"{signatures.MAX_SIGNATURES}, from the lowest up",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mailstack_auth import names
 from mailstack_auth.header.author import AmbiguousError, author_domain
-from mailstack_auth.milter.session import MAX_FIELD_OCTETS, Field, Fields
+from mailstack_auth.header.fields import Field, Fields
+from mailstack_auth.milter.message import MAX_FIELD_OCTETS
 
 
 def author(*values, name=b"From"):

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailstack_auth.header import authres
-from mailstack_auth.milter.session import Field, Fields
+from mailstack_auth.header.fields import Field, Fields
 
 OURS = "mail.example.com"
 

@@ -36,8 +36,9 @@ from mailstack_auth.dmarc.service import Inside, Outside, Signed, SpfResults
 from mailstack_auth.dmarc.verdict import Site
 from mailstack_auth.dns import wire
 from mailstack_auth.header import authres
-from mailstack_auth.milter import session as milter
-from mailstack_auth.milter.session import MAX_FIELD_OCTETS, MAX_HEADER_OCTETS, Field, Fields, Message
+from mailstack_auth.header.fields import Field, Fields
+from mailstack_auth.milter.message import MAX_FIELD_OCTETS, MAX_HEADER_OCTETS, Message
+from mailstack_auth.milter.session import Session as MilterSession
 from mailstack_auth.runtime import supervisor
 from mailstack_auth.runtime.cache import Latest
 from mailstack_auth.runtime.counts import Counts
@@ -215,7 +216,7 @@ class Watched(Outside):
         super().__init__(*given, **named)
         self.bodies: list[bool] = []
 
-    def body(self, message: milter.Message) -> Body | None:
+    def body(self, message: Message) -> Body | None:
         found = super().body(message)
         self.bodies.append(found is not None)
         return found
@@ -269,9 +270,9 @@ async def running(
 
         sessions = {
             "results.sock": results_session,
-            "outside": partial(milter.Session, judge=judge),
-            "inside": partial(milter.Session, judge=Inside(site, INTERNAL_ID)),
-            "signed": partial(milter.Session, judge=Signed(site, INTERNAL_ID)),
+            "outside": partial(MilterSession, judge=judge),
+            "inside": partial(MilterSession, judge=Inside(site, INTERNAL_ID)),
+            "signed": partial(MilterSession, judge=Signed(site, INTERNAL_ID)),
         }
         serving, loop = Serving(dmarcd.log, policy_protocol.MAX_REQUEST), asyncio.get_running_loop()
         begin_tasks_at_once(loop)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailstack_auth.milter import session as milter
-from mailstack_auth.milter.session import Delete, Field, Insert, Verdict
+from mailstack_auth.header.fields import Field
+from mailstack_auth.milter import session
+from mailstack_auth.milter.message import MAX_HEADER_OCTETS, Delete, Insert, Verdict
 from mailstack_auth.runtime.serving import Connection, Serving, begin_tasks_at_once
 
 # What Postfix 3.10 offers: all actions and all steps that libmilter's version 6 knows (milter8.c).
@@ -87,7 +88,7 @@ async def connected(judge, lines):
     serving, loop = Serving(lines.append, 128 * 1024), asyncio.get_running_loop()
     begin_tasks_at_once(loop)
     _, connection = await loop.connect_accepted_socket(
-        lambda: Connection(serving, partial(milter.Session, judge=judge)), ours
+        lambda: Connection(serving, partial(session.Session, judge=judge)), ours
     )
     return connection, *await asyncio.open_connection(sock=theirs)
 
@@ -249,7 +250,7 @@ def test_the_longest_header(values):
     judge = Judge()
     assert said(START + MAIL + b"".join(header(b"X", one) for one in values) + END, judge) == [NEGOTIATED, ACCEPT]
     (message,) = judge.messages
-    assert message.header_octets > milter.MAX_HEADER_OCTETS
+    assert message.header_octets > MAX_HEADER_OCTETS
     assert 10 < len(message.fields) < len(values)
 
 
@@ -390,7 +391,7 @@ GARBAGE = {
     "another protocol": b"GET / HTTP/1.0\r\n\r\n",
     "a length of nothing": struct.pack("!I", 0),
     "a length of everything": struct.pack("!I", 0xFFFFFFFF),
-    "one more than the limit": struct.pack("!I", milter._MAX_PACKET + 1),
+    "one more than the limit": struct.pack("!I", session._MAX_PACKET + 1),
     "an unknown command": packet(b"X"),
     "a command in lower case": packet(b"o", OFFER),
     "an end without a message": END,
@@ -545,7 +546,7 @@ def test_a_log_that_cannot_be_written():
         ours, theirs = socket.socketpair()
         serving, loop = Serving(broken, 128 * 1024), asyncio.get_running_loop()
         loop.set_exception_handler(lambda *_: None)
-        await loop.connect_accepted_socket(lambda: Connection(serving, partial(milter.Session, judge=Judge())), ours)
+        await loop.connect_accepted_socket(lambda: Connection(serving, partial(session.Session, judge=Judge())), ours)
         postfix, to_milter = await asyncio.open_connection(sock=theirs)
         to_milter.write(packet(b"X"))
         found = await postfix.read()

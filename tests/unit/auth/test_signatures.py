@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailstack_auth.dkim.signatures import Signature, key_name, verified
-from mailstack_auth.milter.session import Field
+from mailstack_auth.header.fields import Field
 from unit.auth.test_verification import by_hand, of
 
 MALFORMED = {

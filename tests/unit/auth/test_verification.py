@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mailstack_auth.dkim import signatures, verification
 from mailstack_auth.dkim.verification import Body, Verifier, tag_list
-from mailstack_auth.milter.session import Field, Fields
+from mailstack_auth.header.fields import Field, Fields
 
 HEAD = b"From: Jo <jo@a.example>\r\nTo: b@b.example\r\nSubject: one\r\n two\r\n"
 BODY = b"Hello  there \t\r\n\r\nBye\r\n\r\n\r\n"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mailstack_auth import names
 from mailstack_auth.dkim.verification import ALGORITHMS, MAX_FIELD, Finding, fault, tag_list
-from mailstack_auth.milter.session import Field, Fields
+from mailstack_auth.header.fields import Field, Fields
 
 # So many octets of b= at least tell signatures apart (RFC 6008 section 4).
 _SHOWN = 8

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from mailstack_auth import names
-from mailstack_auth.milter.session import Field, Fields
+from mailstack_auth.header.fields import Field, Fields
 
 # In octets. Honest signatures have less than 2 kB, those by RSA keys of 4096 bits included; the record of a key of 8192
 # bits has 1.4 kB.

@@ -33,19 +33,19 @@ from mailstack_auth.dmarc.verdict import Doubt, Facts, Outcome, Site, Spf, decid
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.header import authres
 from mailstack_auth.header.author import AmbiguousError, as_in_dns, author_domain
-from mailstack_auth.milter.session import (
+from mailstack_auth.header.fields import Fields
+from mailstack_auth.milter.message import (
     MAX_FIELD_OCTETS,
     MAX_HEADER_OCTETS,
     Delete,
     Edit,
-    Fields,
     Insert,
     Judge,
     Message,
     Readdress,
-    Session,
     Verdict,
 )
+from mailstack_auth.milter.session import Session
 from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.runtime.handover import Reader

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mailstack_auth import names
 from mailstack_auth.header.encoded_words import EncodedWordError, decoded
-from mailstack_auth.milter.session import Fields
+from mailstack_auth.header.fields import Fields
 
 
 class AmbiguousError(Exception):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from mailstack_auth.milter.session import Fields
+from mailstack_auth.header.fields import Fields
 
 NAME = b"Authentication-Results"
 

@@ -5,11 +5,21 @@ only if it is UTF-8. Here all connections share one event loop, and every octet 
 """
 
 import struct
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import ClassVar
 
 from mailstack_auth import names
+from mailstack_auth.header.fields import Field
+from mailstack_auth.milter.message import (
+    MAX_FIELD_OCTETS,
+    MAX_HEADER_OCTETS,
+    Delete,
+    Insert,
+    Judge,
+    Message,
+    Readdress,
+    Verdict,
+)
 from mailstack_auth.runtime.serving import Connection, ProtocolError
 
 _VERSION = 6
@@ -23,107 +33,11 @@ _STEPS = 0x100 | 0x200 | 0x80 | 0x1000 | 0x2000 | 0x4000 | 0x8000 | 0x40000 | 0x
 
 # Postfix sends at most 64 kB of body at a time, and no longer field than header_size_limit, 100 kB.
 _MAX_PACKET = 1024 * 1024
-# All fields of a message; OpenDKIM's limit is one megabyte (opendkim.conf, MaximumHeaders).
-MAX_HEADER_OCTETS = 2 * 1024 * 1024
-# With milters Postfix cuts a field at 60,000 octets (cleanup_message.c), or at the last line end within a tenth before.
-# The longest field that is surely whole; its packet is far below libmilter's limit, 64 kB.
-MAX_FIELD_OCTETS = 53_999
 # What a field weighs in memory beside its octets. Millions of empty ones would take more than the longest ones.
 _FIELD_OCTETS = 450
 
 _LENGTH = struct.Struct("!I")
 _NEGOTIATION = struct.Struct("!III")
-
-
-class Field(NamedTuple):
-    """A header field as it came; the value with its folds (CR LF or LF alone) and its leading space."""
-
-    name: bytes
-    value: bytes
-
-
-class Fields(list[Field]):
-    """The header fields of a message, as they came and by name."""
-
-    _named: dict[bytes, list[Field]] | None = None
-
-    def named(self, name: bytes) -> Sequence[Field]:
-        """Those of a name in lower case; there may be space around theirs. Asked for when all of them are there."""
-        if self._named is None:
-            self._named = {}
-            for one in self:
-                self._named.setdefault(one.name.strip().lower(), []).append(one)
-        return self._named.get(name, ())
-
-
-@dataclass
-class Message:
-    """What is known of a message. What a client sent may hold any octet but NUL."""
-
-    client: str
-    helo: bytes
-    # In angle brackets.
-    sender: bytes = b""
-    queue_id: str = ""
-    # In angle brackets, as Postfix has them.
-    recipients: list[bytes] = field(default_factory=list)
-    fields: Fields = field(default_factory=Fields)
-    header_octets: int = 0
-    # The name of a field that Postfix may have cut.
-    cut: bytes = b""
-    # What takes the body as it arrives; None where nobody needs it.
-    body: "Body | None" = None
-    # What the judge has read out of the fields, its own business.
-    reading: object = None
-
-
-class Delete(NamedTuple):
-    """Remove a field: the one that was the at-th of this name, from 1, in any letter case."""
-
-    name: bytes
-    at: int
-
-
-class Insert(NamedTuple):
-    """Put a field on top of all others."""
-
-    name: bytes
-    value: bytes
-
-
-class Readdress(NamedTuple):
-    """Deliver to another recipient in place of one."""
-
-    recipient: bytes
-    other: bytes
-
-
-Edit = Delete | Insert | Readdress
-
-
-class Verdict(NamedTuple):
-    """What becomes of a message. A reply is an SMTP reply, one line; without one, and not discarded, it is accepted."""
-
-    edits: tuple[Edit, ...] = ()
-    reply: str | None = None
-    discard: bool = False
-
-
-class Body(Protocol):
-    """Takes a body, and keeps little of it."""
-
-    def add(self, octets: bytes) -> None:
-        """Take the next piece."""
-
-
-class Judge(Protocol):
-    """Who decides about messages."""
-
-    def body(self, message: Message) -> Body | None:
-        """What judge() wants to take the body; asked when all fields are known, unless the body is empty."""
-
-    async def judge(self, message: Message) -> Verdict:
-        """Decide. It must not raise: a connection that ends is a temporary failure, but one without a reason."""
 
 
 class Session:
