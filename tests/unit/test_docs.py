@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mailstack.render import services, site
-from mailstack_auth.dkim import signatures, verification
+from mailstack_auth.dkim import keys, signatures, verification
 from mailstack_auth.dmarc import discovery
 from mailstack_auth.dmarc import service as dmarcd
 from mailstack_auth.dmarc.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
@@ -280,9 +280,9 @@ def test_limits_of_dmarc():
         "signatures that are verified here": f"{dmarcd._MAX_LOOKS} of a message",
         "signatures of a message": f"{signatures.MAX_SIGNATURES}, from the lowest up",
         "a signature field": f"{verification.MAX_FIELD} octets",
-        "a key record": f"{verification.MAX_KEY_RECORD} octets",
+        "a key record": f"{keys.MAX_RECORD} octets",
         "an answer of DNS": f"{buffer} octets",
-        "an RSA key": f"{verification.MIN_KEY_BITS} to {verification.MAX_KEY_BITS} bits, an exponent of 32 bits",
+        "an RSA key": f"{keys.MIN_KEY_BITS} to {keys.MAX_KEY_BITS} bits, an exponent of 32 bits",
         "clocks of signer and verifier": f"{verification.CLOCK_SKEW // 60} minutes apart",
         "the record, where SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",
         "signatures whose results are written down": f"{dmarcd._MAX_RESULTS} of a message",

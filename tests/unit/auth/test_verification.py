@@ -15,8 +15,9 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailstack_auth.dkim import signatures, verification
-from mailstack_auth.dkim.verification import Body, Verifier, tag_list
+from mailstack_auth.dkim import canonical, signatures
+from mailstack_auth.dkim.tags import tag_list
+from mailstack_auth.dkim.verification import Body, Verifier
 from mailstack_auth.header.fields import Field, Fields
 
 HEAD = b"From: Jo <jo@a.example>\r\nTo: b@b.example\r\nSubject: one\r\n two\r\n"
@@ -461,4 +462,4 @@ def test_fields_are_canonicalized_as_dkimpy_does(field):
     name, value = field[0], re.sub(rb"\r?\n", b"\r\n ", field[1])
     for ours, theirs in (("simple", Simple), ("relaxed", Relaxed)):
         ((expected, text),) = theirs.canonicalize_headers([(name, value + b"\r\n")])
-        assert verification._canonical(ours, name, value) == expected + b":" + text
+        assert canonical.field(ours, name, value) == expected + b":" + text

@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from mailstack_auth import names
-from mailstack_auth.dkim.verification import ALGORITHMS, MAX_FIELD, Finding, fault, tag_list
+from mailstack_auth.dkim.keys import ALGORITHMS
+from mailstack_auth.dkim.tags import tag_list
+from mailstack_auth.dkim.verification import MAX_FIELD, Finding, fault
 from mailstack_auth.header.fields import Field, Fields
 
 # So many octets of b= at least tell signatures apart (RFC 6008 section 4).
