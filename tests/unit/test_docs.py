@@ -13,9 +13,10 @@ import yaml
 
 from mailstack.render import services, site
 from mailstack_auth.dkim import keys, signatures, verification
-from mailstack_auth.dmarc import discovery
+from mailstack_auth.dmarc import alignment, collecting, discovery, inbound, report
 from mailstack_auth.dmarc import service as dmarcd
-from mailstack_auth.dmarc.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
+from mailstack_auth.dmarc.evidence import Doubt, Facts
+from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
 from mailstack_auth.dns import lookup, wire
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.header import authres
@@ -26,9 +27,11 @@ from mailstack_auth.milter import session
 from mailstack_auth.runtime import supervisor
 from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
+from mailstack_auth.site import Site
 from mailstack_auth.spf import service as policyd
 from mailstack_auth.spf.evaluation import Evaluator, Result
 from mailstack_auth.spf.policy import Message, Policy
+from mailstack_auth.spf.results import Spf, SpfResults
 from unit.dns_server import Server
 from unit.sites import stack
 
@@ -214,17 +217,17 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
 def test_authentication_results_of_dmarc():
     """The example is what is written."""
     _, known, outcome = sample()
-    written = authres.value(FOLLOW.hostname, dmarcd._results(known, outcome)).decode()
+    written = authres.value(FOLLOW.hostname, report.results(known, outcome)).decode()
     assert block("field") == f"```\n{authres.NAME.decode()}:{written}\n```"
 
 
 def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
     """The example is what is logged, apart from the time, and each of its keys is explained."""
     message, known, outcome = sample()
-    outside = dmarcd.Outside(
+    outside = inbound.Outside(
         FOLLOW,
         "secret",
-        dmarcd.SpfResults(Path("results"), Path("results.sock")),
+        SpfResults(Path("results"), Path("results.sock")),
         Lookups(),
         deferrals=Deferrals(Path("deferrals"), 0),
         counts=Counts(Path("counts"), print),
@@ -270,24 +273,24 @@ def test_limits_of_dmarc():
     resolver = services(stack())["resolver"]["etc/unbound/mailstack.conf"].content.decode()
     (buffer,) = re.findall(r"msg-buffer-size: (\d+)", resolver)
     expected = {
-        "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
-        "DNS for a message": f"{dmarcd.DNS_SECONDS:.0f} seconds, twice",
+        "a verdict": f"{inbound.MAX_SECONDS:.0f} seconds",
+        "DNS for a message": f"{alignment.DNS_SECONDS:.0f} seconds, twice",
         "names asked for a record": f"{discovery.MAX_LABELS + 1}",
         "a DMARC record": f"{discovery.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
         "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB, where each field counts {session._FIELD_OCTETS} octets more than it has",
         "a header field": f"{milter.MAX_FIELD_OCTETS} octets: beside milters Postfix may cut a longer one",
-        "signatures that are verified here": f"{dmarcd._MAX_LOOKS} of a message",
+        "signatures that are verified here": f"{collecting.MAX_LOOKS} of a message",
         "signatures of a message": f"{signatures.MAX_SIGNATURES}, from the lowest up",
         "a signature field": f"{verification.MAX_FIELD} octets",
         "a key record": f"{keys.MAX_RECORD} octets",
         "an answer of DNS": f"{buffer} octets",
         "an RSA key": f"{keys.MIN_KEY_BITS} to {keys.MAX_KEY_BITS} bits, an exponent of 32 bits",
         "clocks of signer and verifier": f"{verification.CLOCK_SKEW // 60} minutes apart",
-        "the record, where SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",
-        "signatures whose results are written down": f"{dmarcd._MAX_RESULTS} of a message",
+        "the record, where SPF or DKIM passes for the author's own domain": f"{alignment.DECIDED_SECONDS:.0f} second",
+        "signatures whose results are written down": f"{report.MAX_RESULTS} of a message",
         "answers of DNS that are kept": f"{lookup.CACHE_OCTETS >> 20} MiB, for their TTL, {lookup.MAX_TTL // 86400} day at most",
-        "a text in the verdict line": f"{len(dmarcd._text(b'a' * 10_000))} characters",
+        "a text in the verdict line": f"{len(report.text(b'a' * 10_000))} characters",
         "a worker that works on without an answer": f"{supervisor._MAX_PROCESSOR_SECONDS:.0f} seconds of processor time",
         "`docker compose stop`": f"{dmarcd.GRACE_SECONDS:.0f} seconds for messages in hand",
     }

@@ -1,4 +1,4 @@
-"""mailstack_auth.dmarc.service: both judges on their milter sockets; policyd-spf's results and the look-ups are the real ones."""
+"""mailstack_auth.dmarc and submission: all judges on their milter sockets; policyd-spf's results and the look-ups are the real ones."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,8 @@ from bench import dns_answers
 from mailstack.world.containers import wait_for
 from mailstack_auth.dkim import signatures
 from mailstack_auth.dkim.verification import Body
-from mailstack_auth.dmarc import service as dmarcd
-from mailstack_auth.dmarc.service import Inside, Outside, Signed, SpfResults
-from mailstack_auth.dmarc.verdict import Site
+from mailstack_auth.dmarc import inbound
+from mailstack_auth.dmarc.inbound import Outside
 from mailstack_auth.dns import wire
 from mailstack_auth.header import authres
 from mailstack_auth.header.fields import Field, Fields
@@ -45,10 +44,13 @@ from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.runtime.handover import Writer
 from mailstack_auth.runtime.serving import Connection, Serving, Session, begin_tasks_at_once
+from mailstack_auth.site import Site
 from mailstack_auth.spf import policy_protocol
 from mailstack_auth.spf import service as policyd
 from mailstack_auth.spf.evaluation import Evaluator
 from mailstack_auth.spf.policy import Policy
+from mailstack_auth.spf.results import SpfResults
+from mailstack_auth.submission.judges import Inside, Signed
 from unit.auth.test_lines import full_disk
 from unit.auth.test_milter import END, NEGOTIATED, NEGOTIATION, connect, header, macros, packet, replies
 from unit.auth.test_verification import BODY, HEAD, fields, key, sign
@@ -246,7 +248,7 @@ async def running(
     names = Server(dns_answers.Zone(ZONE | (zone or {}), silent=False))
     async with names.lookups() as lookups:
         left, deferrals = Writer(directory / "results"), Deferrals(directory / "deferrals", site.dns_hours * 3600)
-        counts = Counts(directory / "counts", dmarcd.log)
+        counts = Counts(directory / "counts", inbound.log)
         server = policyd.Server(
             policy,
             Evaluator(lookups),
@@ -274,7 +276,7 @@ async def running(
             "inside": partial(MilterSession, judge=Inside(site, INTERNAL_ID)),
             "signed": partial(MilterSession, judge=Signed(site, INTERNAL_ID)),
         }
-        serving, loop = Serving(dmarcd.log, policy_protocol.MAX_REQUEST), asyncio.get_running_loop()
+        serving, loop = Serving(inbound.log, policy_protocol.MAX_REQUEST), asyncio.get_running_loop()
         begin_tasks_at_once(loop)
         servers = [
             await loop.create_unix_server(partial(Connection, serving, session), directory / name)
@@ -1010,7 +1012,7 @@ def test_policyd_spf_answers_in_pieces(tmp_path):
 
 def test_policyd_spf_that_hangs(tmp_path, monkeypatch):
     """A message does not wait for it for ever."""
-    monkeypatch.setattr(dmarcd, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(inbound, "MAX_SECONDS", 0.2)
 
     async def hand_on():
         async with running(tmp_path) as one:
@@ -1247,24 +1249,24 @@ def test_what_keeps_opendkim_from_signing(tmp_path, value):
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from mailstack_auth.header import author
-from mailstack_auth.dmarc import service as dmarcd
+from mailstack_auth.dmarc import service
 from mailstack_auth.runtime import supervisor
+from mailstack_auth.submission import judges
 
 directory = Path(sys.argv[1])
-dmarcd.DEFERRALS, dmarcd.COUNTS = directory / "deferrals.json", directory / "counts.json"
-dmarcd.SPF_RESULTS, dmarcd.SPF_SOCKET = directory / "results", directory / "results.sock"
-dmarcd.CONFIGURATION = directory / "dmarc.json"
-dmarcd.INTERNAL_ID = directory / "authserv-id"
+service.DEFERRALS, service.COUNTS = directory / "deferrals.json", directory / "counts.json"
+service.SPF_RESULTS, service.SPF_SOCKET = directory / "results", directory / "results.sock"
+service.CONFIGURATION = directory / "dmarc.json"
+service.INTERNAL_ID = directory / "authserv-id"
 
 
-def hangs(fields, looked_for=dmarcd.author_domain):
+def hangs(fields, looked_for=judges.author_domain):
     # What nobody has thought of: one call that never ends and lets nothing else work, as an endless look-up in C does.
     (value,) = [one.value for one in fields if one.name == b"From"] or [b""]
     return sum(iter(int, 1)) if b"endless" in value else looked_for(fields)
 
 
-dmarcd.author_domain, supervisor._MAX_SECONDS = hangs, float(sys.argv[2])
+judges.author_domain, supervisor._MAX_SECONDS = hangs, float(sys.argv[2])
 supervisor.main("mailstack_auth.dmarc.service", *(directory / f"{name}.sock" for name in ("outside", "inside", "signed")))
 """
 

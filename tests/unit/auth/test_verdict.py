@@ -7,8 +7,11 @@ import pytest
 
 from mailstack_auth.dkim.signatures import Signature
 from mailstack_auth.dmarc.discovery import Published, parse
-from mailstack_auth.dmarc.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
+from mailstack_auth.dmarc.evidence import Doubt, Facts
+from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
+from mailstack_auth.site import Site
 from mailstack_auth.spf.evaluation import RESULTS, Result
+from mailstack_auth.spf.results import Spf
 
 CLIENT = "192.0.2.1"
 SITE = Site(

@@ -1,115 +1,17 @@
 """What is done with a message from outside, once SPF, DKIM and DMARC are known. Decisions only, no look-ups."""
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from mailstack_auth import names
-from mailstack_auth.dkim.signatures import Signature
-from mailstack_auth.dmarc.discovery import Policy, Published
+from mailstack_auth.dmarc.discovery import Policy
+from mailstack_auth.dmarc.evidence import Doubt, Facts
+from mailstack_auth.site import Site
 from mailstack_auth.spf.evaluation import Result as SpfResult
-from mailstack_auth.spf.policy import Network, refusal
+from mailstack_auth.spf.policy import refusal
 
 Action = Literal["accept", "quarantine", "reject", "discard", "defer"]
 Rule = Literal["", "author", "local sender", "DMARC", "SPF", "DNS", "header", "internal error"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """The site's settings."""
-
-    hostname: str
-    local_domains: frozenset[str]
-    # RFC 9989 section 7.4: "follow" takes "reject" for "quarantine" where another domain is authenticated, "reject"
-    # refuses then as well, "mark" does neither.
-    dmarc: Literal["follow", "reject", "mark"] = "follow"
-    spf_fail: str = "reject"
-    spf_temperror: str = "defer"
-    # None: local domains are not looked at here.
-    local_sender: Literal["discard", "reject"] | None = "discard"
-    skip_networks: tuple[Network, ...] = ()
-    skip_domains: tuple[str, ...] = ()
-    # How long a message waits for DNS, in hours, and what happens to it then.
-    dns_hours: int = 4
-    dns_action: Literal["quarantine", "reject"] = "quarantine"
-    # Whose mail leaves with a signature or not at all: these domains, and names below those.
-    signed: frozenset[str] = frozenset()
-    signed_below: frozenset[str] = frozenset()
-    # Quarantined mail goes to the recipients' addresses with the extension QUARANTINE, which lead to a mailbox's Junk.
-    junk: bool = False
-    # Addresses of mailboxes and aliases that hold a "+" themselves.
-    extended: frozenset[str] = frozenset()
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Site":
-        lists: dict[str, Any] = {
-            name: frozenset(data[name]) for name in ("local_domains", "signed", "signed_below", "extended")
-        }
-        lists["skip_domains"] = tuple(data["skip_domains"])
-        lists["skip_networks"] = tuple(ipaddress.ip_network(one) for one in data["skip_networks"])
-        return cls(**{**data, **lists})
-
-    def ours(self, domain: str | None) -> list[str]:
-        """The local domains that a name is, or lies below."""
-        return [one for one in names.and_parents(domain or "") if one in self.local_domains]
-
-
-@dataclass(frozen=True)
-class Spf:
-    """What policyd-spf said of a message."""
-
-    # MAIL FROM's result; for the null sender HELO's (RFC 7208 section 2.4). None: the client is exempt.
-    identifier: SpfResult | None
-    # The one that policyd-spf goes by; not always the same.
-    judged: SpfResult | None
-    exempt: str | None = None
-    doubtful: bool = False
-
-    @property
-    def passed(self) -> str | None:
-        """The authenticated domain."""
-        return self.identifier.domain if self.identifier and self.identifier.result == "pass" else None
-
-
-class Doubt(NamedTuple):
-    """A DNS lookup that failed, and the domain that it might authenticate; empty for a DMARC record."""
-
-    what: str
-    domain: str = ""
-    by: Literal["spf", "dkim"] = "dkim"
-
-
-class Facts(NamedTuple):
-    """What is known of a message. Domains are in lower case and A-labels."""
-
-    client: str
-    # The envelope sender's domain; None for the null sender, and for what is no domain.
-    sender: str | None
-    # None: From claims no domain (a notice of an old mail server).
-    author: str | None
-    spf: Spf
-    signatures: tuple[Signature, ...]
-    published: Published | None = None
-    # pass, fail, none, permerror or temperror (RFC 9989 section 9.2).
-    dmarc: str = "none"
-    spf_aligned: bool = False
-    dkim_aligned: bool = False
-    # What could make a DMARC pass of it.
-    doubt: Doubt | None = None
-    # What could authenticate a domain, aligned or not.
-    doubts: tuple[Doubt, ...] = ()
-
-    def authenticated(self) -> Iterable[str]:
-        """Domains that SPF or DKIM has authenticated."""
-        if self.spf.passed:
-            yield self.spf.passed
-        yield from (one.domain for one in self.signatures if one.result == "pass" and one.domain)
-
-    @property
-    def indirect(self) -> bool:
-        """Whether any domain is authenticated: who passed the message on can be held to account for it."""
-        return any(True for _ in self.authenticated())
 
 
 class Outcome(NamedTuple):

@@ -32,6 +32,16 @@ class Message:
     # What the judge has read out of the fields, its own business.
     reading: object = None
 
+    @property
+    def too_long(self) -> str:
+        """Why Postfix or the milter did not take its header whole; empty if they did."""
+        if self.cut:
+            name = self.cut.decode("ascii", "backslashreplace")
+            return f"header field {name:.60} is too long, the limit is {MAX_FIELD_OCTETS} octets"
+        if self.header_octets > MAX_HEADER_OCTETS:
+            return f"header is too long, the limit is {MAX_HEADER_OCTETS} octets, where each field counts 450 more"
+        return ""
+
 
 class Delete(NamedTuple):
     """Remove a field: the one that was the at-th of this name, from 1, in any letter case."""

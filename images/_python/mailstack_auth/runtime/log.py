@@ -33,3 +33,9 @@ class Lines:
             sys.stdout.flush()
         except OSError:
             self._failed = True
+
+
+def event(program: str, text: str) -> None:
+    """One event of a program, one line, at once."""
+    sys.stdout.write(f"{program}: {text}\n")
+    sys.stdout.flush()

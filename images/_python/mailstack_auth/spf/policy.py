@@ -13,7 +13,6 @@ from mailstack_auth import names
 from mailstack_auth.spf import policy_protocol, received_spf
 from mailstack_auth.spf.evaluation import Evaluation, Evaluator, Result
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Exemption = Literal["authenticated", "trusted", "relay"]
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets.
@@ -86,8 +85,8 @@ class Policy:
 
     hostname: str
     actions: Mapping[str, str]
-    trusted_networks: tuple[Network, ...] = ()
-    skip_networks: tuple[Network, ...] = ()
+    trusted_networks: tuple[names.Network, ...] = ()
+    skip_networks: tuple[names.Network, ...] = ()
     skip_domains: tuple[str, ...] = ()
     # The site's own, and whether SPF's fail for one of them, or a sub-domain, is no reason to refuse at RCPT.
     domains: frozenset[str] = frozenset()

@@ -7,7 +7,6 @@ import asyncio
 import json
 import mmap
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from mailstack_auth.runtime.cache import Latest, Remembered, digest
 from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.runtime.handover import Writer
-from mailstack_auth.runtime.log import Lines
+from mailstack_auth.runtime.log import Lines, event
 from mailstack_auth.runtime.serving import Connection, Serving
 from mailstack_auth.spf import policy_protocol, sender_domain
 from mailstack_auth.spf.evaluation import Evaluator, Result
@@ -43,6 +42,8 @@ MAX_EVALUATIONS = 1024
 MAX_MESSAGES = 8192
 # Longer than an answer takes: SPF, domains of relays, the sender's domain. Shorter than compose's stop_grace_period.
 GRACE_SECONDS = 30.0
+
+log = partial(event, "policyd-spf")
 
 # Hands octets to the peer; False if it has gone.
 Send = Callable[[bytes], bool]
@@ -231,12 +232,6 @@ def _result(result: Result | None) -> dict[str, str] | None:
         "result": result.result,
         "reason": explain(result),
     }
-
-
-def log(text: str) -> None:
-    """One event, one line."""
-    sys.stdout.write(f"policyd-spf: {text}\n")
-    sys.stdout.flush()
 
 
 def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
