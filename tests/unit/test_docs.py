@@ -15,7 +15,7 @@ from mailstack.render import services, site
 from mailstack_auth.dkim import keys, signatures, verification
 from mailstack_auth.dmarc import alignment, collecting, discovery, inbound, report
 from mailstack_auth.dmarc import service as dmarcd
-from mailstack_auth.dmarc.evidence import Doubt, Facts
+from mailstack_auth.dmarc.evidence import Evidence, TempFailure
 from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
 from mailstack_auth.dns import lookup, wire
 from mailstack_auth.dns.lookup import Lookups
@@ -123,11 +123,11 @@ def published(record: str) -> discovery.Published:
     return discovery.Published(found, found.p)
 
 
-def facts(policy: discovery.Published | None, result: str) -> Facts:
+def evidence_of(policy: discovery.Published | None, result: str) -> Evidence:
     """Of a message whose SPF and DKIM say nothing."""
-    doubt = Doubt(f"DMARC record of {AUTHOR}") if result == "temperror" else None
+    failure = TempFailure(f"DMARC record of {AUTHOR}") if result == "temperror" else None
     silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
-    return Facts("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, doubt=doubt)
+    return Evidence("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, failure=failure)
 
 
 @pytest.mark.parametrize("row", rows("decisions"), ids=lambda row: f"{row[0]}: {row[1]}")
@@ -136,7 +136,7 @@ def test_decisions_of_dmarc(row: list[str]):
     said, result, reply, disposition = (cell.replace("`", "") for cell in row)
     records = ["p=none", "p=quarantine", "p=reject"] if said == "any" else re.findall(r"^p=.*", said) or [None]
     for record in records:
-        known = facts(record and published(record), result)
+        known = evidence_of(record and published(record), result)
         outcome = decide(known, FOLLOW)
         assert (outcome.reply or "250").startswith(reply.partition(",")[0])
         assert (outcome.action == "quarantine") == reply.endswith("with X-Mailstack-Quarantine")
@@ -146,10 +146,13 @@ def test_decisions_of_dmarc(row: list[str]):
 
 def test_replies_of_dmarc():
     """The replies stand there word for word."""
-    refused, waiting = decide(facts(published("p=reject"), "fail"), FOLLOW), decide(facts(None, "temperror"), FOLLOW)
+    refused, waiting = (
+        decide(evidence_of(published("p=reject"), "fail"), FOLLOW),
+        decide(evidence_of(None, "temperror"), FOLLOW),
+    )
     with pytest.raises(AmbiguousError) as ambiguous:
         author_domain(Fields([Field(b"From", b" a@author.example")] * 2))
-    forged = decide(facts(None, "none")._replace(author="example.com"), FOLLOW)
+    forged = decide(evidence_of(None, "none")._replace(author="example.com"), FOLLOW)
     over = given_up(waiting, replace(FOLLOW, dns_action="reject"))
     assert f"`{over.reply}`" in DMARC
     assert f"\n```\n{refused.reply}\n{waiting.reply}\n550 5.7.1 {ambiguous.value}\n```\n" in DMARC
@@ -167,7 +170,7 @@ EVIDENCE = {
     "nothing passes": {},
     "SPF or DKIM passes for another domain alone": {"signatures": (OURS._replace(domain="list.example"),)},
     "SPF or DKIM passes for it": {"signatures": (OURS,)},
-    "a DNS lookup fails that could show it": {"doubts": (Doubt("DKIM key", "example.com"),)},
+    "a DNS lookup fails that could show it": {"failures": (TempFailure("DKIM key", "example.com"),)},
     "any": {},
 }
 
@@ -176,7 +179,7 @@ EVIDENCE = {
 def test_local_domains_of_dmarc(row: list[str]):
     """The table says what is done with mail that uses a domain of ours."""
     where, evidence, aligned, _, off = row
-    known = facts(None, "none")._replace(**LOCAL[where], **EVIDENCE[evidence])
+    known = evidence_of(None, "none")._replace(**LOCAL[where], **EVIDENCE[evidence])
     for local_sender in ("discard", "reject"):
         outcome = decide(known, replace(FOLLOW, local_sender=local_sender))
         # A setting changes what happens to a forged envelope alone.
@@ -187,7 +190,7 @@ def test_local_domains_of_dmarc(row: list[str]):
     assert decide(known, replace(FOLLOW, local_sender=None)).action == "accept"
 
 
-def sample() -> tuple[milter.Message, Facts, Outcome]:
+def sample() -> tuple[milter.Message, Evidence, Outcome]:
     """The message of the examples."""
     good = signatures.Signature(
         0, AUTHOR, "s2026", "rsa-sha256", "Tq2mPz0LxW9a", result="pass", key="2048-bit key; secure"
@@ -195,7 +198,7 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
     broken = signatures.Signature(
         1, "list.example", "old", "rsa-sha256", "aX9kW3vYb1cD", result="fail", key="1024-bit key"
     )
-    known = facts(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass")._replace(
+    known = evidence_of(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass")._replace(
         sender=MAIL_FROM.domain,
         spf=Spf(MAIL_FROM, MAIL_FROM),
         signatures=(good, broken),
@@ -224,7 +227,7 @@ def test_authentication_results_of_dmarc():
 def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
     """The example is what is logged, apart from the time, and each of its keys is explained."""
     message, known, outcome = sample()
-    outside = inbound.Outside(
+    outside = inbound.Inbound(
         FOLLOW,
         "secret",
         SpfResults(Path("results"), Path("results.sock")),

@@ -32,7 +32,7 @@ from mailstack.world.containers import wait_for
 from mailstack_auth.dkim import signatures
 from mailstack_auth.dkim.verification import Body
 from mailstack_auth.dmarc import inbound
-from mailstack_auth.dmarc.inbound import Outside
+from mailstack_auth.dmarc.inbound import Inbound
 from mailstack_auth.dns import wire
 from mailstack_auth.header import authres
 from mailstack_auth.header.fields import Field, Fields
@@ -50,8 +50,8 @@ from mailstack_auth.spf import service as policyd
 from mailstack_auth.spf.evaluation import Evaluator
 from mailstack_auth.spf.policy import Policy
 from mailstack_auth.spf.results import SpfResults
-from mailstack_auth.submission.judges import Inside, Signed
-from unit.auth.test_lines import full_disk
+from mailstack_auth.submission.judges import Signed, Submission
+from unit.auth.test_log import full_disk
 from unit.auth.test_milter import END, NEGOTIATED, NEGOTIATION, connect, header, macros, packet, replies
 from unit.auth.test_verification import BODY, HEAD, fields, key, sign
 from unit.dns_server import Server
@@ -211,7 +211,7 @@ class GoesAway:
         pass
 
 
-class Watched(Outside):
+class Watched(Inbound):
     """Takes down of which messages it wants the body."""
 
     def __init__(self, *given: object, **named: object) -> None:
@@ -273,7 +273,7 @@ async def running(
         sessions = {
             "results.sock": results_session,
             "outside": partial(MilterSession, judge=judge),
-            "inside": partial(MilterSession, judge=Inside(site, INTERNAL_ID)),
+            "inside": partial(MilterSession, judge=Submission(site, INTERNAL_ID)),
             "signed": partial(MilterSession, judge=Signed(site, INTERNAL_ID)),
         }
         serving, loop = Serving(inbound.log, policy_protocol.MAX_REQUEST), asyncio.get_running_loop()
@@ -795,7 +795,7 @@ def test_nothing_is_accepted_unrecorded(tmp_path):
         async with running(tmp_path) as one:
             with full_disk():
                 first = await one.outside.replies(sent)
-                while not one.judge._lines._failed:  # noqa: ASYNC110
+                while not one.judge._log._failed:  # noqa: ASYNC110
                     await asyncio.sleep(0)
                 return first[-1], await one.outside.replies(sent)
 
@@ -1170,7 +1170,7 @@ def test_inside_takes_what_will_be_signed(value, asked):
     message = Message(
         "192.0.2.1", b"x", fields=Fields([Field(b"From", value.encode()), Field(b"Sender", b" <x@ours.example>")])
     )
-    reply = asyncio.run(Inside(site, INTERNAL_ID).judge(message)).reply
+    reply = asyncio.run(Submission(site, INTERNAL_ID).judge(message)).reply
     if asked:
         assert reply.startswith("550 5.6.0 not signed: ")
         assert asked in reply

@@ -1,4 +1,4 @@
-"""mailstack_auth.dns.lookup and remember: answers of a name server, kept as long as their TTL says and no longer."""
+"""mailstack_auth.dns.lookup and runtime.cache: answers of a name server, kept as long as their TTL says and no longer."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from bench import dns_answers
 from mailstack_auth.dns.lookup import CACHE_OCTETS, MAX_MACROS, MAX_TERM, MAX_TERMS, MAX_TTL, Lookups
 from mailstack_auth.dns.wire import MAX_NAMES, MAX_RECORDS, cut
-from mailstack_auth.runtime.cache import Latest, Remembered, digest
+from mailstack_auth.runtime.cache import Cache, Latest, digest
 from unit.dns_server import Server
 
 ZONE = {
@@ -289,7 +289,7 @@ def test_cache_obeys_the_shortest_ttl_of_a_chain():
 
 def test_remembered_is_bounded():
     """Over the capacity, what was not asked for longest goes; the weight is what is there, however it changed."""
-    some = Remembered(10)
+    some = Cache(10)
     for key in "abcde":
         some.put(key, key, 60, weight=2)
     assert some.get("a") == "a"
@@ -306,7 +306,7 @@ def test_remembered_is_bounded():
 def test_remembered_expires():
     """A value is there until its time is over; put in again, it has its time again."""
     now = [0.0]
-    some = Remembered(10, lambda: now[0])
+    some = Cache(10, lambda: now[0])
     some.put("a", 1, 5)
     now[0] = 4.9
     assert some.get("a") == 1

@@ -30,7 +30,7 @@ from mailstack_auth.spf.evaluation import Evaluation, Evaluator, Result
 from mailstack_auth.spf.policy import Judgement, Policy
 from mailstack_auth.spf.service import TROUBLE, Server, report
 from received_spf import parse
-from unit.auth.test_lines import full_disk
+from unit.auth.test_log import full_disk
 from unit.dns_server import Server as NameServer
 
 # The program itself; its paths, its DNS and its time limit for an evaluation are the test's.
@@ -296,7 +296,7 @@ def test_a_log_that_cannot_be_written(tmp_path):
                     await ask(server, "a@fail.example")
                 (action,) = await ask(server, "a@pass.example")
                 assert action.startswith("PREPEND ")
-                while not server._lines._failed:  # noqa: ASYNC110
+                while not server._log._failed:  # noqa: ASYNC110
                     await asyncio.sleep(0)
                 with pytest.raises(OSError, match="No space left"):
                     await ask(server, "a@pass.example")

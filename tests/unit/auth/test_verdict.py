@@ -7,7 +7,7 @@ import pytest
 
 from mailstack_auth.dkim.signatures import Signature
 from mailstack_auth.dmarc.discovery import Published, parse
-from mailstack_auth.dmarc.evidence import Doubt, Facts
+from mailstack_auth.dmarc.evidence import Evidence, TempFailure
 from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
 from mailstack_auth.site import Site
 from mailstack_auth.spf.evaluation import RESULTS, Result
@@ -36,16 +36,16 @@ def published(record, domain="a.example"):
     return Published(found, found.p)
 
 
-PLAIN = Facts(CLIENT, "a.example", "a.example", spf("none", "a.example"), ())
+PLAIN = Evidence(CLIENT, "a.example", "a.example", spf("none", "a.example"), ())
 
 
 def message(sender="a.example", author=None, **more):
     return PLAIN._replace(sender=sender, author=author or sender or "a.example", **more)
 
 
-def outcome(facts, site=SITE):
+def outcome(evidence, site=SITE):
     """The action, and the first words of what goes with it."""
-    found = decide(facts, site)
+    found = decide(evidence, site)
     text = found.reply or found.reason
     assert text.isascii()
     assert text.isprintable()
@@ -56,7 +56,7 @@ def outcome(facts, site=SITE):
 
 ACCEPT, DISCARD, DEFER = ("accept",), ("discard", "MAIL FROM"), ("defer", "451 4.4.3")
 REFUSE_AUTHOR, JUNK_AUTHOR = ("reject", "550 5.7.1"), ("quarantine", "From uses")
-JUNK, KEY_OF_OURS = ("quarantine", "MAIL FROM"), (Doubt("DKIM key x", "m.ours.example"),)
+JUNK, KEY_OF_OURS = ("quarantine", "MAIL FROM"), (TempFailure("DKIM key x", "m.ours.example"),)
 OUR_SPF, THEIR_SPF = spf("pass", "ours.example"), spf("pass", "a.example")
 LOCAL = {
     # Nothing of ours.
@@ -150,30 +150,35 @@ LOCAL = {
     "bounce that names an author of ours": (message(None, "ours.example"), REFUSE_AUTHOR),
     "bounce by a host of ours": (message(None, "ours.example", spf=spf("pass", "mx.ours.example", "helo")), ACCEPT),
     # In doubt.
-    "forged, but DNS gives no answer": (message("ours.example", doubts=KEY_OF_OURS), DEFER),
+    "forged, but DNS gives no answer": (message("ours.example", failures=KEY_OF_OURS), DEFER),
     "forged, somebody's pass, but DNS gives no answer": (
-        message("ours.example", doubts=KEY_OF_OURS, signatures=(dkim("a.example"),)),
+        message("ours.example", failures=KEY_OF_OURS, signatures=(dkim("a.example"),)),
         DEFER,
     ),
     "forged, somebody's pass, and no answer about others": (
-        message("ours.example", signatures=(dkim("a.example"),), doubts=(Doubt("DKIM key x", "b.example"),)),
+        message("ours.example", signatures=(dkim("a.example"),), failures=(TempFailure("DKIM key x", "b.example"),)),
         JUNK,
     ),
-    "forged, and no answer about others": (message("ours.example", doubts=(Doubt("DKIM key x", "b.example"),)), DEFER),
+    "forged, and no answer about others": (
+        message("ours.example", failures=(TempFailure("DKIM key x", "b.example"),)),
+        DEFER,
+    ),
     "author forged, and no answer about a trusted list": (
-        message("a.example", "ours.example", spf=THEIR_SPF, doubts=(Doubt("DKIM key x", "m.list.example"),)),
+        message("a.example", "ours.example", spf=THEIR_SPF, failures=(TempFailure("DKIM key x", "m.list.example"),)),
         DEFER,
     ),
     "author forged, and no answer about the record alone": (
-        message("a.example", "ours.example", spf=THEIR_SPF, doubt=Doubt("DMARC record of ours.example")),
+        message("a.example", "ours.example", spf=THEIR_SPF, failure=TempFailure("DMARC record of ours.example")),
         JUNK_AUTHOR,
     ),
     "author forged, but DNS gives no answer": (
-        message("a.example", "ours.example", doubts=KEY_OF_OURS),
+        message("a.example", "ours.example", failures=KEY_OF_OURS),
         DEFER,
     ),
     "SPF temperror of ours, without a DMARC record": (
-        message("ours.example", spf=spf("temperror", "ours.example"), doubts=(Doubt("SPF", "ours.example", "spf"),)),
+        message(
+            "ours.example", spf=spf("temperror", "ours.example"), failures=(TempFailure("SPF", "ours.example", "spf"),)
+        ),
         DEFER,
     ),
     "SPF temperror of ours, another author": (
@@ -181,7 +186,7 @@ LOCAL = {
             "ours.example",
             "a.example",
             spf=spf("temperror", "ours.example"),
-            doubts=(Doubt("SPF", "ours.example", "spf"),),
+            failures=(TempFailure("SPF", "ours.example", "spf"),),
         ),
         DEFER,
     ),
@@ -190,7 +195,7 @@ LOCAL = {
             "a.example",
             "ours.example",
             spf=spf("temperror", "a.example"),
-            doubts=(Doubt("SPF", "a.example", "spf"),),
+            failures=(TempFailure("SPF", "a.example", "spf"),),
         ),
         DEFER,
     ),
@@ -209,16 +214,16 @@ LOCAL = {
 }
 
 
-@pytest.mark.parametrize(("facts", "expected"), LOCAL.values(), ids=LOCAL.keys())
-def test_local_domains(facts, expected):
+@pytest.mark.parametrize(("evidence", "expected"), LOCAL.values(), ids=LOCAL.keys())
+def test_local_domains(evidence, expected):
     """Mail that uses a domain of ours, in the envelope or as author, is let in if SPF or DKIM shows that it may.
 
     It is dropped where the envelope uses it and nothing authenticates; where anything does, it is put aside.
     """
-    assert outcome(facts) == expected
+    assert outcome(evidence) == expected
     refused = ("reject", "550 5.7.1") if expected[0] == "discard" else expected
-    assert outcome(facts, replace(SITE, local_sender="reject")) == refused
-    assert outcome(facts, replace(SITE, local_sender=None, spf_temperror="tag")) == ACCEPT
+    assert outcome(evidence, replace(SITE, local_sender="reject")) == refused
+    assert outcome(evidence, replace(SITE, local_sender=None, spf_temperror="tag")) == ACCEPT
 
 
 def test_a_discard_says_what_it_was():
@@ -366,28 +371,30 @@ DMARC = {
         "local_policy",
     ),
     "perhaps handed on": (
-        message(published=published("p=reject"), dmarc="fail", doubts=(Doubt("DKIM key x", "b.example"),)),
+        message(published=published("p=reject"), dmarc="fail", failures=(TempFailure("DKIM key x", "b.example"),)),
         SITE,
         DEFER,
         "reject",
         None,
     ),
     "perhaps handed on, the old way": (
-        message(published=published("p=reject"), dmarc="fail", doubts=(Doubt("DKIM key x", "b.example"),)),
+        message(published=published("p=reject"), dmarc="fail", failures=(TempFailure("DKIM key x", "b.example"),)),
         OLD,
         REJECT,
         "reject",
         None,
     ),
     "perhaps handed on, p=quarantine": (
-        message(published=published("p=quarantine"), dmarc="fail", doubts=(Doubt("DKIM key x", "b.example"),)),
+        message(published=published("p=quarantine"), dmarc="fail", failures=(TempFailure("DKIM key x", "b.example"),)),
         SITE,
         QUARANTINE,
         "quarantine",
         None,
     ),
     "perhaps by a trusted list": (
-        message(published=published("p=quarantine"), dmarc="fail", doubts=(Doubt("DKIM key x", "list.example"),)),
+        message(
+            published=published("p=quarantine"), dmarc="fail", failures=(TempFailure("DKIM key x", "list.example"),)
+        ),
         SITE,
         DEFER,
         "quarantine",
@@ -424,56 +431,56 @@ DMARC = {
     ),
     "permerror": (message(dmarc="permerror"), SITE, ACCEPT, "none", None),
     "temperror of the record": (
-        message(dmarc="temperror", doubt=Doubt("DMARC record of a.example")),
+        message(dmarc="temperror", failure=TempFailure("DMARC record of a.example")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=reject": (
-        message(published=published("p=reject"), dmarc="temperror", doubt=Doubt("DKIM key x")),
+        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("DKIM key x")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=reject, t=y": (
-        message(published=published("p=reject; t=y"), dmarc="temperror", doubt=Doubt("DKIM key x")),
+        message(published=published("p=reject; t=y"), dmarc="temperror", failure=TempFailure("DKIM key x")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=none": (
-        message(published=published("p=none"), dmarc="temperror", doubt=Doubt("DKIM key x")),
+        message(published=published("p=none"), dmarc="temperror", failure=TempFailure("DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror of a key, p=quarantine, t=y": (
-        message(published=published("p=quarantine; t=y"), dmarc="temperror", doubt=Doubt("DKIM key x")),
+        message(published=published("p=quarantine; t=y"), dmarc="temperror", failure=TempFailure("DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, by a trusted network": (
-        message(client="198.51.100.7", dmarc="temperror", doubt=Doubt("DMARC record of a.example")),
+        message(client="198.51.100.7", dmarc="temperror", failure=TempFailure("DMARC record of a.example")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, by a trusted domain": (
-        message(spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", doubt=Doubt("DKIM key x")),
+        message(spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", failure=TempFailure("DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, only marked": (
-        message(published=published("p=reject"), dmarc="temperror", doubt=Doubt("DKIM key x")),
+        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("DKIM key x")),
         MARK,
         ACCEPT,
         "none",
@@ -482,11 +489,11 @@ DMARC = {
 }
 
 
-@pytest.mark.parametrize(("facts", "site", "expected", "disposition", "override"), DMARC.values(), ids=DMARC.keys())
-def test_dmarc(facts, site, expected, disposition, override):
+@pytest.mark.parametrize(("evidence", "site", "expected", "disposition", "override"), DMARC.values(), ids=DMARC.keys())
+def test_dmarc(evidence, site, expected, disposition, override):
     """The published policy is followed, or only marked; DNS that gives no answer defers, where it could matter."""
-    assert outcome(facts, site) == expected
-    found = decide(facts, site)
+    assert outcome(evidence, site) == expected
+    found = decide(evidence, site)
     assert (found.disposition, found.override) == (disposition, override)
 
 
@@ -521,9 +528,11 @@ SPF = {
         REJECT,
     ),
     "fail, only marked by DMARC": (message(spf=FAIL, published=published("p=reject"), dmarc="fail"), MARK, SPF_REJECT),
-    "fail, DNS in doubt": (message(spf=FAIL, doubt=Doubt("DKIM key x", "a.example")), SITE, DEFER),
+    "fail, DNS in doubt": (message(spf=FAIL, failure=TempFailure("DKIM key x", "a.example")), SITE, DEFER),
     "fail, DNS in doubt, p=none": (
-        message(spf=FAIL, published=published("p=none"), dmarc="temperror", doubt=Doubt("DKIM key x", "a.example")),
+        message(
+            spf=FAIL, published=published("p=none"), dmarc="temperror", failure=TempFailure("DKIM key x", "a.example")
+        ),
         SITE,
         DEFER,
     ),
@@ -553,10 +562,10 @@ SPF = {
 }
 
 
-@pytest.mark.parametrize(("facts", "site", "expected"), SPF.values(), ids=SPF.keys())
-def test_spf_fail(facts, site, expected):
+@pytest.mark.parametrize(("evidence", "site", "expected"), SPF.values(), ids=SPF.keys())
+def test_spf_fail(evidence, site, expected):
     """SPF's fail is refused, unless an aligned DKIM pass outweighs it; never for domains of ours."""
-    assert outcome(facts, site) == expected
+    assert outcome(evidence, site) == expected
 
 
 def test_why_spf_refuses():
@@ -580,11 +589,11 @@ def test_an_spf_record_that_is_not_known():
 
 
 @pytest.mark.parametrize(
-    "facts", [message(spf=spf("temperror", "a.example")), message("ours.example", doubts=KEY_OF_OURS)]
+    "evidence", [message(spf=spf("temperror", "a.example")), message("ours.example", failures=KEY_OF_OURS)]
 )
-def test_waiting_for_dns_has_an_end(facts):
+def test_waiting_for_dns_has_an_end(evidence):
     """Then the message is put aside, or refused for good; both say why."""
-    found = decide(facts, SITE)
+    found = decide(evidence, SITE)
     aside = given_up(found, replace(SITE, dns_hours=7))
     assert (aside.action, aside.reply) == ("quarantine", None)
     assert aside.reason == f"{found.reason} for 7 hours"
@@ -594,8 +603,8 @@ def test_waiting_for_dns_has_an_end(facts):
 
 def test_local_domains_come_first():
     """A forged message of ours is discarded, whatever DMARC asks for; the disposition stays on record."""
-    facts = message("ours.example", published=published("p=reject", "ours.example"), dmarc="fail")
-    found = decide(facts, SITE)
+    evidence = message("ours.example", published=published("p=reject", "ours.example"), dmarc="fail")
+    found = decide(evidence, SITE)
     assert (found.action, found.disposition) == ("discard", "reject")
 
 

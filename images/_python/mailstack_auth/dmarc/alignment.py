@@ -7,7 +7,7 @@ from typing import Literal
 import spf as pyspf
 
 from mailstack_auth.dmarc.discovery import Published, RecordError, Tree
-from mailstack_auth.dmarc.evidence import Doubt, Facts, passes
+from mailstack_auth.dmarc.evidence import Evidence, TempFailure, passes
 from mailstack_auth.dns.lookup import Lookups
 
 # For what a verdict needs of DNS, in seconds. Where the identifiers decide, DNS is asked for what is written down
@@ -66,38 +66,38 @@ async def policy(tree: Tree, author: str | None) -> Found:
     return published, "" if published else "none"
 
 
-async def aligned(facts: Facts, tree: Tree, author: str) -> Facts:
+async def aligned(evidence: Evidence, tree: Tree, author: str) -> Evidence:
     """With what is aligned with the author domain, and DMARC's result."""
-    record = facts.published.record if facts.published else None
+    record = evidence.published.record if evidence.published else None
     modes = {"spf": record.aspf if record else "r", "dkim": record.adkim if record else "r"}
-    spf_passes, dkim_passes = set(filter(None, [facts.spf.passed])), passes(facts.signatures)
-    by_spf, doubt = await _any_aligned(tree, author, spf_passes, modes["spf"])
+    spf_passes, dkim_passes = set(filter(None, [evidence.spf.passed])), passes(evidence.signatures)
+    by_spf, failure = await _any_aligned(tree, author, spf_passes, modes["spf"])
     by_dkim, other = await _any_aligned(tree, author, dkim_passes, modes["dkim"])
-    doubt, dmarc = doubt or other, facts.dmarc
+    failure, dmarc = failure or other, evidence.dmarc
     if not (by_spf or by_dkim):
-        for one in facts.doubts:
+        for one in evidence.failures:
             would, unknown = await _any_aligned(tree, author, {one.domain}, modes[one.by])
-            doubt = doubt or unknown or (one if would else None)
+            failure = failure or unknown or (one if would else None)
     if dmarc == "temperror":
         # A pass of the author's own domain aligns under every record.
         decided = author in spf_passes | dkim_passes
-        dmarc, doubt = ("pass", None) if decided else (dmarc, Doubt(f"DMARC record of {author}"))
+        dmarc, failure = ("pass", None) if decided else (dmarc, TempFailure(f"DMARC record of {author}"))
     elif not dmarc:
-        dmarc = "pass" if by_spf or by_dkim else "temperror" if doubt else "fail"
-    return facts._replace(dmarc=dmarc, spf_aligned=by_spf, dkim_aligned=by_dkim, doubt=doubt)
+        dmarc = "pass" if by_spf or by_dkim else "temperror" if failure else "fail"
+    return evidence._replace(dmarc=dmarc, spf_aligned=by_spf, dkim_aligned=by_dkim, failure=failure)
 
 
 async def _any_aligned(
     tree: Tree, author: str, identifiers: Collection[str], mode: Literal["r", "s"]
-) -> tuple[bool, Doubt | None]:
+) -> tuple[bool, TempFailure | None]:
     """Whether one of them is aligned. Each is looked at: one whose domain DNS does not answer for hides no other."""
     if author in identifiers:
         return True, None  # without a lookup
-    doubt = None
+    failure = None
     for one in identifiers:
         try:
             if await tree.aligned(author, one, mode):
                 return True, None
         except pyspf.TempError:
-            doubt = Doubt(f"the organizational domain of {author}", one)
-    return False, doubt
+            failure = TempFailure(f"the organizational domain of {author}", one)
+    return False, failure

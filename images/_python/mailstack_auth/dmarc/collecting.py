@@ -12,7 +12,7 @@ from mailstack_auth.dkim.verification import Body, Finding, Verifier, fault
 from mailstack_auth.dmarc import alignment
 from mailstack_auth.dmarc.alignment import DECIDED_SECONDS, DNS_SECONDS, Dns
 from mailstack_auth.dmarc.discovery import Tree
-from mailstack_auth.dmarc.evidence import Doubt, Facts, Reading, passes
+from mailstack_auth.dmarc.evidence import Evidence, Reading, TempFailure, passes
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.milter.message import Message
 from mailstack_auth.site import Site
@@ -35,30 +35,32 @@ class Collector:
         wanted = self._wanted(reading, passes(reading.signatures))
         return _body(message, [one for one in reading.signatures if one.open]) if wanted else None
 
-    async def facts(self, message: Message, reading: Reading, spf: Spf) -> Facts:
+    async def evidence(self, message: Message, reading: Reading, spf: Spf) -> Evidence:
         """What is known, as far as DNS answers."""
         passed = {*passes(reading.signatures), *filter(None, [spf.passed])}
         wanted = self._wanted(reading, passed)
-        found, author, doubts = reading.signatures, reading.author, list[Doubt]()
+        found, author, failures = reading.signatures, reading.author, list[TempFailure]()
         seconds = DECIDED_SECONDS if author is None or author in passed else DNS_SECONDS
         dns = Dns(self._lookups, seconds)
         tree = Tree(dns)
         policy: Awaitable[alignment.Found] = alignment.policy(tree, author)
         if wanted:
             policy = asyncio.ensure_future(policy)
-            found, doubts = await self._verified(message, reading, passed)
+            found, failures = await self._verified(message, reading, passed)
             if author in passes(found):
                 seconds = DECIDED_SECONDS
                 policy = alignment.soon(policy)
         published, dmarc = await policy
         identifier = spf.identifier
         if identifier and identifier.result == "temperror":
-            doubts.append(Doubt(f"SPF record of {identifier.domain}", identifier.domain, by="spf"))
-        facts = Facts(message.client, reading.sender, author, spf, found, published, dmarc, doubts=tuple(doubts))
+            failures.append(TempFailure(f"SPF record of {identifier.domain}", identifier.domain, by="spf"))
+        evidence = Evidence(
+            message.client, reading.sender, author, spf, found, published, dmarc, failures=tuple(failures)
+        )
         if author is None:
-            return facts
+            return evidence
         dns.allow(seconds)
-        return await alignment.aligned(facts, tree, author)
+        return await alignment.aligned(evidence, tree, author)
 
     def _wanted(self, reading: Reading, passed: Collection[str]) -> list[Signature]:
         """The signatures to verify here: those that could matter beside the domains that have a pass."""
@@ -83,13 +85,13 @@ class Collector:
 
     async def _verified(
         self, message: Message, reading: Reading, passed: Collection[str]
-    ) -> tuple[tuple[Signature, ...], list[Doubt]]:
+    ) -> tuple[tuple[Signature, ...], list[TempFailure]]:
         """The signatures, those that are wanted verified here; and whose keys could not be looked up.
 
         What is no longer wanted beside a pass is not waited for.
         """
         wanted = self._wanted(reading, passed)
-        dns, found, doubts = Dns(self._lookups), list(reading.signatures), list[Doubt]()
+        dns, found, failures = Dns(self._lookups), list(reading.signatures), list[TempFailure]()
         body = message.body if isinstance(message.body, Body) else _body(message, wanted)
         verifier, fields = Verifier(message.fields, body), signatures.fields(message.fields)
         asking = {asyncio.ensure_future(_key(dns, one)): one for one in wanted}
@@ -105,7 +107,7 @@ class Collector:
                 elif keys is None:
                     # Whatever OpenDKIM says: it takes SERVFAIL for a key that does not exist.
                     found[one.at] = one.found(Finding("temperror"))
-                    doubts.append(Doubt(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
+                    failures.append(TempFailure(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
                 elif len(keys) == 1:
                     found[one.at] = one.found(verifier.verify(fields[one.at], keys[0]))
                 elif one.result == "temperror":
@@ -114,7 +116,7 @@ class Collector:
             for task in [task for task, one in asking.items() if one not in still]:
                 task.cancel()
                 del asking[task]
-        return tuple(found), doubts
+        return tuple(found), failures
 
 
 def _top(domain: str) -> str:

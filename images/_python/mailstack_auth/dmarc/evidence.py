@@ -25,7 +25,7 @@ class Reading:
     ambiguous: str = ""
 
 
-class Doubt(NamedTuple):
+class TempFailure(NamedTuple):
     """A DNS lookup that failed, and the domain that it might authenticate; empty for a DMARC record."""
 
     what: str
@@ -33,7 +33,7 @@ class Doubt(NamedTuple):
     by: Literal["spf", "dkim"] = "dkim"
 
 
-class Facts(NamedTuple):
+class Evidence(NamedTuple):
     """What is known of a message. Domains are in lower case and A-labels."""
 
     client: str
@@ -49,9 +49,9 @@ class Facts(NamedTuple):
     spf_aligned: bool = False
     dkim_aligned: bool = False
     # What could make a DMARC pass of it.
-    doubt: Doubt | None = None
+    failure: TempFailure | None = None
     # What could authenticate a domain, aligned or not.
-    doubts: tuple[Doubt, ...] = ()
+    failures: tuple[TempFailure, ...] = ()
 
     def authenticated(self) -> Iterable[str]:
         """Domains that SPF or DKIM has authenticated."""

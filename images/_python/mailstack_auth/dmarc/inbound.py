@@ -10,7 +10,7 @@ from mailstack_auth.dkim import signatures
 from mailstack_auth.dkim.verification import Body
 from mailstack_auth.dmarc import report
 from mailstack_auth.dmarc.collecting import Collector
-from mailstack_auth.dmarc.evidence import Facts, Reading
+from mailstack_auth.dmarc.evidence import Evidence, Reading
 from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.header import authres
@@ -19,7 +19,7 @@ from mailstack_auth.milter.message import Edit, Insert, Message, Readdress, Verd
 from mailstack_auth.milter.screening import QUARANTINE, claims
 from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
-from mailstack_auth.runtime.log import Lines, event
+from mailstack_auth.runtime.log import Log, event
 from mailstack_auth.site import Site
 from mailstack_auth.spf.results import SpfResults
 
@@ -32,7 +32,7 @@ TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed: internal error, please re
 log = partial(event, "dmarc")
 
 
-class Outside:
+class Inbound:
     """Judges mail from outside."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Outside:
         self._deferrals = deferrals
         self._not_accepted = counts
         self._counts: Counter[str] = Counter()
-        self._lines = Lines()
+        self._log = Log()
 
     def body(self, message: Message) -> Body | None:
         """Its hashes, where a signature may have to be verified here."""
@@ -78,16 +78,16 @@ class Outside:
         if reading.ambiguous:
             self._record(message, None, Outcome("reject", reason=reading.ambiguous, rule="author"))
             return Verdict(reply=f"550 5.7.1 {reading.ambiguous}")
-        facts = await self._collector.facts(message, reading, await self._results.of(message))
-        outcome = decide(facts, self._site)
-        if outcome.action == "defer" and self._deferrals.over(facts.client, facts.author or ""):
+        evidence = await self._collector.evidence(message, reading, await self._results.of(message))
+        outcome = decide(evidence, self._site)
+        if outcome.action == "defer" and self._deferrals.over(evidence.client, evidence.author or ""):
             outcome = given_up(outcome, self._site)
-        self._record(message, facts, outcome)
+        self._record(message, evidence, outcome)
         if outcome.action == "discard":
             return Verdict(discard=True)
         if outcome.reply is not None:
             return Verdict(reply=outcome.reply)
-        return Verdict(self._edits(message, facts, outcome))
+        return Verdict(self._edits(message, evidence, outcome))
 
     def _read(self, message: Message) -> Reading:
         """Once for each message, when its fields are all there."""
@@ -104,8 +104,8 @@ class Outside:
             message.reading = Reading(author, _sender_domain(message), found, removals, ambiguous)
         return message.reading
 
-    def _edits(self, message: Message, facts: Facts, outcome: Outcome) -> tuple[Edit, ...]:
-        field = Insert(authres.NAME, authres.value(self._site.hostname, report.results(facts, outcome)))
+    def _edits(self, message: Message, evidence: Evidence, outcome: Outcome) -> tuple[Edit, ...]:
+        field = Insert(authres.NAME, authres.value(self._site.hostname, report.results(evidence, outcome)))
         edits: list[Edit] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" {outcome.reason}".encode("ascii")))
@@ -113,13 +113,13 @@ class Outside:
                 edits += [Readdress(one, _in_junk(one, self._site)) for one in dict.fromkeys(message.recipients)]
         return tuple(edits)
 
-    def _record(self, message: Message, facts: Facts | None, outcome: Outcome) -> None:
-        result = report.result_of(facts)
+    def _record(self, message: Message, evidence: Evidence | None, outcome: Outcome) -> None:
+        result = report.result_of(evidence)
         self._counts[result] += 1
         if outcome.action != "accept":
             self._not_accepted.add(outcome.action, outcome.rule)
-        entry = report.entry(message, facts, outcome, self._counts[result])
-        self._lines.write(json.dumps(entry), soon=outcome.action == "accept")
+        entry = report.entry(message, evidence, outcome, self._counts[result])
+        self._log.write(json.dumps(entry), soon=outcome.action == "accept")
 
 
 def _in_junk(recipient: bytes, site: Site) -> bytes:

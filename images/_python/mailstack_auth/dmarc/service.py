@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from mailstack_auth.dmarc.inbound import Outside, log
+from mailstack_auth.dmarc.inbound import Inbound, log
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.milter.message import Judge
 from mailstack_auth.milter.session import Session
@@ -19,7 +19,7 @@ from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.runtime.serving import Serving
 from mailstack_auth.site import Site
 from mailstack_auth.spf.results import SpfResults
-from mailstack_auth.submission.judges import Inside, Signed
+from mailstack_auth.submission.judges import Signed, Submission
 
 SPF_RESULTS, SPF_SOCKET = Path("/run/spf-memory/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
@@ -41,7 +41,7 @@ def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
     deferrals = Deferrals(DEFERRALS, site.dns_hours * 3600)
     results = SpfResults(SPF_RESULTS, SPF_SOCKET)
     counts = Counts(COUNTS, log)
-    outside = Outside(site, internal_id, results, Lookups(), deferrals=deferrals, counts=counts)
-    judges: tuple[Judge, ...] = (outside, Inside(site, internal_id), Signed(site, internal_id))
+    inbound = Inbound(site, internal_id, results, Lookups(), deferrals=deferrals, counts=counts)
+    judges: tuple[Judge, ...] = (inbound, Submission(site, internal_id), Signed(site, internal_id))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

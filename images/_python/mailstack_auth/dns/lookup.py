@@ -26,7 +26,7 @@ import dns.resolver
 import spf
 
 from mailstack_auth.dns import wire
-from mailstack_auth.runtime.cache import Remembered
+from mailstack_auth.runtime.cache import Cache
 
 Answer = tuple[tuple[str, str], object]
 
@@ -65,7 +65,7 @@ class Lookups:
     ) -> None:
         # The default is what /etc/resolv.conf says.
         self._resolver = resolver or dns.asyncresolver.Resolver()
-        self._cache: Remembered[tuple[str, str], tuple[object, ...]] = Remembered(capacity, clock)
+        self._cache: Cache[tuple[str, str], tuple[object, ...]] = Cache(capacity, clock)
 
     def known(self, name: str, kind: str) -> list[Answer] | None:
         """What look_up() would say without asking anybody; None if it would have to ask."""

@@ -13,7 +13,7 @@ _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 
-class Remembered(Generic[_K, _V]):
+class Cache(Generic[_K, _V]):
     """Values by key, each for a time. Over the capacity, what was not asked for longest goes first.
 
     capacity is in the unit of the weights that put() is given: octets, or pieces. Times are those of a monotonic clock,

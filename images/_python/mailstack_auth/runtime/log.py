@@ -1,4 +1,4 @@
-"""Lines of a service's log, on standard output."""
+"""A service's log, on standard output."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ import sys
 _WAIT = 0.05
 
 
-class Lines:
+class Log:
     """Lines that may wait are written some at a time, the others at once and behind them."""
 
     def __init__(self) -> None:

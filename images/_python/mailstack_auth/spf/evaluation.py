@@ -18,7 +18,7 @@ import spf as pyspf
 import spf_engine
 
 from mailstack_auth.dns.lookup import Answer, Lookups
-from mailstack_auth.runtime.cache import Remembered
+from mailstack_auth.runtime.cache import Cache
 
 # RFC 7208 section 4.6.4: at least 20 seconds for an evaluation, two terms with void look-ups. pyspf: ten look-ups.
 MAX_SECONDS = 20.0
@@ -99,7 +99,7 @@ class Evaluator:
     ) -> None:
         self._lookups = lookups
         # By identity, client and domain, as long as all the answers that led to them are valid.
-        self._results: Remembered[tuple[Identity, str, str], Result] = Remembered(MAX_RESULTS, clock)
+        self._results: Cache[tuple[Identity, str, str], Result] = Cache(MAX_RESULTS, clock)
         self._seconds = seconds
         self._relay_seconds = min(relay_seconds, seconds)
 

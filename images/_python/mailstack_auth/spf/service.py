@@ -12,11 +12,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from mailstack_auth.dns.lookup import Lookups
-from mailstack_auth.runtime.cache import Latest, Remembered, digest
+from mailstack_auth.runtime.cache import Cache, Latest, digest
 from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.runtime.handover import Writer
-from mailstack_auth.runtime.log import Lines, event
+from mailstack_auth.runtime.log import Log, event
 from mailstack_auth.runtime.serving import Connection, Serving
 from mailstack_auth.spf import policy_protocol, sender_domain
 from mailstack_auth.spf.evaluation import Evaluator, Result
@@ -71,15 +71,15 @@ class Server:
         self._evaluator = evaluator
         self._lookups = lookups
         # One evaluation for a message, whoever asks and how often.
-        self._judgements: Remembered[tuple[str, str], Judgement | asyncio.Task[Judgement]] = Remembered(MAX_EVALUATIONS)
+        self._judgements: Cache[tuple[str, str], Judgement | asyncio.Task[Judgement]] = Cache(MAX_EVALUATIONS)
         # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
         # header between them.
-        self._repeats: Remembered[bytes, str] = Remembered(MAX_MESSAGES)
+        self._repeats: Cache[bytes, str] = Cache(MAX_MESSAGES)
         self._headers = headers
         self._left = left
         self._deferrals = deferrals
         self._counts = counts
-        self._lines = Lines()
+        self._log = Log()
         for one in headers:
             self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
 
@@ -124,7 +124,7 @@ class Server:
         if not usual:
             rule = "sender domain" if action == _UNKNOWN else "SPF"
             self._counts.add("defer" if action.startswith("DEFER") else "reject", rule)
-        self._lines.write(f"policyd-spf: {line}", soon=usual)
+        self._log.write(f"policyd-spf: {line}", soon=usual)
         return action
 
     async def _answerable(self, message: Message, judgement: Judgement) -> bool:

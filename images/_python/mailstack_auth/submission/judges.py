@@ -21,7 +21,7 @@ HIDDEN = (b"Bcc", b"Resent-Bcc", b"Content-Length")
 log = partial(event, "dmarc")
 
 
-class Inside:
+class Submission:
     """Looks at our own mail before it is signed; and once more behind OpenDKIM, whose results nobody else may see."""
 
     def __init__(self, site: Site, internal_id: str) -> None:
@@ -73,7 +73,7 @@ class Inside:
             raise AmbiguousError(f"the domain in From is not written as in DNS; write {author}")
 
 
-class Signed(Inside):
+class Signed(Submission):
     """Looks at our own mail behind OpenDKIM: nobody else sees what that found, and nothing leaves unsigned."""
 
     async def judge(self, message: Message) -> Verdict:

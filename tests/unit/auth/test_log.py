@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstack_auth.runtime.log import Lines
+from mailstack_auth.runtime.log import Log
 
 
 class Output(io.RawIOBase):
@@ -53,13 +53,13 @@ def test_some_at_a_time(monkeypatch):
     """Lines that may wait are written together, and those that come later as well."""
 
     async def run():
-        output, lines = redirected(monkeypatch), Lines()
+        output, log = redirected(monkeypatch), Log()
         for one in ("a", "b", "c"):
-            lines.write(one, soon=True)
+            log.write(one, soon=True)
         assert output.writes == []
         await output.written.wait()
         output.written.clear()
-        lines.write("d", soon=True)
+        log.write("d", soon=True)
         await output.written.wait()
         assert output.writes == [b"a\nb\nc\n", b"d\n"]
 
@@ -70,11 +70,11 @@ def test_at_once(monkeypatch):
     """A line that may not wait is written before the call returns, behind those that waited."""
 
     async def run():
-        output, lines = redirected(monkeypatch), Lines()
-        lines.write("a", soon=True)
-        lines.write("b")
+        output, log = redirected(monkeypatch), Log()
+        log.write("a", soon=True)
+        log.write("b")
         assert output.writes == [b"a\nb\n"]
-        lines.write("c")
+        log.write("c")
         assert output.writes == [b"a\nb\n", b"c\n"]
 
     asyncio.run(run())
@@ -84,18 +84,18 @@ def test_a_log_that_cannot_be_written(monkeypatch):
     """The next one is told, and so holds its message back; until it can be written again."""
 
     async def run():
-        output, lines = redirected(monkeypatch), Lines()
+        output, log = redirected(monkeypatch), Log()
         output.broken = True
-        lines.write("a", soon=True)
+        log.write("a", soon=True)
         await output.written.wait()
         for _ in range(2):
             with pytest.raises(BrokenPipeError):
-                lines.write("b", soon=True)
+                log.write("b", soon=True)
         output.broken = False
-        lines.write("c", soon=True)
+        log.write("c", soon=True)
         assert output.writes[-1].endswith(b"c\n")
         output.written.clear()
-        lines.write("d", soon=True)
+        log.write("d", soon=True)
         await output.written.wait()
         assert output.writes[-1] == b"d\n"
 
