@@ -1,4 +1,4 @@
-"""mailstack_auth.spf.evaluation: check_host() for many messages at once (RFC 7208); the suite is in tests/integration."""
+"""mailstack_auth.spf.evaluation and engine: check_host() for many messages at once (RFC 7208); the suite is in tests/integration."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mailstack_auth.dns import lookup
-from mailstack_auth.spf import evaluation
+from mailstack_auth.spf import engine, evaluation
 from unit.dns_server import Server
 
 CLIENT, CLIENT6 = "192.0.2.1", "2001:db8::25"
@@ -222,7 +222,7 @@ def test_void_lookups(client, domain, result):
 @pytest.mark.parametrize("domain", ["good.example", "target.example", "macro.example"])
 def test_a_silent_name_of_the_client(monkeypatch, domain):
     """A client's name whose DNS is silent hides none of its others, and is waited for once."""
-    monkeypatch.setattr(evaluation, "NAME_SECONDS", 0.3)
+    monkeypatch.setattr(engine, "NAME_SECONDS", 0.3)
     client = ipaddress.ip_address("192.0.2.50").reverse_pointer
     zone = OWNERS | {client: [{"PTR": "silent.example"}, {"PTR": "good.example"}], "silent.example": ["TIMEOUT"]}
     zone["macro.example"] = [{"TXT": "v=spf1 ptr:x.example exists:%{p}.macro.example -all"}]
@@ -280,7 +280,7 @@ def test_a_cancelled_evaluation_ends_as_one(monkeypatch):
         finally:
             raise ValueError("in its turn")
 
-    monkeypatch.setattr(evaluation, "_engine", stubborn)
+    monkeypatch.setattr(engine, "evaluate", stubborn)
 
     async def evaluate():
         async with Server.of(ZONE).evaluator() as evaluator:
@@ -381,7 +381,7 @@ def test_others_have_their_turn_between_records():
 def test_top_label_is_that_of_pyspf(text):
     """The end of a domain-spec is valid or not as upstream says."""
     spec = f"example{text}"
-    assert evaluation._TOP_LABEL.split(spec)[-1] == UPSTREAM.split(spec)[-1]
+    assert engine._TOP_LABEL.split(spec)[-1] == UPSTREAM.split(spec)[-1]
 
 
 def test_top_label_takes_linear_time():
@@ -507,8 +507,8 @@ def evaluated(server, *messages, clock=time.monotonic):
 def test_a_result_serves_again(monkeypatch):
     """The same client and domain are evaluated once, whatever the local part; another client's result is its own."""
     checks = []
-    check = evaluation._engine
-    monkeypatch.setattr(evaluation, "_engine", lambda *question: checks.append(question) or check(*question))
+    check = engine.evaluate
+    monkeypatch.setattr(engine, "evaluate", lambda *question: checks.append(question) or check(*question))
     messages = [("[192.0.2.1]", sender) for sender in ("a@mx.example", "b@MX.example", "b@fail.example")]
     results = [one for one, _ in evaluated(Server.of(ZONE), *messages)]
     assert results == ["pass", "pass", "fail"]
