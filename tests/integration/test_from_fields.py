@@ -12,8 +12,8 @@ import pytest
 import from_fields
 import readers
 from mailstack_auth import names
-from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.milter import Field, Fields
+from mailstack_auth.header.author import AmbiguousError, author_domain
+from mailstack_auth.header.fields import Field, Fields
 
 SEED = int(os.environ.get("FROM_SEED", random.SystemRandom().randrange(2**32)))
 COUNT = int(os.environ.get("FROM_COUNT", "500"))

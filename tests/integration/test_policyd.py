@@ -197,7 +197,7 @@ def test_results_of_the_same_evaluation(policyd: PolicyServer, zone: None) -> No
 
 SEND = """
 import asyncio, os, socket, uvloop
-from mailstack_auth.serving import Connection, Serving
+from mailstack_auth.runtime.serving import Connection, Serving
 ours, theirs = socket.socketpair()
 theirs.setblocking(False)
 

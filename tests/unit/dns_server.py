@@ -7,8 +7,8 @@ import dns.asyncresolver
 import dns.message
 
 from bench import dns_answers
-from mailstack_auth.evaluation import Evaluator
-from mailstack_auth.lookup import Lookups
+from mailstack_auth.dns.lookup import Lookups
+from mailstack_auth.spf.evaluation import Evaluator
 
 
 class Server:

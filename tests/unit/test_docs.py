@@ -12,14 +12,26 @@ import pytest
 import yaml
 
 from mailstack.render import services, site
-from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, supervisor, verification, wire
-from mailstack_auth.author import AmbiguousError, author_domain
-from mailstack_auth.counts import Counts
-from mailstack_auth.deferrals import Deferrals
-from mailstack_auth.evaluation import Evaluator, Result
-from mailstack_auth.lookup import Lookups
-from mailstack_auth.policy import Message, Policy
-from mailstack_auth.verdict import Doubt, Facts, Outcome, Site, Spf, decide, given_up
+from mailstack_auth.dkim import keys, signatures, verification
+from mailstack_auth.dmarc import alignment, collecting, discovery, inbound, report
+from mailstack_auth.dmarc import service as dmarcd
+from mailstack_auth.dmarc.evidence import Evidence, TempFailure
+from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
+from mailstack_auth.dns import lookup, wire
+from mailstack_auth.dns.lookup import Lookups
+from mailstack_auth.header import authres
+from mailstack_auth.header.author import AmbiguousError, author_domain
+from mailstack_auth.header.fields import Field, Fields
+from mailstack_auth.milter import message as milter
+from mailstack_auth.milter import session
+from mailstack_auth.runtime import supervisor
+from mailstack_auth.runtime.counts import Counts
+from mailstack_auth.runtime.deferrals import Deferrals
+from mailstack_auth.site import Site
+from mailstack_auth.spf import service as policyd
+from mailstack_auth.spf.evaluation import Evaluator, Result
+from mailstack_auth.spf.policy import Message, Policy
+from mailstack_auth.spf.results import Spf, SpfResults
 from unit.dns_server import Server
 from unit.sites import stack
 
@@ -106,16 +118,16 @@ def rows(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in block(name).splitlines()[2:]]
 
 
-def published(record: str) -> dmarc.Published:
-    found = dmarc.parse(AUTHOR, f"v=DMARC1; {record}")
-    return dmarc.Published(found, found.p)
+def published(record: str) -> discovery.Published:
+    found = discovery.parse(AUTHOR, f"v=DMARC1; {record}")
+    return discovery.Published(found, found.p)
 
 
-def facts(policy: dmarc.Published | None, result: str) -> Facts:
+def evidence_of(policy: discovery.Published | None, result: str) -> Evidence:
     """Of a message whose SPF and DKIM say nothing."""
-    doubt = Doubt(f"DMARC record of {AUTHOR}") if result == "temperror" else None
+    failure = TempFailure(f"DMARC record of {AUTHOR}") if result == "temperror" else None
     silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
-    return Facts("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, doubt=doubt)
+    return Evidence("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, failure=failure)
 
 
 @pytest.mark.parametrize("row", rows("decisions"), ids=lambda row: f"{row[0]}: {row[1]}")
@@ -124,7 +136,7 @@ def test_decisions_of_dmarc(row: list[str]):
     said, result, reply, disposition = (cell.replace("`", "") for cell in row)
     records = ["p=none", "p=quarantine", "p=reject"] if said == "any" else re.findall(r"^p=.*", said) or [None]
     for record in records:
-        known = facts(record and published(record), result)
+        known = evidence_of(record and published(record), result)
         outcome = decide(known, FOLLOW)
         assert (outcome.reply or "250").startswith(reply.partition(",")[0])
         assert (outcome.action == "quarantine") == reply.endswith("with X-Mailstack-Quarantine")
@@ -134,10 +146,13 @@ def test_decisions_of_dmarc(row: list[str]):
 
 def test_replies_of_dmarc():
     """The replies stand there word for word."""
-    refused, waiting = decide(facts(published("p=reject"), "fail"), FOLLOW), decide(facts(None, "temperror"), FOLLOW)
+    refused, waiting = (
+        decide(evidence_of(published("p=reject"), "fail"), FOLLOW),
+        decide(evidence_of(None, "temperror"), FOLLOW),
+    )
     with pytest.raises(AmbiguousError) as ambiguous:
-        author_domain(milter.Fields([milter.Field(b"From", b" a@author.example")] * 2))
-    forged = decide(facts(None, "none")._replace(author="example.com"), FOLLOW)
+        author_domain(Fields([Field(b"From", b" a@author.example")] * 2))
+    forged = decide(evidence_of(None, "none")._replace(author="example.com"), FOLLOW)
     over = given_up(waiting, replace(FOLLOW, dns_action="reject"))
     assert f"`{over.reply}`" in DMARC
     assert f"\n```\n{refused.reply}\n{waiting.reply}\n550 5.7.1 {ambiguous.value}\n```\n" in DMARC
@@ -155,7 +170,7 @@ EVIDENCE = {
     "nothing passes": {},
     "SPF or DKIM passes for other domains only": {"signatures": (OURS._replace(domain="list.example"),)},
     "SPF or DKIM passes for our domain": {"signatures": (OURS,)},
-    "a DNS lookup fails that could show a pass": {"doubts": (Doubt("DKIM key", "example.com"),)},
+    "a DNS lookup fails that could show a pass": {"failures": (TempFailure("DKIM key", "example.com"),)},
     "any": {},
 }
 
@@ -164,7 +179,7 @@ EVIDENCE = {
 def test_local_domains_of_dmarc(row: list[str]):
     """The table says what is done with mail that uses a domain of ours."""
     where, evidence, aligned, _, off = row
-    known = facts(None, "none")._replace(**LOCAL[where], **EVIDENCE[evidence])
+    known = evidence_of(None, "none")._replace(**LOCAL[where], **EVIDENCE[evidence])
     for local_sender in ("discard", "reject"):
         outcome = decide(known, replace(FOLLOW, local_sender=local_sender))
         # A setting changes what happens to a forged envelope alone.
@@ -175,7 +190,7 @@ def test_local_domains_of_dmarc(row: list[str]):
     assert decide(known, replace(FOLLOW, local_sender=None)).action == "accept"
 
 
-def sample() -> tuple[milter.Message, Facts, Outcome]:
+def sample() -> tuple[milter.Message, Evidence, Outcome]:
     """The message of the examples."""
     good = signatures.Signature(
         0, AUTHOR, "s2026", "rsa-sha256", "Tq2mPz0LxW9a", result="pass", key="2048-bit key; secure"
@@ -183,7 +198,7 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
     broken = signatures.Signature(
         1, "list.example", "old", "rsa-sha256", "aX9kW3vYb1cD", result="fail", key="1024-bit key"
     )
-    known = facts(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass")._replace(
+    known = evidence_of(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass")._replace(
         sender=MAIL_FROM.domain,
         spf=Spf(MAIL_FROM, MAIL_FROM),
         signatures=(good, broken),
@@ -193,10 +208,10 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
     message = milter.Message(
         "192.0.2.80", b"mail.author.example", f"<news@{MAIL_FROM.domain}>".encode(), "4bFkXq1Zz9z1"
     )
-    message.fields = milter.Fields(
+    message.fields = Fields(
         [
-            milter.Field(b"From", b" Author <someone@author.example>"),
-            milter.Field(b"Message-ID", b" <1@author.example>"),
+            Field(b"From", b" Author <someone@author.example>"),
+            Field(b"Message-ID", b" <1@author.example>"),
         ]
     )
     return message, known, decide(known, FOLLOW)
@@ -205,17 +220,17 @@ def sample() -> tuple[milter.Message, Facts, Outcome]:
 def test_authentication_results_of_dmarc():
     """The example is what is written."""
     _, known, outcome = sample()
-    written = authres.value(FOLLOW.hostname, dmarcd._results(known, outcome)).decode()
+    written = authres.value(FOLLOW.hostname, report.results(known, outcome)).decode()
     assert block("field") == f"```\n{authres.NAME.decode()}:{written}\n```"
 
 
 def test_verdict_line_of_dmarc(capsys: pytest.CaptureFixture[str]):
     """The example is what is logged, apart from the time, and each of its keys is explained."""
     message, known, outcome = sample()
-    outside = dmarcd.Outside(
+    outside = inbound.Inbound(
         FOLLOW,
         "secret",
-        dmarcd.SpfResults(Path("results"), Path("results.sock")),
+        SpfResults(Path("results"), Path("results.sock")),
         Lookups(),
         deferrals=Deferrals(Path("deferrals"), 0),
         counts=Counts(Path("counts"), print),
@@ -261,24 +276,24 @@ def test_limits_of_dmarc():
     resolver = services(stack())["resolver"]["etc/unbound/mailstack.conf"].content.decode()
     (buffer,) = re.findall(r"msg-buffer-size: (\d+)", resolver)
     expected = {
-        "a verdict": f"{dmarcd.MAX_SECONDS:.0f} seconds",
-        "DNS for a message": f"{dmarcd.DNS_SECONDS:.0f} seconds, twice",
-        "names looked up for a record": f"{dmarc.MAX_LABELS + 1}",
-        "a DMARC record": f"{dmarc.MAX_RECORD} octets",
+        "a verdict": f"{inbound.MAX_SECONDS:.0f} seconds",
+        "DNS for a message": f"{alignment.DNS_SECONDS:.0f} seconds, twice",
+        "names looked up for a record": f"{discovery.MAX_LABELS + 1}",
+        "a DMARC record": f"{discovery.MAX_RECORD} octets",
         "records at one name": f"{wire.MAX_RECORDS - 1}",
-        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB; each field counts {milter._FIELD_OCTETS} octets extra",
+        "the header": f"{milter.MAX_HEADER_OCTETS >> 20} MiB; each field counts {session._FIELD_OCTETS} octets extra",
         "a header field": f"{milter.MAX_FIELD_OCTETS} octets; with milters, Postfix may cut a longer one",
-        "signatures that dmarc verifies": f"{dmarcd._MAX_LOOKS} for each message",
+        "signatures that dmarc verifies": f"{collecting.MAX_LOOKS} for each message",
         "signatures of a message": f"{signatures.MAX_SIGNATURES}, counted from the bottom",
         "a signature field": f"{verification.MAX_FIELD} octets",
-        "a key record": f"{verification.MAX_KEY_RECORD} octets",
+        "a key record": f"{keys.MAX_RECORD} octets",
         "a DNS answer": f"{buffer} octets",
-        "an RSA key": f"{verification.MIN_KEY_BITS} to {verification.MAX_KEY_BITS} bits, an exponent of 32 bits",
+        "an RSA key": f"{keys.MIN_KEY_BITS} to {keys.MAX_KEY_BITS} bits, an exponent of 32 bits",
         "clocks of signer and verifier": f"{verification.CLOCK_SKEW // 60} minutes apart",
-        "the record lookup, if SPF or DKIM passes for the author's own domain": f"{dmarcd.DECIDED_SECONDS:.0f} second",
-        "signatures in the header field and the verdict line": f"{dmarcd._MAX_RESULTS} for each message",
+        "the record lookup, if SPF or DKIM passes for the author's own domain": f"{alignment.DECIDED_SECONDS:.0f} second",
+        "signatures in the header field and the verdict line": f"{report.MAX_RESULTS} for each message",
         "cached DNS answers": f"{lookup.CACHE_OCTETS >> 20} MiB; for their TTL, {lookup.MAX_TTL // 86400} day at most",
-        "a text in the verdict line": f"{len(dmarcd._text(b'a' * 10_000))} characters",
+        "a text in the verdict line": f"{len(report.text(b'a' * 10_000))} characters",
         "a worker that computes without a reply": f"{supervisor._MAX_PROCESSOR_SECONDS:.0f} seconds of processor time",
         "`docker compose stop`": f"{dmarcd.GRACE_SECONDS:.0f} seconds for open messages",
     }

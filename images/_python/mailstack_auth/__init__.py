@@ -1,1 +1,1 @@
-"""What runs in mailstack's containers: the SPF policy service."""
+"""Mail authentication: SPF, DKIM and DMARC, as the services policyd-spf and dmarc check them in their containers."""

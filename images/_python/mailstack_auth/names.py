@@ -1,6 +1,7 @@
 """Domain names and addresses as they are compared and written."""
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,6 +12,8 @@ import idna
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 MAX_DOMAIN = 253
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def domain(text: str) -> str | None:
@@ -32,6 +35,12 @@ def _domain(text: str) -> str | None:
 def within(name: str, parent: str) -> bool:
     """Whether a name is a domain or lies below it."""
     return name == parent or name.endswith(f".{parent}")
+
+
+def distance(one: str, other: str) -> tuple[bool, int]:
+    """How far two names are apart: the same one first, then those with more labels in common at their ends."""
+    pairs = zip(reversed(one.split(".")), reversed(other.split(".")), strict=False)
+    return one != other, -sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def shown(domain: str) -> str:

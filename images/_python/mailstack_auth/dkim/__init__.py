@@ -1,0 +1,1 @@
+"""DKIM: the signatures of a message, and whether they verify."""

@@ -1,0 +1,1 @@
+"""DMARC, and the milter that judges by it."""

@@ -1,0 +1,1 @@
+"""DNS: look-ups, and what of an answer is read."""

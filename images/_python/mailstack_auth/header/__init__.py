@@ -1,0 +1,1 @@
+"""The fields of a message's header, and what they say."""

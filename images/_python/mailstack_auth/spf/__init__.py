@@ -1,0 +1,1 @@
+"""SPF, and the policy service that judges by it."""

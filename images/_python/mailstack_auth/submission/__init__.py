@@ -1,0 +1,1 @@
+"""Mail of our own, before it leaves."""

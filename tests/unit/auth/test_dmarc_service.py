@@ -1,0 +1,156 @@
+"""mailstack_auth.dmarc.service and supervisor: the running program."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mailstack_auth
+from mailstack.world.containers import wait_for
+from mailstack_auth.runtime import supervisor
+from unit.auth.postfix import FROM_A, INTERNAL_ID, OUR_ID, TROUBLE, Postfix, Sent, close, plain, running
+from unit.auth.test_milter import END, NEGOTIATED, NEGOTIATION, replies
+
+# The program itself; its paths are the test's.
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from mailstack_auth.dmarc import service
+from mailstack_auth.runtime import supervisor
+from mailstack_auth.submission import judges
+
+directory = Path(sys.argv[1])
+service.DEFERRALS, service.COUNTS = directory / "deferrals.json", directory / "counts.json"
+service.SPF_RESULTS, service.SPF_SOCKET = directory / "results", directory / "results.sock"
+service.CONFIGURATION = directory / "dmarc.json"
+service.INTERNAL_ID = directory / "authserv-id"
+
+
+def hangs(fields, looked_for=judges.author_domain):
+    # What nobody has thought of: one call that never ends and lets nothing else work, as an endless look-up in C does.
+    (value,) = [one.value for one in fields if one.name == b"From"] or [b""]
+    return sum(iter(int, 1)) if b"endless" in value else looked_for(fields)
+
+
+judges.author_domain, supervisor._MAX_SECONDS = hangs, float(sys.argv[2])
+supervisor.main("mailstack_auth.dmarc.service", *(directory / f"{name}.sock" for name in ("outside", "inside", "signed")))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """The running program: supervisor and worker, without a policyd-spf; how long a worker may sleep, in seconds."""
+    configuration = {"hostname": OUR_ID}
+    names = ("local_domains", "signed", "signed_below", "extended", "skip_networks", "skip_domains")
+    lists: dict[str, list[str]] = {name: [] for name in names}
+    (tmp_path / "dmarc.json").write_text(json.dumps(configuration | lists))
+    (tmp_path / "authserv-id").write_text(f"{INTERNAL_ID}\n")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), str(getattr(request, "param", 60))],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": str(Path(mailstack_auth.__file__).parents[1])},
+            start_new_session=True,
+        )
+    yield process
+    # The worker, too.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def test_the_program(program, tmp_path):
+    """It serves both roles; a worker that dies is replaced; on TERM a message in hand is finished, and it ends with 0."""
+    inside, outside = (Postfix(tmp_path / f"{name}.sock") for name in ("inside", "outside"))
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    assert asyncio.run(outside.hand_on(plain("a.example"))).reply == TROUBLE
+    assert asyncio.run(outside.hand_on(Sent(()))).reply == "550 5.7.1 there is no From field"
+    (worker,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(tmp_path / "inside.sock"))
+        octets = NEGOTIATION + plain("a.example").packets()
+        connection.sendall(octets[: -len(END)])
+        stream = connection.makefile("rb")
+        # The reply to the negotiation: what came with it is in hand.
+        assert replies(stream.read(4 + len(NEGOTIATED)))[0][:1] == b"O"
+        program.terminate()
+        connection.sendall(END)
+        assert replies(stream.read())[-1] == b"a"
+    assert program.wait(10) == 0
+    assert (tmp_path / "log").read_text().count("the worker ended with -9, starting another") == 1
+
+
+def served(postfix: Postfix) -> bool:
+    """Whether a message is accepted now."""
+    try:
+        return asyncio.run(postfix.hand_on(plain("a.example"))).reply is None
+    except (ConnectionError, TimeoutError, ValueError):
+        return False
+
+
+def test_a_worker_that_answers_nobody_is_replaced(program, tmp_path):
+    """Within seconds others are served again, and the log says what it did."""
+    inside = Postfix(tmp_path / "inside.sock")
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(tmp_path / "inside.sock"))
+        connection.sendall(NEGOTIATION + plain("endless.example").packets())
+        log = tmp_path / "log"
+        wait_for(lambda: "the worker ended with -6, starting another" in log.read_text(), "it is not replaced")
+        # A connection that the worker had already accepted ends with it; Postfix defers, and the sender retries.
+        wait_for(lambda: served(inside), "nobody is served")
+    assert "the worker computes for 2 s and answers nobody, ending it" in log.read_text()
+    assert "in hangs" in log.read_text()
+
+
+def test_a_pause_of_all_is_no_fault(program, tmp_path):
+    """A container or machine that was paused goes on with the worker that it had."""
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    inside = Postfix(tmp_path / "inside.sock")
+    wait_for(lambda: served(inside), "nobody is served")
+    watch = supervisor._Watch(program.pid)
+    paused = time.monotonic() + 10 * supervisor._MAX_SECONDS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: paused)
+        assert watch.stuck() == ""
+
+
+@pytest.mark.parametrize("program", [3], indirect=True)
+def test_a_worker_that_is_stopped_is_replaced(program, tmp_path):
+    """It takes no processor time, and answers nobody either."""
+    inside = Postfix(tmp_path / "inside.sock")
+    wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
+    assert asyncio.run(inside.hand_on(plain("a.example"))).reply is None
+    (worker,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGSTOP)
+    wait_for(lambda: served(inside), "nobody is served")
+    assert "the worker ended with -9, starting another" in (tmp_path / "log").read_text()
+
+
+def test_a_peer_that_is_no_postfix(tmp_path):
+    """It is cut off, and others are none the worse."""
+
+    async def hand_on():
+        async with running(tmp_path) as one:
+            stream, sink = await asyncio.open_unix_connection(str(tmp_path / "outside"))
+            sink.write(b"GET / HTTP/1.0\r\n\r\n")
+            assert await stream.read() == b""
+            await close(sink)
+            return await one.outside.hand_on(plain("a.example", **FROM_A))
+
+    assert asyncio.run(hand_on()).results()[-1] == "dmarc=pass"
