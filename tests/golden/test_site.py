@@ -11,7 +11,7 @@ from mailstack.render import SITE, services, site
 from mailstack.settings import Settings
 from mailstack.tree import File, Tree
 from mailstack.version import version
-from mailstack_auth.spf.engine import MAX_SECONDS
+from mailstack_auth.spf.query import MAX_SECONDS
 from mailstack_auth.spf.service import GRACE_SECONDS
 from unit.sites import settings, stack
 

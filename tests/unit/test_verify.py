@@ -1,9 +1,7 @@
 """tests/verify.py: other people's verifiers, which share nothing with the product."""
 
 import asyncio
-import sys
 
-import mailstack_auth.evaluation
 from support import dkim_sign, message, public_key, rsa_key, verify
 from unit.dns_server import Server
 
@@ -25,8 +23,7 @@ def asked(**question):
 
 
 def test_spf():
-    """Includes and MX are evaluated as pyspf does it, although this process has replaced parts of pyspf."""
-    assert sys.modules["spf"].DNSLookup is mailstack_auth.evaluation._ask
+    """Includes and MX are evaluated as pyspf does it."""
     for client, result in {"192.0.2.1": "pass", "192.0.2.2": "pass", "192.0.2.3": "fail"}.items():
         assert asked(spf=[client, "x@a.example", "mail.example.org"]) == result
 

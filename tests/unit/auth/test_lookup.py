@@ -136,7 +136,7 @@ def test_thousands_of_names_do_not_stop_the_loop(kind):
     response.answer.append(rrset)
     octets = response.to_wire(max_size=65535)
     start = time.thread_time()
-    message = dns.message.from_wire(octets)
+    message = dns.message.from_wire(cut(octets))
     # Uncut a second and more; cut 20 ms.
     assert time.thread_time() - start < 0.2
     assert 10 < len(message.answer[0]) <= MAX_NAMES
@@ -154,7 +154,7 @@ def test_cut_leaves_a_message(data):
         rows = [f"192.0.{at // 250}.{at % 250}" for at in range(size)]
         section.extend([dns.rrset.from_text("a.example.", 300, "IN", "A", *rows)] if rows else [])
     octets = response.to_wire(max_size=65535)
-    message = dns.message.from_wire(octets)
+    message = dns.message.from_wire(cut(octets))
     found = [sum(map(len, section)) for section in (message.answer, message.authority, message.additional)]
     limit = MAX_RECORDS if query.question[0].rdtype == dns.rdatatype.A else MAX_NAMES
     assert found[0] == min(sizes[0], limit)
@@ -162,7 +162,7 @@ def test_cut_leaves_a_message(data):
         assert found == sizes
     for end in (0, 11, len(octets) - 1 if cut(octets) == octets else 12):
         with pytest.raises((dns.exception.FormError, dns.message.ShortHeader)):
-            dns.message.from_wire(octets[:end])
+            dns.message.from_wire(cut(octets[:end]))
 
 
 @pytest.mark.parametrize("kind", ["A", "AAAA", "TXT", "MX", "PTR"])
@@ -178,7 +178,7 @@ def test_full_cache_stays_within_its_bound(kind):
 
     class Resolver:
         async def resolve(self, name, kind, **options):
-            message = dns.message.from_wire(octets)
+            message = dns.message.from_wire(cut(octets))
             return dns.resolver.Answer(owner, message.question[0].rdtype, dns.rdataclass.IN, message)
 
     async def fill(capacity):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mailstack.render import COMPOSE, services, site
 from mailstack_auth.spf import policy_protocol, sender_domain
-from mailstack_auth.spf.engine import MAX_SECONDS
 from mailstack_auth.spf.evaluation import RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
 from mailstack_auth.spf.policy import Judgement, Message, Policy, RequestError, refusal
+from mailstack_auth.spf.query import MAX_SECONDS
 from mailstack_auth.spf.service import GRACE_SECONDS
 from unit.auth.test_received_spf import ANYTHING
 from unit.dns_server import Server

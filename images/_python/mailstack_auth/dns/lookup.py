@@ -65,6 +65,7 @@ class Lookups:
     ) -> None:
         # The default is what /etc/resolv.conf says.
         self._resolver = resolver or dns.asyncresolver.Resolver()
+        self._backend = wire.Backend()
         self._cache: Cache[tuple[str, str], tuple[object, ...]] = Cache(capacity, clock)
 
     def known(self, name: str, kind: str) -> list[Answer] | None:
@@ -102,7 +103,12 @@ class Lookups:
     async def _ask(self, owner: dns.name.Name, key: tuple[str, str], seconds: float) -> tuple[object, ...]:
         try:
             answer = await self._resolver.resolve(
-                owner, _ASKED.get(key[1], key[1]), lifetime=max(seconds, 0.0), search=False, raise_on_no_answer=False
+                owner,
+                _ASKED.get(key[1], key[1]),
+                lifetime=max(seconds, 0.0),
+                search=False,
+                raise_on_no_answer=False,
+                backend=self._backend,
             )
             message, values = answer.response, _values(key[1], tuple(answer.rrset or ()))
         except dns.resolver.NXDOMAIN as error:
@@ -180,6 +186,3 @@ def _size(value: object) -> int:
 def _text(name: dns.name.Name) -> str:
     """A name for pyspf, which hands it back as it is: without escapes, since none are taken on the way in."""
     return b".".join(name.labels[:-1]).decode("latin-1")
-
-
-wire.install()

@@ -5,10 +5,11 @@ answer of 64 kB with thousands of MX or PTR records would stop the event loop fo
 """
 
 import struct
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import dns.asyncbackend
 import dns.exception
-import dns.message
 import dns.rdatatype
 
 # No more records of an answer are read, CNAMEs on the way to them included.
@@ -21,16 +22,53 @@ _MAX_OTHERS = 4
 # RFC 1035 section 4.1: octets of a header, of a question and a record behind their names, and the least of a pointer.
 _HEADER, _QUESTION, _RECORD, _POINTER = 12, 4, 10, 0xC0
 
-_from_wire = dns.message.from_wire
+_Receive = Callable[[int, float | None], Awaitable[bytes]]
 
 
-def install() -> None:
-    """Have dnspython read messages cut; it has no option for that."""
-    dns.message.from_wire = _from_cut_wire
+class Backend(type(dns.asyncbackend.get_backend("asyncio"))):  # type: ignore[misc]
+    """dnspython's sockets of asyncio, which hand on messages that are cut."""
+
+    async def make_socket(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """By UDP a message is a datagram, by TCP its length and the message (RFC 1035 section 4.2.2)."""
+        made: Any = await super().make_socket(*args, **options)
+        if hasattr(made, "recv"):
+            made.recv = _Stream(made.recv).receive
+            return made
+        receive = made.recvfrom
+
+        async def cut_datagram(size: int, seconds: float | None) -> tuple[bytes, Any]:
+            wire, source = await receive(size, seconds)
+            return cut(wire), source
+
+        made.recvfrom = cut_datagram
+        return made
 
 
-def _from_cut_wire(wire: bytes, *args: Any, **options: Any) -> dns.message.Message:  # noqa: ANN401
-    return _from_wire(cut(wire), *args, **options)
+class _Stream:
+    """A connection's input."""
+
+    def __init__(self, receive: _Receive) -> None:
+        self._receive = receive
+        self._cut = b""
+
+    async def receive(self, size: int, seconds: float | None) -> bytes:
+        """So many octets of the next message at the most; none at the end."""
+        if not self._cut:
+            length = await self._whole(2, seconds)
+            wire = cut(await self._whole(int.from_bytes(length, "big"), seconds)) if length else b""
+            self._cut = length and len(wire).to_bytes(2, "big") + wire
+        part, self._cut = self._cut[:size], self._cut[size:]
+        return part
+
+    async def _whole(self, size: int, seconds: float | None) -> bytes:
+        """So many octets; none if the connection ends before."""
+        octets = b""
+        while len(octets) < size:
+            part = await self._receive(size - len(octets), seconds)
+            if not part:
+                return b""
+            octets += part
+        return octets
 
 
 def cut(wire: bytes) -> bytes:

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import greenlet
 import idna
 import spf as pyspf
 
 from mailstack_auth.dns.lookup import Answer, Lookups
 from mailstack_auth.runtime.cache import Cache
-from mailstack_auth.spf import engine
-from mailstack_auth.spf.engine import MAX_NAME, MAX_SECONDS, Identity, OutOfTimeError, Wish, Worker
+from mailstack_auth.spf.query import MAX_SECONDS, OutOfTimeError, Query, Wish
 
 # How much longer HELO is looked at when MAIL FROM has a result, which is the one that counts: names in HELO whose DNS
 # is broken are common, and the message would wait for nothing.
@@ -21,6 +21,10 @@ HELO_SECONDS = 1.0
 RELAY_SECONDS = 4.0
 # How many results are remembered: 2 MB.
 MAX_RESULTS = 2048
+# RFC 1035 section 2.3.4, without the final dot.
+MAX_NAME = 253
+
+Identity = Literal["helo", "mailfrom"]
 RESULTS = ("pass", "fail", "softfail", "neutral", "none", "temperror", "permerror")
 
 
@@ -104,10 +108,10 @@ class Evaluator:
         if known is not None:
             return known
         deadline = asyncio.get_running_loop().time() + seconds
-        worker = Worker(engine.evaluate)
-        worker.lookups, worker.asked, worker.personal = self._lookups, [], False
+        query = Query(self._lookups, client, helo[-MAX_NAME:] or domain, sender or f"postmaster@{helo[-MAX_NAME:]}")
+        worker = greenlet.greenlet(query.evaluate)
         try:
-            wish = worker.switch(identity, client, helo, sender)
+            wish = worker.switch()
             while not worker.dead:
                 try:
                     async with asyncio.timeout_at(deadline):
@@ -126,8 +130,8 @@ class Evaluator:
                 with contextlib.suppress(Exception):
                     worker.throw()
         found = Result(identity, domain, result, reason)
-        if result != "temperror" and worker.asked and not worker.personal:
-            lifetime = min(self._lookups.seconds_left(*question) for question in worker.asked)
+        if result != "temperror" and query.asked and not query.personal:
+            lifetime = min(self._lookups.seconds_left(*question) for question in query.asked)
             self._results.put((identity, client, domain.lower()), found, lifetime)
         return found
 
