@@ -19,11 +19,11 @@ from pathlib import Path
 import docker
 
 from bench.accounting import Cgroup
-from mailstack import reference
 from mailstack.engine import connection
-from mailstack.render import image_name
-from mailstack.report import table
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.compose import image_name
+from mailstack.settings import reference
+from mailstack.stack.model import SERVICES, Packages
+from mailstack.tasks.status import table
 
 _MB = 1e6
 _BUILDS = 5

@@ -15,9 +15,9 @@ from bench import dns_answers, policy_load
 from bench.accounting import Cgroup
 from mailstack.engine import images
 from mailstack.errors import EngineError
-from mailstack.render import image_name
-from mailstack.settings import PREFIX
-from mailstack.stack import IDS, Packages
+from mailstack.render.compose import image_name
+from mailstack.settings.model import PREFIX
+from mailstack.stack.model import IDS, Packages
 from mailstack.world.containers import Temporary, published, wait_for
 from mailstack.world.site import Site
 

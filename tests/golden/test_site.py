@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mailstack.fields import ROOT_ANCHORS
-from mailstack.render import SITE, services, site
-from mailstack.settings import Settings
+from mailstack.render.compose import SITE, services, site
+from mailstack.settings.model import Settings
 from mailstack.tree import File, Tree
+from mailstack.values.mail import ROOT_ANCHORS
 from mailstack.version import version
 from mailstack_auth.evaluation import MAX_SECONDS
 from mailstack_auth.policyd import GRACE_SECONDS

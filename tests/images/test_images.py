@@ -4,8 +4,8 @@ import docker
 import pytest
 
 from mailstack.engine import connection, images
-from mailstack.render import build_context, image_name, image_names
-from mailstack.stack import IDS, SERVICES, Packages
+from mailstack.render.compose import build_context, image_name, image_names
+from mailstack.stack.model import IDS, SERVICES, Packages
 
 PACKAGES = Packages("debian:trixie-slim")
 

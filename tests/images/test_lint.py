@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.images import contexts
-from mailstack.render import build_context
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.compose import build_context
+from mailstack.stack.model import SERVICES, Packages
 
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"

@@ -26,8 +26,8 @@ import pytest
 from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, without_settings
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
-from mailstack.render import image_name
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.compose import image_name
+from mailstack.stack.model import SERVICES, Packages
 from mailstack.version import version
 from mailstack.world.containers import wait_for
 

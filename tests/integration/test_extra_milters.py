@@ -6,7 +6,8 @@ import docker
 import pytest
 
 from integration.conftest import INSIDER, site
-from mailstack import deploy, report
+from mailstack.tasks import build as deploy
+from mailstack.tasks import status as report
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site, parse

@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mailstack.environment import load, read_settings
 from mailstack.errors import SettingsError
-from mailstack.settings import Settings
+from mailstack.settings.environment import load, read_settings
+from mailstack.settings.model import Settings
 from unit.sites import environment, variable
 
 FIELDS = Settings.model_fields

@@ -18,12 +18,14 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstack import reading, reference, report
-from mailstack.cli import main
+from mailstack import reading
+from mailstack.cli.app import main
 from mailstack.engine import status as engine_status
-from mailstack.environment import load, read_environment
 from mailstack.keys import dkim
-from mailstack.stack import SERVICES
+from mailstack.settings import reference
+from mailstack.settings.environment import load, read_environment
+from mailstack.stack.model import SERVICES
+from mailstack.tasks import status as report
 from unit.sites import stack
 
 
@@ -553,7 +555,7 @@ def test_two_builds_at_once(tmp_path: Path, command: list[str]) -> None:
     """While one build works in a directory another is told so; one that was killed leaves nothing behind."""
     run("init", *FLAGS)
     program = (
-        "import sys, time; from pathlib import Path; from mailstack import written\n"
+        "import sys, time; from pathlib import Path; from mailstack.tasks import written\n"
         "with written.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as other:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mailstack import deploy, written
-from mailstack.cli import main
+from mailstack.cli.app import main
 from mailstack.engine.images import split
 from mailstack.errors import os_reason
-from mailstack.render import COMPOSE, site
+from mailstack.render.compose import COMPOSE, site
+from mailstack.tasks import build as deploy
+from mailstack.tasks import written
 from unit.sites import stack
 
 

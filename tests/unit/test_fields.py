@@ -4,9 +4,12 @@ import ipaddress
 
 import pytest
 
-from mailstack import fields, hosts, spf, stack
-from mailstack.fields import Alias
-from mailstack.hosts import Forwarder, HostPort, NextHop
+from mailstack.stack import model as stack
+from mailstack.values import mail as fields
+from mailstack.values import network as hosts
+from mailstack.values import spf
+from mailstack.values.mail import Alias
+from mailstack.values.network import Forwarder, HostPort, NextHop
 
 DIGEST = "e06d44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d"
 KEY = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0d xCjjnopKl+GqJxpVXckHAeF+KkxLbxIL fDLUT0rAK9iUzy1L53eKGQ=="

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from sites import stack
 
-from mailstack.render import site
-from mailstack.stack import SERVICES
+from mailstack.render.compose import site
+from mailstack.stack.model import SERVICES
 
 IMAGES, HEALTHCHECK = Path(__file__).parents[2] / "images", "rootfs/usr/local/bin/healthcheck"
 # A check's exit status, for how long it slept each time, and what it said.

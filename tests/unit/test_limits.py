@@ -6,9 +6,9 @@ import pytest
 import yaml
 from sites import stack
 
-from mailstack.limits import limits
-from mailstack.render import site
-from mailstack.stack import SERVICES
+from mailstack.render.compose import site
+from mailstack.stack.limits import limits
+from mailstack.stack.model import SERVICES
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mailstack import overrides
 from mailstack.errors import SettingsError
-from mailstack.render import services, site
+from mailstack.render import overrides, services, site
 from unit.sites import stack
 
 

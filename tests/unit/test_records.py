@@ -12,10 +12,10 @@ import dns.rrset
 import dns.zone
 import pytest
 
-from mailstack import checks
 from mailstack.dns import formats, zones
 from mailstack.dns.records import records
-from mailstack.stack import stack_from
+from mailstack.settings import checks
+from mailstack.stack.model import stack_from
 from unit.dns_server import Server
 from unit.sites import faults, key_of, settings, stack
 

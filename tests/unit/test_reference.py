@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from mailstack import environment, reference, settings
-from mailstack.cli import main
+from mailstack.cli.app import main
+from mailstack.settings import environment, reference
+from mailstack.settings import model as settings
 
 CHECKOUT = Path(__file__).parents[2]
 

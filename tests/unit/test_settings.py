@@ -5,13 +5,13 @@ import ipaddress
 import pytest
 import spf as pyspf
 
-from mailstack.checks import warnings
-from mailstack.environment import load, read_environment, read_settings
 from mailstack.errors import Fault, SettingsError
-from mailstack.fields import ROOT_ANCHORS, key_tag, trust_anchor
-from mailstack.hosts import HostPort, NextHop
-from mailstack.render import site
-from mailstack.settings import Settings
+from mailstack.render.compose import site
+from mailstack.settings.checks import warnings
+from mailstack.settings.environment import load, read_environment, read_settings
+from mailstack.settings.model import Settings
+from mailstack.values.mail import ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.values.network import HostPort, NextHop
 from unit.sites import MINIMAL, environment, faults, settings, stack, variable
 
 FIELDS = Settings.model_fields

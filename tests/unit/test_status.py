@@ -8,10 +8,10 @@ import docker.errors
 import pytest
 import requests
 
-from mailstack import report
 from mailstack.engine.status import NOT_THERE, Service, counts, milters
 from mailstack.errors import EngineError
-from mailstack.stack import SERVICES
+from mailstack.stack.model import SERVICES
+from mailstack.tasks import status as report
 from unit.sites import stack
 
 MILTER = "inet:rspamd:11332"

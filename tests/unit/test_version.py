@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mailstack import version
-from mailstack.render import build_context, site
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.compose import build_context, site
+from mailstack.stack.model import SERVICES, Packages
 from unit.sites import stack
 
 
@@ -102,7 +102,7 @@ def test_images_do_not_change_with_each_commit(monkeypatch: pytest.MonkeyPatch) 
         return text, [build_context(one, Packages("debian:trixie-slim")).digest() for one in SERVICES]
 
     before = rendered()
-    monkeypatch.setattr("mailstack.render.version", lambda: "9.9.9")
+    monkeypatch.setattr("mailstack.render.compose.version", lambda: "9.9.9")
     after = rendered()
     assert before[1] == after[1]
     different = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mailstack import written
 from mailstack.errors import MailstackError
-from mailstack.render import COMPOSE, PREVIOUS, SITE, site
-from mailstack.stack import SERVICES
+from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, site
+from mailstack.stack.model import SERVICES
+from mailstack.tasks import written
 from mailstack.tree import File, Tree
 from unit.sites import stack
 
@@ -107,7 +107,7 @@ def test_rolling_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written.write(tmp_path, first, [])
     assert not (tmp_path / PREVIOUS).exists()
     written.write(tmp_path, second, [])
-    monkeypatch.setattr("mailstack.render.version", lambda: "9.9.9")
+    monkeypatch.setattr("mailstack.render.compose.version", lambda: "9.9.9")
     newer = site(stack(port_smtp="2525"))
     written.write(tmp_path, newer, [])
     for expected in (first, newer, first):
@@ -116,7 +116,7 @@ def test_rolling_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def another_version(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailstack.render.version", lambda: "9.9.9")
+    monkeypatch.setattr("mailstack.render.compose.version", lambda: "9.9.9")
 
 
 def another_setting(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import connection, images
-from mailstack.render import image_name
-from mailstack.settings import PREFIX
-from mailstack.stack import IDS, Packages
+from mailstack.render.compose import image_name
+from mailstack.settings.model import PREFIX
+from mailstack.stack.model import IDS, Packages
 from mailstack.world.containers import RELAY_PORT, Edge, Machine, Temporary, wait_for
 from mailstack.world.nameserver import TTL, Nameserver
 from mailstack.world.site import Site

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mailstack.fields import Alias, junk_address
-from mailstack.hosts import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port, neighbours, project
 from mailstack.keys.dkim import DkimKey
-from mailstack.settings import LOOPBACK, Settings, implied_aliases
+from mailstack.settings.model import LOOPBACK, Settings, implied_aliases
+from mailstack.values.mail import Alias, junk_address
+from mailstack.values.network import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port, neighbours, project
 
 SERVICES = OWN_SERVICES
 

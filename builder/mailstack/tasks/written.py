@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstack.errors import MailstackError, os_reason
-from mailstack.render import COMPOSE, PREVIOUS, SITE, edited
+from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, edited
 from mailstack.tree import File, Tree
 
 # The compose.yaml that a rollback replaces, until it is the one before.

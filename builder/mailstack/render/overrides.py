@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mailstack import reading
 from mailstack.errors import Fault, SettingsError, os_reason
-from mailstack.settings import PREFIX
+from mailstack.settings.model import PREFIX
 from mailstack.tree import File, Tree
 
 DIRECTORY = "overrides"

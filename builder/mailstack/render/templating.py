@@ -11,7 +11,7 @@ import jinja2
 def data_root() -> Path:
     """The directory that holds images/ and compose/: inside the wheel, else the checkout."""
     packed = Path(str(resources.files("mailstack"))) / "_data"
-    return packed if packed.is_dir() else Path(__file__).resolve().parents[2]
+    return packed if packed.is_dir() else Path(__file__).resolve().parents[3]
 
 
 @cache

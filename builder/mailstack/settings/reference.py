@@ -1,6 +1,6 @@
 """env.example and the settings table of README.md, made from the settings' own descriptions.
 
-Run "python -m mailstack.reference" in a checkout to write them.
+Run "python -m mailstack.settings.reference" in a checkout to write them.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mailstack.settings import Settings, example, variable
+from mailstack.settings.model import Settings, example, variable
 
 WIDTH = 110
 # What env.example sets; the rest stands there as a comment, with its example.

@@ -11,9 +11,11 @@ from dotenv.parser import Binding, parse_stream
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 
-from mailstack import checks, fields, reading
+from mailstack import reading
 from mailstack.errors import Fault, SettingsError, os_reason
-from mailstack.settings import PREFIX, Settings, example, variable
+from mailstack.settings import checks
+from mailstack.settings.model import PREFIX, Settings, example, variable
+from mailstack.values import mail as fields
 
 FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from mailstack.errors import shown
-from mailstack.fields import MAX_NAME, nested
+from mailstack.values.mail import MAX_NAME, nested
 
 # Section 4.6.4: more terms that look something up are a permerror.
 MAX_LOOKUPS = 10

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailstack.stack import Stack
+from mailstack.stack.model import Stack
 
 
 @dataclass(frozen=True)

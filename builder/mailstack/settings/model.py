@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailstack import fields, hosts
-from mailstack.fields import DomainName, Mailbox, Selector, TrustAnchor
-from mailstack.spf import SpfRecord
+from mailstack.values import mail as fields
+from mailstack.values import network as hosts
+from mailstack.values.mail import DomainName, Mailbox, Selector, TrustAnchor
+from mailstack.values.spf import SpfRecord
 
 PREFIX = "MAILSTACK_"
 

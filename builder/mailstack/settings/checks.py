@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from mailstack import spf
 from mailstack.errors import Fault
-from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, junk_address, key_tag, trust_anchor
-from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
-from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
+from mailstack.settings.model import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
+from mailstack.values import spf
+from mailstack.values.mail import MAX_LABEL, ROOT_ANCHORS, junk_address, key_tag, trust_anchor
+from mailstack.values.network import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]

@@ -5,13 +5,13 @@ import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from mailstack.fields import junk_address
-from mailstack.hosts import Network
-from mailstack.limits import limits
-from mailstack.overrides import applied
-from mailstack.stack import IDS, SERVICES, Packages, Stack
-from mailstack.templating import data_root, fill
+from mailstack.render.overrides import applied
+from mailstack.render.templating import data_root, fill
+from mailstack.stack.limits import limits
+from mailstack.stack.model import IDS, SERVICES, Packages, Stack
 from mailstack.tree import File, Tree
+from mailstack.values.mail import junk_address
+from mailstack.values.network import Network
 from mailstack.version import version
 
 SITE = ".mailstack"

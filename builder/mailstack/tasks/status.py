@@ -9,9 +9,9 @@ from typing import Any
 
 from mailstack.dns.records import records
 from mailstack.engine.status import NOT_THERE, Service
-from mailstack.reference import default_text, value_text
-from mailstack.settings import PREFIX, Settings, variable
-from mailstack.stack import Stack
+from mailstack.settings.model import PREFIX, Settings, variable
+from mailstack.settings.reference import default_text, value_text
+from mailstack.stack.model import Stack
 from mailstack.version import version
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from mailstack import console, environment
+from mailstack import console
 from mailstack.errors import Fault, MailstackError, SettingsError, os_reason
 from mailstack.keys.files import write_new
-from mailstack.reference import SET, env_file
-from mailstack.settings import example, variable
+from mailstack.settings import environment
+from mailstack.settings.model import example, variable
+from mailstack.settings.reference import SET, env_file
 
 _QUESTIONS = {
     "hostname": "This host's name, as in its PTR record",

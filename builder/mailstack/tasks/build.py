@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mailstack import checks, overrides, render, report, written
-from mailstack import environment as variables
 from mailstack.engine import base, checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import authserv_id, dkim
-from mailstack.settings import PREFIX, Settings
-from mailstack.stack import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
+from mailstack.render import compose as render
+from mailstack.render import overrides
+from mailstack.settings import checks
+from mailstack.settings import environment as variables
+from mailstack.settings.model import PREFIX, Settings
+from mailstack.stack.model import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
+from mailstack.tasks import status as report
+from mailstack.tasks import written
 
 
 @dataclass(frozen=True)

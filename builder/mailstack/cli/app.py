@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mailstack import console, deploy, environment, newcomer, report
+from mailstack import console
 from mailstack.dns import formats
 from mailstack.dns.records import beside, records
 from mailstack.errors import (
@@ -19,6 +19,10 @@ from mailstack.errors import (
     StoppedError,
     os_reason,
 )
+from mailstack.settings import environment
+from mailstack.tasks import build as deploy
+from mailstack.tasks import init as newcomer
+from mailstack.tasks import status as report
 from mailstack.version import version
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")

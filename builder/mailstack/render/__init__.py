@@ -1,0 +1,5 @@
+"""Stack → Tree: what is written for a site, and what its images are built from."""
+
+from mailstack.render.compose import COMPOSE, services, site
+
+__all__ = ["COMPOSE", "services", "site"]

@@ -1,0 +1,1 @@
+"""Values as a person types them: one token → its one canonical form, or the remedy."""
