@@ -1,4 +1,4 @@
-"""mailstack.limits: no service may use all of the host."""
+"""mailstack.stack.limits: no service may use all of the host."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""mailstack.fields: the finer points of the parsers, one token at a time."""
+"""mailstack.values: the finer points of the parsers, one token at a time."""
 
 import ipaddress
 

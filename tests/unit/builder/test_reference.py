@@ -8,7 +8,7 @@ from mailstack.cli.app import main
 from mailstack.settings import environment, reference
 from mailstack.settings import model as settings
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def test_env_example_is_made_from_the_settings() -> None:

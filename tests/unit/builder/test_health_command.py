@@ -14,7 +14,7 @@ from sites import stack
 from mailstack.render.compose import site
 from mailstack.stack.model import SERVICES
 
-IMAGES, HEALTHCHECK = Path(__file__).parents[2] / "images", "rootfs/usr/local/bin/healthcheck"
+IMAGES, HEALTHCHECK = Path(__file__).parents[3] / "images", "rootfs/usr/local/bin/healthcheck"
 # A check's exit status, for how long it slept each time, and what it said.
 Check = Callable[[], tuple[int, list[str], str]]
 # How often a check asks a service that has answered before.
