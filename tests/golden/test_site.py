@@ -9,7 +9,7 @@ import yaml
 from mailstack.render.compose import SITE, services, site
 from mailstack.settings.model import Settings
 from mailstack.tree import File, Tree
-from mailstack.values.mail import ROOT_ANCHORS
+from mailstack.values.dnssec import ROOT_ANCHORS
 from mailstack.version import version
 from mailstack_auth.evaluation import MAX_SECONDS
 from mailstack_auth.policyd import GRACE_SECONDS

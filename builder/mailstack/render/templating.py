@@ -19,7 +19,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(data_root()),
         undefined=jinja2.StrictUndefined,
-        # The output is configuration of daemons, never HTML; values are validated where they enter (fields.py).
+        # The output is configuration of daemons, never HTML; values are validated where they enter (mailstack.values).
         autoescape=False,  # noqa: S701
         trim_blocks=True,
         lstrip_blocks=True,

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from mailstack.errors import Fault
 from mailstack.settings.model import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 from mailstack.values import spf
-from mailstack.values.mail import MAX_LABEL, ROOT_ANCHORS, junk_address, key_tag, trust_anchor
-from mailstack.values.network import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
+from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.values.mail import MAX_LABEL, junk_address
+from mailstack.values.network import PRIVATE_IPV4, Network
+from mailstack.values.servers import SUBMISSION, HostPort, host_port, neighbours
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
 Refused = Mapping[str, Sequence[str]]

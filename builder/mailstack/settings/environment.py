@@ -15,7 +15,7 @@ from mailstack import reading
 from mailstack.errors import Fault, SettingsError, os_reason
 from mailstack.settings import checks
 from mailstack.settings.model import PREFIX, Settings, example, variable
-from mailstack.values import mail as fields
+from mailstack.values.tokens import split_commas, split_list
 
 FILE_SUFFIX = "_FILE"
 # In place of a value that is missing or refused, so that the other settings can be judged.
@@ -246,7 +246,7 @@ def _without(given: Mapping[str, str], refused: checks.Refused) -> dict[str, str
 def _splitter(name: str) -> Callable[[str], list[str]] | None:
     """What makes tokens of a variable's value, if it is a list; its setting says so itself."""
     parsers = [one.func for one in _KNOWN[name].metadata if isinstance(one, BeforeValidator)]
-    return next((one for one in (fields.split_list, fields.split_commas) if one in parsers), None)
+    return next((one for one in (split_list, split_commas) if one in parsers), None)
 
 
 def _setting(name: str) -> str:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailstack.values import mail as fields
-from mailstack.values import network as hosts
-from mailstack.values.mail import DomainName, Mailbox, Selector, TrustAnchor
+from mailstack.values import dnssec, mail, network, packages, servers, tokens
+from mailstack.values.dnssec import TrustAnchor
+from mailstack.values.mail import DomainName, Mailbox, Selector
 from mailstack.values.spf import SpfRecord
 
 PREFIX = "MAILSTACK_"
@@ -27,11 +27,11 @@ MAX_AGE = 3650
 # RFC 5321 section 4.5.4.1: senders try for four or five days.
 MAX_WAIT = 96
 # Always trusted: the postfix container itself. Everything else is the site's choice.
-LOOPBACK: tuple[hosts.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+LOOPBACK: tuple[network.Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
-_Tokens = (BeforeValidator(fields.split_list),)
-_CommaTokens = (BeforeValidator(fields.split_commas),)
-_Port = Annotated[int, BeforeValidator(fields.whole_number(0, hosts.MAX_PORT, "a port"))]
+_Tokens = (BeforeValidator(tokens.split_list),)
+_CommaTokens = (BeforeValidator(tokens.split_commas),)
+_Port = Annotated[int, BeforeValidator(tokens.whole_number(0, servers.MAX_PORT, "a port"))]
 
 # What the host name has besides the domains' mailboxes: RFC 2142, and root's own mail.
 HOST_ROLES = ("postmaster", "abuse", "root")
@@ -55,7 +55,7 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 _SkippedNetworks = Annotated[
-    tuple[Annotated[hosts.Network, BeforeValidator(hosts.narrow_network("would leave nobody to be judged"))], ...],
+    tuple[Annotated[network.Network, BeforeValidator(network.narrow_network("would leave nobody to be judged"))], ...],
     *_Tokens,
     AfterValidator(_unique),
 ]
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", enable_decoding=False, validate_default=False
     )
 
-    hostname: Annotated[DomainName, AfterValidator(fields.public_name)] = Field(
+    hostname: Annotated[DomainName, AfterValidator(mail.public_name)] = Field(
         description="The appliance's own name: HELO, banner, MX target, Authentication-Results. It must resolve to "
         "this host, and the address must resolve back to it (PTR).",
         examples=["mail.example.com"],
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         examples=["example.com,example.net"],
     )
     public_addresses: Annotated[
-        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(hosts.public_address)], ...],
+        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(network.public_address)], ...],
         *_Tokens,
         AfterValidator(_unique),
     ] = Field(
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         examples=["192.0.2.25"],
     )
 
-    delivery: Annotated[hosts.NextHop | None, BeforeValidator(hosts.delivery)] = Field(
+    delivery: Annotated[servers.NextHop | None, BeforeValidator(servers.delivery)] = Field(
         default=None,
         description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT for a mailbox server that "
         "you have. Not set, or 'maildir': the volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid 5000. "
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         examples=["user@example.com,info@example.net"],
     )
     aliases: Annotated[
-        tuple[Annotated[fields.Alias, BeforeValidator(fields.alias)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[mail.Alias, BeforeValidator(mail.alias)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
         description="Addresses whose mail goes to another address, as ADDRESS=TARGET.",
@@ -120,9 +120,9 @@ class Settings(BaseSettings):
         default="default", description="The DKIM selector: the key record's name.", examples=["s2026"]
     )
     dkim_key_bits: Annotated[
-        int, BeforeValidator(fields.whole_number(fields.MIN_KEY_BITS, MAX_KEY_BITS, "a usable key length"))
+        int, BeforeValidator(tokens.whole_number(mail.MIN_KEY_BITS, MAX_KEY_BITS, "a usable key length"))
     ] = Field(
-        default=fields.GOOD_KEY_BITS,
+        default=mail.GOOD_KEY_BITS,
         description="The length in bits of RSA keys that are made. At least 1024; less than 2048 is warned about.",
         examples=["4096"],
     )
@@ -132,14 +132,14 @@ class Settings(BaseSettings):
         "'per-domain': each has a key of its own.",
         examples=["per-domain"],
     )
-    sign_subdomains: Annotated[bool, BeforeValidator(fields.boolean)] = Field(
+    sign_subdomains: Annotated[bool, BeforeValidator(tokens.boolean)] = Field(
         default=True,
         description="Sign mail from sub-domains of a domain as well, with the domain's own d=.",
         examples=["false"],
     )
     trusted_networks: Annotated[
         tuple[
-            Annotated[hosts.Network, BeforeValidator(hosts.narrow_network("would make this host an open relay"))],
+            Annotated[network.Network, BeforeValidator(network.narrow_network("would make this host an open relay"))],
             ...,
         ],
         *_Tokens,
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
         examples=["lists.example.net"],
     )
 
-    dns_wait_hours: Annotated[int, BeforeValidator(fields.whole_number(0, MAX_WAIT, "a number of hours"))] = Field(
+    dns_wait_hours: Annotated[int, BeforeValidator(tokens.whole_number(0, MAX_WAIT, "a number of hours"))] = Field(
         default=4,
         description="How many hours mail from outside waits at most (451) while DNS does not answer for what decides; "
         "0: it does not wait.",
@@ -265,7 +265,7 @@ class Settings(BaseSettings):
     )
 
     extra_milters: Annotated[
-        tuple[Annotated[str, BeforeValidator(hosts.milter)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[str, BeforeValidator(servers.milter)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
         description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT, "
@@ -273,19 +273,19 @@ class Settings(BaseSettings):
         "Mail from outside reaches them after DMARC has judged it, mail from inside before it is signed.",
         examples=["unix:rspamd/milter.sock"],
     )
-    relay_host: Annotated[hosts.HostPort | None, BeforeValidator(hosts.server)] = Field(
+    relay_host: Annotated[servers.HostPort | None, BeforeValidator(servers.server)] = Field(
         default=None,
         description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX. It must take "
         "mail from this host's address: a log-in, and TLS from the start (port 465), are not supported yet.",
         examples=["smtp.example.net:25"],
     )
-    message_size: Annotated[int, BeforeValidator(fields.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
+    message_size: Annotated[int, BeforeValidator(tokens.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
         default=50 * 1024 * 1024,
         description="The largest message, with its MIME encoding; bytes, or with a unit (kB, MB, KiB, MiB).",
         examples=["25MiB"],
     )
     publish_addresses: Annotated[
-        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(hosts.ipv4_address)], ...],
+        tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(network.ipv4_address)], ...],
         *_Tokens,
         AfterValidator(_unique),
     ] = Field(
@@ -306,7 +306,7 @@ class Settings(BaseSettings):
     )
 
     resolver_forwarders: Annotated[
-        tuple[Annotated[hosts.Forwarder, BeforeValidator(hosts.forwarder)], ...], *_Tokens, AfterValidator(_unique)
+        tuple[Annotated[servers.Forwarder, BeforeValidator(servers.forwarder)], ...], *_Tokens, AfterValidator(_unique)
     ] = Field(
         default=(),
         description="Resolvers to ask, ADDRESS or ADDRESS@PORT; they must pass DNSSEC on. Empty: ask the root servers "
@@ -317,38 +317,38 @@ class Settings(BaseSettings):
         default=(),
         description="DNSSEC trust anchors in place of the Internet's root keys, which come with the image: DS or "
         "DNSKEY records, commas between. For the root write all of its keys, the next one included.",
-        examples=[",".join(fields.ROOT_ANCHORS)],
+        examples=[",".join(dnssec.ROOT_ANCHORS)],
     )
-    subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(hosts.subnet)] = Field(
+    subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(network.subnet)] = Field(
         default=ipaddress.IPv4Network("172.30.253.0/25"),
         description="Private IPv4 addresses for the networks of the containers, at least a /27. With a /27 there is no "
         "room for containers of your own on the network 'inner'.",
         examples=["10.99.0.0/27"],
     )
-    base_image: Annotated[str, AfterValidator(hosts.image)] = Field(
+    base_image: Annotated[str, AfterValidator(packages.image)] = Field(
         default="debian:trixie-slim",
         description="The Debian 13 image that all images are built from; 'mailstack base' makes it where there is no "
         "registry.",
         examples=["registry.example.com/debian:trixie-slim"],
     )
-    apt_mirror: Annotated[str | None, BeforeValidator(hosts.url)] = Field(
+    apt_mirror: Annotated[str | None, BeforeValidator(packages.url)] = Field(
         default=None,
         description="Where builds get Debian's packages; security updates come from the same URL with '-security'. "
         "Not set: what the base image names.",
         examples=["http://mirror.example.com/debian"],
     )
-    apt_snapshot: Annotated[str | None, BeforeValidator(fields.snapshot)] = Field(
+    apt_snapshot: Annotated[str | None, BeforeValidator(packages.snapshot)] = Field(
         default=None,
         description="A moment, such as 20261101T000000Z. With it the mirror is an archive of snapshots, and builds get "
         "the packages of that moment from MIRROR/MOMENT: the same ones each time.",
         examples=["20261101T000000Z"],
     )
-    build_proxy: Annotated[str | None, BeforeValidator(hosts.url)] = Field(
+    build_proxy: Annotated[str | None, BeforeValidator(packages.url)] = Field(
         default=None,
         description="The HTTP proxy through which builds get Debian's packages.",
         examples=["http://192.0.2.80:3142"],
     )
-    image_max_age: Annotated[int, BeforeValidator(fields.whole_number(1, MAX_AGE, "a number of days"))] = Field(
+    image_max_age: Annotated[int, BeforeValidator(tokens.whole_number(1, MAX_AGE, "a number of days"))] = Field(
         default=30,
         description="The age of an image, in days, from which on a build warns that it lacks security updates.",
         examples=["7"],
@@ -367,7 +367,7 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:
+def implied_aliases(settings: Settings) -> tuple[mail.Alias, ...]:
     """The aliases that must exist beside those of the site (RFC 2142; root writes as root@hostname).
 
     With a mailbox server behind us and no list of its addresses, postmaster@domain is that server's business.
@@ -377,4 +377,4 @@ def implied_aliases(settings: Settings) -> tuple[fields.Alias, ...]:
     wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
     if settings.mailboxes or settings.postmaster:
         wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
-    return tuple(fields.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
+    return tuple(mail.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)

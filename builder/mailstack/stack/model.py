@@ -11,7 +11,8 @@ from typing import Literal
 from mailstack.keys.dkim import DkimKey
 from mailstack.settings.model import LOOPBACK, Settings, implied_aliases
 from mailstack.values.mail import Alias, junk_address
-from mailstack.values.network import OWN_SERVICES, Address, HostPort, Network, NextHop, host_port, neighbours, project
+from mailstack.values.network import Address, Network
+from mailstack.values.servers import OWN_SERVICES, HostPort, NextHop, host_port, neighbours, project
 
 SERVICES = OWN_SERVICES
 

@@ -10,7 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from mailstack.errors import shown
-from mailstack.values.mail import MAX_NAME, nested
+from mailstack.values.mail import MAX_NAME
+from mailstack.values.tokens import nested
 
 # Section 4.6.4: more terms that look something up are a permerror.
 MAX_LOOKUPS = 10

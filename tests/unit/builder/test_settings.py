@@ -10,8 +10,8 @@ from mailstack.render.compose import site
 from mailstack.settings.checks import warnings
 from mailstack.settings.environment import load, read_environment, read_settings
 from mailstack.settings.model import Settings
-from mailstack.values.mail import ROOT_ANCHORS, key_tag, trust_anchor
-from mailstack.values.network import HostPort, NextHop
+from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.values.servers import HostPort, NextHop
 from unit.sites import MINIMAL, environment, faults, settings, stack, variable
 
 FIELDS = Settings.model_fields
