@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from mailstack import reading
 from mailstack.errors import Fault, SettingsError, os_reason
-from mailstack.settings import checks
+from mailstack.settings.checks import addresses as checks
 from mailstack.settings.model import PREFIX, Settings, example, variable
 from mailstack.values.tokens import split_commas, split_list
 

@@ -13,8 +13,8 @@ from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import authserv_id, dkim
 from mailstack.render import compose as render
 from mailstack.render import overrides
-from mailstack.settings import checks
 from mailstack.settings import environment as variables
+from mailstack.settings.checks import addresses as checks
 from mailstack.settings.model import PREFIX, Settings
 from mailstack.stack.model import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
 from mailstack.tasks import status as report

@@ -1,0 +1,1 @@
+"""Whether the values of a site go together."""
