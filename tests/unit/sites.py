@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from mailstack.errors import Fault, SettingsError
 from mailstack.keys.dkim import DIRECTORY, DkimKey
-from mailstack.settings.environment import load
+from mailstack.settings.load import load
 from mailstack.settings.model import PREFIX, Settings
 from mailstack.stack.model import Stack, stack_from
 

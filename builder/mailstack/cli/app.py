@@ -19,7 +19,8 @@ from mailstack.errors import (
     StoppedError,
     os_reason,
 )
-from mailstack.settings import environment
+from mailstack.settings.environment import sources
+from mailstack.settings.load import read_settings
 from mailstack.tasks import build as deploy
 from mailstack.tasks import init as newcomer
 from mailstack.tasks import status as report
@@ -120,7 +121,7 @@ def status(*, as_json: bool) -> None:
 @main.command(name="first-steps")
 def first_steps() -> None:
     """Say how to send a first message with this site."""
-    click.echo(report.first_steps(environment.read_settings(_here(), os.environ)), nl=False)
+    click.echo(report.first_steps(read_settings(_here(), os.environ)), nl=False)
 
 
 @main.group()
@@ -132,8 +133,8 @@ def config() -> None:
 @_JSON
 def config_show(*, as_json: bool) -> None:
     """Print every setting, its value and where that comes from."""
-    chosen = environment.read_settings(_here(), os.environ)
-    rows = report.settings_rows(chosen, environment.sources(_here(), os.environ))
+    chosen = read_settings(_here(), os.environ)
+    rows = report.settings_rows(chosen, sources(_here(), os.environ))
     click.echo(report.as_json(rows) if as_json else report.table([list(row.values()) for row in rows]), nl=False)
 
 

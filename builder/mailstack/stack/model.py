@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mailstack.keys.dkim import DkimKey
-from mailstack.settings.model import LOOPBACK, Settings, implied_aliases
+from mailstack.settings.model import Settings, implied_aliases
 from mailstack.values.mail import Alias, junk_address
 from mailstack.values.network import Address, Network
 from mailstack.values.servers import OWN_SERVICES, HostPort, NextHop, host_port, neighbours, project
@@ -17,6 +17,9 @@ from mailstack.values.servers import OWN_SERVICES, HostPort, NextHop, host_port,
 SERVICES = OWN_SERVICES
 
 NETWORKS = ("edge", "lookup", "inner")
+
+# Always trusted: the postfix container itself. Everything else is the site's choice.
+LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 # The key files' directory in the opendkim container, a tmpfs.
 KEY_DIRECTORY = "/run/opendkim/keys"

@@ -13,8 +13,8 @@ from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import authserv_id, dkim
 from mailstack.render import compose as render
 from mailstack.render import overrides
-from mailstack.settings import environment as variables
-from mailstack.settings.checks import addresses as checks
+from mailstack.settings import checks
+from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX, Settings
 from mailstack.stack.model import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
 from mailstack.tasks import status as report
@@ -36,7 +36,7 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
     Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
     """
-    chosen = variables.read_settings(directory, environment)
+    chosen = read_settings(directory, environment)
     with contextlib.nullcontext() if _is_made(directory, chosen) else written.locked(directory):
         return _stack_of(directory, chosen)
 
@@ -50,7 +50,7 @@ def _is_made(directory: Path, chosen: Settings) -> bool:
 def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
     """Settings and overrides. Raises SettingsError with the faults of both."""
     try:
-        chosen = variables.read_settings(directory, environment)
+        chosen = read_settings(directory, environment)
     except SettingsError as error:
         faults = list(error.faults)
         try:
@@ -90,7 +90,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
     """Make the base image; a sentence that says what was done. The settings are optional here."""
     given = [name for name in environment if name.startswith(PREFIX)]
     if given or os.path.lexists(directory / ".env"):
-        packages = packages_from(variables.read_settings(directory, environment))
+        packages = packages_from(read_settings(directory, environment))
     else:
         packages = Packages(str(Settings.model_fields["base_image"].default))
     client = connection.connect()

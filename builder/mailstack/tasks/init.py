@@ -9,7 +9,7 @@ import click
 from mailstack import console
 from mailstack.errors import Fault, MailstackError, SettingsError, os_reason
 from mailstack.keys.files import write_new
-from mailstack.settings import environment
+from mailstack.settings.load import load
 from mailstack.settings.model import example, variable
 from mailstack.settings.reference import SET, env_file
 
@@ -63,7 +63,7 @@ def _ask(name: str, answers: Mapping[str, str]) -> str:
 
 def _faults(answers: Mapping[str, str]) -> tuple[Fault, ...]:
     try:
-        environment.load({variable(name): value for name, value in answers.items()})
+        load({variable(name): value for name, value in answers.items()})
     except SettingsError as error:
         return error.faults
     return ()

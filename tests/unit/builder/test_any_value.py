@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mailstack.errors import SettingsError
-from mailstack.settings.environment import load, read_settings
+from mailstack.settings.load import load, read_settings
 from mailstack.settings.model import Settings
 from unit.sites import environment, variable
 

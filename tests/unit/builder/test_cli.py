@@ -23,7 +23,8 @@ from mailstack.cli.app import main
 from mailstack.engine import status as engine_status
 from mailstack.keys import dkim
 from mailstack.settings import reference
-from mailstack.settings.environment import load, read_environment
+from mailstack.settings.environment import read_environment
+from mailstack.settings.load import load
 from mailstack.stack.model import SERVICES
 from mailstack.tasks import status as report
 from unit.sites import stack

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstack.settings.checks import addresses as checks
+from mailstack.settings import checks
 from unit.sites import faults, settings
 
 MANY = 6000

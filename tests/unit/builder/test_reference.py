@@ -7,6 +7,7 @@ import click
 from mailstack.cli.app import main
 from mailstack.settings import environment, reference
 from mailstack.settings import model as settings
+from mailstack.settings.load import load
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -29,7 +30,7 @@ def test_env_example_is_valid(tmp_path: Path) -> None:
     lines = reference.env_example().splitlines()
     (tmp_path / ".env").write_text("\n".join(lines))
     base = environment.read_environment(tmp_path, {})
-    environment.load(base)
+    load(base)
     offered = [line[1:] for line in lines if line.startswith("#MAILSTACK_")]
     assert len(offered) == len(settings.Settings.model_fields) - len(reference.SET)
     for line in offered:
@@ -37,7 +38,7 @@ def test_env_example_is_valid(tmp_path: Path) -> None:
         merged = environment.read_environment(tmp_path, {})
         merged["MAILSTACK_MAILBOXES"] += ",admin@example.com"
         merged.setdefault("MAILSTACK_APT_MIRROR", "http://mirror.example.com/debian")
-        environment.load(merged)
+        load(merged)
 
 
 def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:

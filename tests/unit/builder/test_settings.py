@@ -7,8 +7,9 @@ import spf as pyspf
 
 from mailstack.errors import Fault, SettingsError
 from mailstack.render.compose import site
-from mailstack.settings.checks.addresses import warnings
-from mailstack.settings.environment import load, read_environment, read_settings
+from mailstack.settings.checks import warnings
+from mailstack.settings.environment import read_environment
+from mailstack.settings.load import load, read_settings
 from mailstack.settings.model import Settings
 from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
 from mailstack.values.servers import HostPort, NextHop
