@@ -22,7 +22,8 @@ from bench.accounting import Cgroup
 from mailstack.engine import connection
 from mailstack.render.compose import image_name
 from mailstack.settings import reference
-from mailstack.stack.model import SERVICES, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 from mailstack.tasks.status import table
 
 _MB = 1e6

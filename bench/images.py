@@ -8,7 +8,7 @@ import docker
 
 from mailstack.engine import images
 from mailstack.render.templating import data_root, fill
-from mailstack.stack.model import Packages
+from mailstack.stack.packages import Packages
 from mailstack.tree import File, Tree
 from mailstack.world.internet import EDGE
 

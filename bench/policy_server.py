@@ -17,7 +17,8 @@ from mailstack.engine import images
 from mailstack.errors import EngineError
 from mailstack.render.compose import image_name
 from mailstack.settings.model import PREFIX
-from mailstack.stack.model import IDS, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS
 from mailstack.world.containers import Temporary, published, wait_for
 from mailstack.world.site import Site
 

@@ -5,7 +5,8 @@ import pytest
 
 from mailstack.engine import connection, images
 from mailstack.render.compose import build_context, image_name, image_names
-from mailstack.stack.model import IDS, SERVICES, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS, SERVICES
 
 PACKAGES = Packages("debian:trixie-slim")
 

@@ -8,7 +8,8 @@ import pytest
 
 from bench.images import contexts
 from mailstack.render.compose import build_context
-from mailstack.stack.model import SERVICES, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"

@@ -32,7 +32,7 @@ from mailstack.dns.records import records
 from mailstack.engine import connection, images
 from mailstack.render.compose import image_name
 from mailstack.settings.model import PREFIX
-from mailstack.stack.model import Packages
+from mailstack.stack.packages import Packages
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site

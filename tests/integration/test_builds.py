@@ -27,7 +27,8 @@ from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, wi
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
 from mailstack.render.compose import image_name
-from mailstack.stack.model import SERVICES, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 from mailstack.version import version
 from mailstack.world.containers import wait_for
 

@@ -21,7 +21,7 @@ from integration.test_health import wait_healthy
 from mailstack.keys import authserv_id
 from mailstack.render.compose import image_name
 from mailstack.render.compose import site as rendered
-from mailstack.stack.model import IDS, SERVICES
+from mailstack.stack.services import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site

@@ -10,7 +10,7 @@ from integration.test_outage import flush_until_delivered
 from integration.test_volumes import assert_receives
 from mailstack.errors import EngineError
 from mailstack.stack.limits import limits
-from mailstack.stack.model import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import count, message, subject

@@ -11,7 +11,7 @@ from integration.conftest import INSIDER, site
 from integration.test_health import changed, wait_healthy, wait_not_healthy
 from integration.test_outage import assert_once_and_signed, flush_until_delivered
 from mailstack.errors import EngineError
-from mailstack.stack.model import IDS, SERVICES
+from mailstack.stack.services import IDS, SERVICES
 from mailstack.tasks import build as deploy
 from mailstack.tasks import written
 from mailstack.world.containers import Machine, wait_for

@@ -8,7 +8,8 @@ from mailstack.errors import Fault, SettingsError
 from mailstack.keys.dkim import DIRECTORY, DkimKey
 from mailstack.settings.load import load
 from mailstack.settings.model import PREFIX, Settings
-from mailstack.stack.model import Stack, stack_from
+from mailstack.stack.decide import stack_from
+from mailstack.stack.model import Stack
 
 MINIMAL: Mapping[str, str] = {
     "hostname": "mail.example.com",

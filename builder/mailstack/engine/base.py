@@ -12,7 +12,7 @@ from mailstack.engine.connection import Failure, reason
 from mailstack.engine.images import not_fetched, split
 from mailstack.errors import EngineError
 from mailstack.settings.model import PREFIX
-from mailstack.stack.model import Packages
+from mailstack.stack.packages import Packages
 
 RELEASE = "trixie"
 _LOG_TAIL = 10

@@ -15,7 +15,7 @@ from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError
 from mailstack.render.compose import build_context
 from mailstack.settings.model import PREFIX
-from mailstack.stack.model import Packages
+from mailstack.stack.packages import Packages
 from mailstack.tree import Tree
 from mailstack.version import version
 

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from mailstack.render.overrides import applied
 from mailstack.render.templating import data_root, fill
 from mailstack.stack.limits import limits
-from mailstack.stack.model import IDS, SERVICES, Packages, Stack
+from mailstack.stack.model import Stack
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS, SERVICES
 from mailstack.tree import File, Tree
 from mailstack.values.mail import junk_address
 from mailstack.values.network import Network

@@ -16,7 +16,10 @@ from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX, Settings
-from mailstack.stack.model import SERVICES, Packages, Stack, key_domains, packages_from, stack_from
+from mailstack.stack.decide import key_domains, stack_from
+from mailstack.stack.model import Stack
+from mailstack.stack.packages import Packages, packages_from
+from mailstack.stack.services import SERVICES
 from mailstack.tasks import status as report
 from mailstack.tasks import written
 

@@ -9,7 +9,8 @@ from mailstack.dns.records import records
 from mailstack.engine import connection, images
 from mailstack.render.compose import image_name
 from mailstack.settings.model import PREFIX
-from mailstack.stack.model import IDS, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS
 from mailstack.world.containers import RELAY_PORT, Edge, Machine, Temporary, wait_for
 from mailstack.world.nameserver import TTL, Nameserver
 from mailstack.world.site import Site

@@ -11,7 +11,8 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from mailstack.errors import EngineError
-from mailstack.stack.model import SERVICES, Stack
+from mailstack.stack.model import Stack
+from mailstack.stack.services import SERVICES
 from mailstack.tasks import build as deploy
 from mailstack.tasks import written
 from mailstack.world.containers import wait_for

@@ -25,7 +25,7 @@ from mailstack.keys import dkim
 from mailstack.settings import reference
 from mailstack.settings.environment import read_environment
 from mailstack.settings.load import load
-from mailstack.stack.model import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.tasks import status as report
 from unit.sites import stack
 

@@ -12,7 +12,7 @@ import yaml
 from sites import stack
 
 from mailstack.render.compose import site
-from mailstack.stack.model import SERVICES
+from mailstack.stack.services import SERVICES
 
 IMAGES, HEALTHCHECK = Path(__file__).parents[3] / "images", "rootfs/usr/local/bin/healthcheck"
 # A check's exit status, for how long it slept each time, and what it said.

@@ -9,7 +9,7 @@ import pytest
 from mailstack.engine import base, images, preflight
 from mailstack.engine.status import look
 from mailstack.errors import EngineError
-from mailstack.stack.model import Packages
+from mailstack.stack.packages import Packages
 
 
 def engine(container_image: str) -> Any:

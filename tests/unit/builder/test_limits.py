@@ -8,7 +8,7 @@ from sites import stack
 
 from mailstack.render.compose import site
 from mailstack.stack.limits import limits
-from mailstack.stack.model import SERVICES
+from mailstack.stack.services import SERVICES
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from mailstack.dns import formats, zones
 from mailstack.dns.records import records
 from mailstack.settings import checks
-from mailstack.stack.model import stack_from
+from mailstack.stack.decide import stack_from
 from unit.dns_server import Server
 from unit.sites import faults, key_of, settings, stack
 

@@ -10,7 +10,7 @@ import requests
 
 from mailstack.engine.status import NOT_THERE, Service, counts, milters
 from mailstack.errors import EngineError
-from mailstack.stack.model import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.tasks import status as report
 from unit.sites import stack
 

@@ -4,7 +4,6 @@ import ipaddress
 
 import pytest
 
-from mailstack.stack import model as stack
 from mailstack.values import dnssec, mail, network, packages, servers, spf
 from mailstack.values.mail import Alias
 from mailstack.values.servers import Forwarder, HostPort, NextHop
@@ -57,7 +56,7 @@ REFUSED = [
     (servers.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
     *((servers.host_port, f"{one}:25", f"'{one}' is no host; to have none") for one in ["null", "none", "true", "OFF"]),
     *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
-    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *stack.SERVICES]),
+    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.OWN_SERVICES]),
     *((servers.server, one, "where TLS begins at once") for one in ["smtp.example.net:465", "smarthost:465"]),
     (servers.delivery, "smtp:mailboxes.example.net:465", "where TLS begins at once"),
     *(

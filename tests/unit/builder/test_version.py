@@ -10,7 +10,8 @@ import pytest
 
 from mailstack import version
 from mailstack.render.compose import build_context, site
-from mailstack.stack.model import SERVICES, Packages
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 from unit.sites import stack
 
 

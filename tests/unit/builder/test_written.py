@@ -9,7 +9,7 @@ import pytest
 
 from mailstack.errors import MailstackError
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, site
-from mailstack.stack.model import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.tasks import written
 from mailstack.tree import File, Tree
 from unit.sites import stack
