@@ -20,7 +20,7 @@ import docker
 
 from bench.accounting import Cgroup
 from mailstack.engine import connection
-from mailstack.render.compose import image_name
+from mailstack.render.contexts import image_name
 from mailstack.settings import reference
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES

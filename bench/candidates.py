@@ -10,7 +10,7 @@ import docker
 from bench.accounting import Account, Cgroup, Spawned
 from bench.images import PROCESS_LIMIT, RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
-from mailstack.render.compose import image_name
+from mailstack.render.contexts import image_name
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES
 from mailstack.world.containers import wait_for

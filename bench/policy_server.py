@@ -15,7 +15,7 @@ from bench import dns_answers, policy_load
 from bench.accounting import Cgroup
 from mailstack.engine import images
 from mailstack.errors import EngineError
-from mailstack.render.compose import image_name
+from mailstack.render.contexts import image_name
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import IDS

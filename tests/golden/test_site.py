@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mailstack.render.compose import SITE, services, site
+from mailstack.render.compose import SITE, site
+from mailstack.render.site import services
 from mailstack.settings.model import Settings
 from mailstack.tree import File, Tree
 from mailstack.values.dnssec import ROOT_ANCHORS

@@ -4,7 +4,7 @@ import docker
 import pytest
 
 from mailstack.engine import connection, images
-from mailstack.render.compose import build_context, image_name, image_names
+from mailstack.render.contexts import build_context, image_name, image_names
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import IDS, SERVICES
 

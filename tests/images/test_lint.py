@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.images import contexts
-from mailstack.render.compose import build_context
+from mailstack.render.contexts import build_context
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES
 

@@ -30,7 +30,7 @@ from integration.mailbox_server import MailboxServer
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import connection, images
-from mailstack.render.compose import image_name
+from mailstack.render.contexts import image_name
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
 from mailstack.world.containers import Machine

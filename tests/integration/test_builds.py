@@ -26,7 +26,7 @@ import pytest
 from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, without_settings
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
-from mailstack.render.compose import image_name
+from mailstack.render.contexts import image_name
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES
 from mailstack.version import version

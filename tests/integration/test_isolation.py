@@ -19,8 +19,8 @@ from docker.types import IPAMConfig, IPAMPool
 
 from integration.test_health import wait_healthy
 from mailstack.keys import authserv_id
-from mailstack.render.compose import image_name
 from mailstack.render.compose import site as rendered
+from mailstack.render.contexts import image_name
 from mailstack.stack.services import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet

@@ -13,7 +13,7 @@ import docker.errors
 from mailstack import console
 from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError
-from mailstack.render.compose import build_context
+from mailstack.render.contexts import build_context
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
 from mailstack.tree import Tree

@@ -11,8 +11,10 @@ from mailstack.engine import base, checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, SettingsError, os_reason
 from mailstack.keys import authserv_id, dkim
-from mailstack.render import compose as render
 from mailstack.render import overrides
+from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
+from mailstack.render.contexts import image_names
+from mailstack.render.site import services
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX, Settings
@@ -111,17 +113,17 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     stack, _ = _stack_of(directory, chosen)
     client = connection.connect()
     before = written.read(directory)
-    names = render.image_names(SERVICES, stack.packages)
+    names = image_names(SERVICES, stack.packages)
     # What compose.yaml names, if it is built from what a build would take.
     names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
-    parts = render.services(stack, added)
+    parts = services(stack, added)
     places = written.places(directory, parts)
-    built = written.is_built(directory, render.assembled(stack, parts, names, places))
-    services, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
-    ages = {one.image: one.image_age for one in services if one.image_age is not None}
+    built = written.is_built(directory, assembled(stack, parts, names, places))
+    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
+    ages = {one.image: one.image_age for one in states if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
     counts = engine_status.counts(client, stack.project)
-    data = report.status_data(stack, services, queue, milters, counts, built=built)
+    data = report.status_data(stack, states, queue, milters, counts, built=built)
     return data, images.age_warnings(ages, stack.image_max_age)
 
 
@@ -142,25 +144,25 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) ->
     stack, warnings = _stack_of(directory, chosen)
     warnings = (*warnings, *_news(stack, directory, before.project, known))
     client = connection.connect()
-    contexts = render.image_names(SERVICES, stack.packages)
+    contexts = image_names(SERVICES, stack.packages)
     built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
     names = {
         service: images.lasting_name(client, name, None if refresh else before.images.get(service))
         for service, name in contexts.items()
     }
-    parts = render.services(stack, added)
+    parts = services(stack, added)
     places = written.places(directory, parts)
-    site = render.assembled(stack, parts, names, places)
+    site = assembled(stack, parts, names, places)
     to_check = [
         service
         for service in checker.CHECKED
         if names[service] != before.images.get(service)
-        or parts[service].under(f"{render.SITE}/{places[service]}").differs(directory)
+        or parts[service].under(f"{SITE}/{places[service]}").differs(directory)
     ]
     seen: Mapping[str, Any] = {}
     if to_check or checker.override(directory) or site.differs(directory):
-        seen = checker.check_compose(directory, site[render.COMPOSE].content)
-        own = {one: {f"/{path}": f"{render.SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICES}
+        seen = checker.check_compose(directory, site[COMPOSE].content)
+        own = {one: {f"/{path}": f"{SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICES}
         checker.check_mounts(directory, seen, own)
         checker.check_addresses(seen, stack)
     for service in to_check:
@@ -186,7 +188,7 @@ def roll_back(directory: Path) -> tuple[str, ...]:
     The next one exchanges them again.
     """
     with written.locked(directory):
-        now, before = written.read(directory), written.read(directory, render.PREVIOUS)
+        now, before = written.read(directory), written.read(directory, PREVIOUS)
         client = connection.connect()
         for name in before.images.values():
             if not images.exists(client, name):

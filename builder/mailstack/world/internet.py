@@ -7,7 +7,7 @@ from pathlib import Path
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import connection, images
-from mailstack.render.compose import image_name
+from mailstack.render.contexts import image_name
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import IDS

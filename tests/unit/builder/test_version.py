@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mailstack import version
-from mailstack.render.compose import build_context, site
+from mailstack.render.compose import site
+from mailstack.render.contexts import build_context
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES
 from unit.sites import stack
