@@ -19,12 +19,12 @@ from pathlib import Path
 import docker
 
 from bench.accounting import Cgroup
+from mailstack.cli.shared import table
 from mailstack.engine import connection
 from mailstack.render.contexts import image_name
 from mailstack.settings import reference
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES
-from mailstack.tasks.status import table
 
 _MB = 1e6
 _BUILDS = 5

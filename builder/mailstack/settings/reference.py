@@ -64,6 +64,16 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every setting with the value in force and its source; given has the sources of what is set, by variable."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        source = given.get(variable(name), "default")
+        value = default_text(field) if source == "default" else value_text(getattr(chosen, name))
+        rows.append({"variable": variable(name), "value": value, "source": source})
+    return rows
+
+
 def quoted(value: str) -> str:
     """In single quotes where compose, a shell or .env's grammar would see more than a value."""
     if re.fullmatch(r"[\w.,:;/@=+%\[\]-]*", value):

@@ -1,29 +1,21 @@
-"""A use case over settings, keys, rendering and the engine: bring a directory to the state its settings ask for."""
+"""Bring a directory to the state its settings ask for, or back to the one before."""
 
-import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mailstack.engine import base, checker, connection, images, preflight
+from mailstack.engine import checker, connection, images, preflight
 from mailstack.engine import status as engine_status
-from mailstack.errors import MailstackError, SettingsError, os_reason
-from mailstack.keys import authserv_id, dkim
-from mailstack.render import overrides
+from mailstack.errors import MailstackError, os_reason
+from mailstack.keys import dkim
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
 from mailstack.render.contexts import image_names
 from mailstack.render.site import services
-from mailstack.settings import checks
-from mailstack.settings.load import read_settings
-from mailstack.settings.model import PREFIX, Settings
-from mailstack.stack.decide import key_domains, stack_from
 from mailstack.stack.model import Stack
-from mailstack.stack.packages import Packages, packages_from
 from mailstack.stack.services import SERVICES
-from mailstack.tasks import status as report
 from mailstack.tasks import written
+from mailstack.tasks.load import read, stack_of
 
 
 @dataclass(frozen=True)
@@ -34,97 +26,6 @@ class Deployment:
     changed: tuple[str, ...]
     built: tuple[str, ...]
     warnings: tuple[str, ...]
-
-
-def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, tuple[str, ...]]:
-    """The Stack of a directory, with warnings; keys that were never made are made.
-
-    Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
-    """
-    chosen = read_settings(directory, environment)
-    with contextlib.nullcontext() if _is_made(directory, chosen) else written.locked(directory):
-        return _stack_of(directory, chosen)
-
-
-def _is_made(directory: Path, chosen: Settings) -> bool:
-    """Whether all secrets are made."""
-    keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
-    return all(keys) and authserv_id.is_made(directory)
-
-
-def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
-    """Settings and overrides. Raises SettingsError with the faults of both."""
-    try:
-        chosen = read_settings(directory, environment)
-    except SettingsError as error:
-        faults = list(error.faults)
-        try:
-            overrides.read(directory)
-        except SettingsError as more:
-            faults += more.faults
-        raise SettingsError(faults) from None
-    return chosen, overrides.read(directory)
-
-
-def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
-    # Before a key is made in the place of one that somebody has put there.
-    warnings = checks.warnings(chosen) + _unused_keys(directory, chosen)
-
-    def key_of(domain: str) -> dkim.DkimKey:
-        key, found = dkim.ensure(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
-        warnings.extend(found)
-        return key
-
-    digest, found = authserv_id.ensure(directory)
-    stack = stack_from(chosen, key_of, digest)
-    warnings.extend(found)
-    return stack, tuple(dict.fromkeys(warnings))
-
-
-def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Validate settings, overrides and the keys that are there, and write nothing; the warnings."""
-    chosen, _ = _read(directory, environment)
-    warnings = checks.warnings(chosen) + _unused_keys(directory, chosen)
-    for domain in key_domains(chosen):
-        warnings += dkim.look(directory, domain, chosen.dkim_selector)
-    warnings += authserv_id.look(directory)
-    return tuple(dict.fromkeys(warnings))
-
-
-def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool) -> str:
-    """Make the base image; a sentence that says what was done. The settings are optional here."""
-    given = [name for name in environment if name.startswith(PREFIX)]
-    if given or os.path.lexists(directory / ".env"):
-        packages = packages_from(read_settings(directory, environment))
-    else:
-        packages = Packages(str(Settings.model_fields["base_image"].default))
-    client = connection.connect()
-    if not replace and images.exists(client, packages.base_image):
-        return f"image {packages.base_image} already exists; use --replace to rebuild it"
-    base.make(client, packages)
-    return f"{packages.base_image} is made"
-
-
-def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
-    chosen, added = _read(directory, environment)
-    if not _is_made(directory, chosen):
-        raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
-    stack, _ = _stack_of(directory, chosen)
-    client = connection.connect()
-    before = written.read(directory)
-    names = image_names(SERVICES, stack.packages)
-    # What compose.yaml names, if it is built from what a build would take.
-    names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
-    parts = services(stack, added)
-    places = written.places(directory, parts)
-    built = written.is_built(directory, assembled(stack, parts, names, places))
-    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
-    ages = {one.image: one.image_age for one in states if one.image_age is not None}
-    milters = engine_status.milters(client, stack.project, stack.extra_milters)
-    counts = engine_status.counts(client, stack.project)
-    data = report.status_data(stack, states, queue, milters, counts, built=built)
-    return data, images.age_warnings(ages, stack.image_max_age)
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
@@ -140,8 +41,8 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) -> Deployment:
     before = written.read(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
-    chosen, added = _read(directory, environment)
-    stack, warnings = _stack_of(directory, chosen)
+    chosen, added = read(directory, environment)
+    stack, warnings = stack_of(directory, chosen)
     warnings = (*warnings, *_news(stack, directory, before.project, known))
     client = connection.connect()
     contexts = image_names(SERVICES, stack.packages)
@@ -219,32 +120,3 @@ def _other_project(before: str | None, project: str | None) -> list[str]:
             f"{before}_mail"
         )
     ]
-
-
-def _unused_keys(directory: Path, chosen: Settings) -> list[str]:
-    """A sentence for each key that was brought along and that nothing uses, with the settings that would use it.
-
-    A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
-    """
-    used = {f"{chosen.dkim_selector}._domainkey.{domain}.pem" for domain in key_domains(chosen)}
-    there = {path.name: path for path in (directory / dkim.DIRECTORY).glob("*.pem")}
-    new = used - there.keys()
-    rest = [name for name in there.keys() - used if new or not there[name].with_suffix(".txt").exists()]
-    return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, chosen)}" for name in sorted(rest)]
-
-
-def _what_uses(name: str, chosen: Settings) -> str:
-    selector, mark, domain = name.removesuffix(".pem").partition("._domainkey.")
-    if not mark:
-        return "its name is not SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
-    if domain not in {*chosen.domains, chosen.hostname}:
-        return f"{domain} is no domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
-    changes = []
-    if selector != chosen.dkim_selector:
-        changes.append(f"{PREFIX}DKIM_SELECTOR={selector}")
-    if domain not in key_domains(chosen):
-        changes.append(f"{PREFIX}DKIM_KEYS=per-domain")
-    return (
-        f"the selector is {chosen.dkim_selector!r} and {PREFIX}DKIM_KEYS is {chosen.dkim_keys!r}. To sign with it, set "
-        f"{' and '.join(changes)}; otherwise move it away"
-    )

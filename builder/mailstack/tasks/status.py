@@ -1,28 +1,46 @@
-"""What a site is and how it is, as tables for people and as data for programs."""
+"""How a site is, as plain data."""
 
 import dataclasses
-import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mailstack.dns.records import records
+from mailstack.engine import connection, images
+from mailstack.engine import status as engine_status
 from mailstack.engine.status import NOT_THERE, Service
-from mailstack.settings.model import PREFIX, Settings, variable
-from mailstack.settings.reference import default_text, value_text
+from mailstack.errors import MailstackError
+from mailstack.render.compose import assembled
+from mailstack.render.contexts import image_names
+from mailstack.render.site import services
+from mailstack.settings.model import PREFIX
 from mailstack.stack.model import Stack
+from mailstack.stack.services import SERVICES
+from mailstack.tasks import written
+from mailstack.tasks.load import is_made, read, stack_of
 from mailstack.version import version
 
 
-def settings_rows(chosen: Settings, given: Mapping[str, str]) -> list[dict[str, str]]:
-    """Every setting with the value in force and its source; given has the sources of what is set, by variable."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        source = given.get(variable(name), "default")
-        value = default_text(field) if source == "default" else value_text(getattr(chosen, name))
-        rows.append({"variable": variable(name), "value": value, "source": source})
-    return rows
+def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """How the site is, as status_data() has it, with warnings. Raises MailstackError before the first build."""
+    chosen, added = read(directory, environment)
+    if not is_made(directory, chosen):
+        raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
+    stack, _ = stack_of(directory, chosen)
+    client = connection.connect()
+    before = written.read(directory)
+    names = image_names(SERVICES, stack.packages)
+    # What compose.yaml names, if it is built from what a build would take.
+    names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
+    parts = services(stack, added)
+    places = written.places(directory, parts)
+    built = written.is_built(directory, assembled(stack, parts, names, places))
+    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
+    ages = {one.image: one.image_age for one in states if one.image_age is not None}
+    milters = engine_status.milters(client, stack.project, stack.extra_milters)
+    counts = engine_status.counts(client, stack.project)
+    data = status_data(stack, states, queue, milters, counts, built=built)
+    return data, images.age_warnings(ages, stack.image_max_age)
 
 
 def status_data(
@@ -54,33 +72,6 @@ def status_data(
     }
 
 
-def status_text(data: Mapping[str, Any]) -> str:
-    """The same for people."""
-    rows = [["service", "state", "image", "made"]]
-    for one in data["services"]:
-        state = " ".join(filter(None, [one["state"], one["health"]]))
-        if one["state"] == "running" and not one["current"]:
-            state += ", of an earlier build"
-        made = "not built" if one["image_age"] is None else f"{one['image_age']} days ago"
-        rows.append([one["name"], state, one["image"], made])
-    count = data["queue"]
-    started = any(one["name"] == "postfix" and one["state"] != NOT_THERE for one in data["services"])
-    unknown = "Postfix does not answer" if started else "not started"
-    queue = unknown if count is None else f"{count} message{'' if count == 1 else 's'}"
-    lines = [
-        table(rows).rstrip(),
-        "",
-        f"queue      {queue}",
-        *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
-        *(f"judged     {line}" for one in data["judged"] for line in _judged(one)),
-        f"published  {', '.join(data['published']) or 'nothing'}",
-        *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
-        f"DNS        {data['records']} records to publish: mailstack dns records",
-        f"version    mailstack {data['version']}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def why_not_well(data: Mapping[str, Any]) -> str:
     """What is wrong with a site that is not well, to be read after its name, and what to do first."""
     return next(_reasons(data))
@@ -110,54 +101,3 @@ def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
             "or take it out and run: mailstack build && docker compose up -d --wait"
         )
     yield " is not well; 'docker compose ps' and 'docker compose logs' say more"
-
-
-_DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}
-
-
-def _judged(found: Mapping[str, Any]) -> list[str]:
-    """What a service did with messages that it did not just accept."""
-    since = datetime.fromtimestamp(found["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return [
-        f"{sum(rules.values())} {_DONE.get(action, action)} by {found['service']} since {since}: "
-        + ", ".join(f"{rule} {number}" for rule, number in rules.items())
-        for action, rules in found["counts"].items()
-    ]
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def as_json(data: Any) -> str:  # noqa: ANN401
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-
-
-def first_steps(chosen: Settings) -> str:
-    """How to send a first message with this site, and what comes before mail goes out into the world."""
-    mailbox = next(iter(chosen.mailboxes), f"postmaster@{chosen.domains[0]}")
-    local, _, domain = mailbox.partition("@")
-    # A printf format in a shell's words; an address may hold what either would read.
-    message = f"From: {mailbox}\nTo: {mailbox}\nSubject: hello\n\nIt works.\n"
-    quoted = shlex.quote(message.replace("%", "%%").replace("\n", "\\n"))
-    path = shlex.quote(f"/var/vmail/{domain}/{local}/Maildir/new")
-    lines = [
-        "Send a first message from inside, and read it:",
-        "",
-        f"  printf {quoted} |",
-        "    docker compose exec -T postfix sendmail -t",
-    ]
-    if chosen.delivery is None:
-        lines.append(f"  docker compose exec -T postfix sh -c {shlex.quote(f'cat {path}/*')}")
-    else:
-        lines.append(f"  docker compose logs postfix    # status=sent, by {chosen.delivery.server}")
-    lines += [
-        "",
-        "Before mail goes out into the world: publish the records (mailstack dns records), let",
-        f"{chosen.hostname} resolve to this host's IPv4 address and the address back to the name (PTR),",
-        "without an AAAA record, and see that port 25 is open in both directions.",
-    ]
-    return "\n".join(lines) + "\n"

@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 
 from mailstack import reading
 from mailstack.cli.app import main
+from mailstack.cli.status import status_text
 from mailstack.engine import status as engine_status
 from mailstack.keys import dkim
 from mailstack.settings import reference
 from mailstack.settings.environment import read_environment
 from mailstack.settings.load import load
 from mailstack.stack.services import SERVICES
-from mailstack.tasks import status as report
+from mailstack.tasks.status import status_data
 from unit.sites import stack
 
 
@@ -123,10 +124,10 @@ def test_status_before_the_first_start() -> None:
     services = [
         engine_status.Service(name, engine_status.NOT_THERE, "", "image", 0, current=False) for name in SERVICES
     ]
-    text = report.status_text(report.status_data(stack(), services, None, {}, {}, built=True))
+    text = status_text(status_data(stack(), services, None, {}, {}, built=True))
     assert "queue      not started" in text
     services[0] = dataclasses.replace(services[0], state="running")
-    text = report.status_text(report.status_data(stack(), services, None, {}, {}, built=True))
+    text = status_text(status_data(stack(), services, None, {}, {}, built=True))
     assert "queue      Postfix does not answer" in text
 
 

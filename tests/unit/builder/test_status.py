@@ -8,10 +8,11 @@ import docker.errors
 import pytest
 import requests
 
+from mailstack.cli.status import status_text
 from mailstack.engine.status import NOT_THERE, Service, counts, milters
 from mailstack.errors import EngineError
 from mailstack.stack.services import SERVICES
-from mailstack.tasks import status as report
+from mailstack.tasks.status import status_data, why_not_well
 from unit.sites import stack
 
 MILTER = "inet:rspamd:11332"
@@ -94,8 +95,8 @@ def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
     """What is no count of a rule is dropped, names lose what a terminal would obey, and the rest is shown."""
     shown = counts(engine(json.dumps({"since": SINCE, "counts": found}).encode()), "project")
     assert shown == {one: {"since": SINCE, "counts": expected} for one in ("dmarc", "policyd-spf")}
-    data = report.status_data(stack(), [], 0, {}, shown, built=True)
-    assert [line for line in report.status_text(data).splitlines() if line.startswith("judged")] == [
+    data = status_data(stack(), [], 0, {}, shown, built=True)
+    assert [line for line in status_text(data).splitlines() if line.startswith("judged")] == [
         f"judged     2 {'refused' if 'reject' in expected else 're[31mject'} by {service} since 2026-09-21 14:13 UTC: "
         "spf 2"
         for service in ("dmarc", "policyd-spf")
@@ -138,6 +139,6 @@ def test_why_a_site_is_not_well(states: dict[str, tuple[str, bool]], fault: str,
     for name in SERVICES:
         state, current = states.get(name, UP)
         services.append(Service(name, state, "starting", "image", 0, current=current))
-    data = report.status_data(stack(), services, 0, {MILTER: fault}, {}, built=built)
+    data = status_data(stack(), services, 0, {MILTER: fault}, {}, built=built)
     assert not data["well"]
-    assert report.why_not_well(data).startswith(words)
+    assert why_not_well(data).startswith(words)

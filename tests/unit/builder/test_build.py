@@ -10,8 +10,7 @@ from mailstack.cli.app import main
 from mailstack.engine.images import split
 from mailstack.errors import os_reason
 from mailstack.render.compose import COMPOSE, site
-from mailstack.tasks import build as deploy
-from mailstack.tasks import written
+from mailstack.tasks import build, written
 from unit.sites import stack
 
 
@@ -69,8 +68,8 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
         with (tmp_path / COMPOSE).open("a") as stream:
             stream.write("# mine\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(deploy.connection, "connect", lambda: None)
-    monkeypatch.setattr(deploy.images, "exists", lambda *_: True)
+    monkeypatch.setattr(build.connection, "connect", lambda: None)
+    monkeypatch.setattr(build.images, "exists", lambda *_: True)
     done = CliRunner().invoke(main, ["build", "--rollback"])
     assert done.exit_code == 0
     assert ("compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr) == edited
