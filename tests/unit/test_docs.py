@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mailstack.render.compose import site
-from mailstack.render.site import services
+from mailstack.render import services, site
 from mailstack_auth import authres, dmarc, dmarcd, lookup, milter, policyd, signatures, supervisor, verification, wire
 from mailstack_auth.author import AmbiguousError, author_domain
 from mailstack_auth.counts import Counts
