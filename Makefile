@@ -59,7 +59,7 @@ format: $(INSTALLED) ## Format the code
 
 .PHONY: reference
 reference: $(INSTALLED) ## Write env.example and README's settings table anew from the settings
-	$(BIN)/python -m mailstack.reference
+	$(BIN)/python -m mailstack.settings.reference
 
 .PHONY: figures
 figures: $(INSTALLED) ## Measure sizes, memory, ready and build times, against their budgets

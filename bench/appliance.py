@@ -19,11 +19,12 @@ from pathlib import Path
 import docker
 
 from bench.accounting import Cgroup
-from mailstack import reference
+from mailstack.cli.shared import table
 from mailstack.engine import connection
-from mailstack.render import image_name
-from mailstack.report import table
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.contexts import image_name
+from mailstack.settings import reference
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 
 _MB = 1e6
 _BUILDS = 5

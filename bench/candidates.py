@@ -10,8 +10,9 @@ import docker
 from bench.accounting import Account, Cgroup, Spawned
 from bench.images import PROCESS_LIMIT, RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
-from mailstack.render import image_name
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.contexts import image_name
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site

@@ -7,8 +7,8 @@ from pathlib import Path
 import docker
 
 from mailstack.engine import images
-from mailstack.stack import Packages
-from mailstack.templating import data_root, fill
+from mailstack.render.templating import data_root, fill
+from mailstack.stack.packages import Packages
 from mailstack.tree import File, Tree
 from mailstack.world.internet import EDGE
 

@@ -15,9 +15,10 @@ from bench import dns_answers, policy_load
 from bench.accounting import Cgroup
 from mailstack.engine import images
 from mailstack.errors import EngineError
-from mailstack.render import image_name
-from mailstack.settings import PREFIX
-from mailstack.stack import IDS, Packages
+from mailstack.render.contexts import image_name
+from mailstack.settings.model import PREFIX
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS
 from mailstack.world.containers import Temporary, published, wait_for
 from mailstack.world.site import Site
 

@@ -20,7 +20,7 @@ if _interruptible:
     signal.signal(signal.SIGINT, _stop)
 # What is imported stays: to look for garbage in it takes a sixth of a build that has nothing to do.
 gc.disable()
-from mailstack import cli  # noqa: E402
+from mailstack.cli import app  # noqa: E402
 
 gc.freeze()
 gc.enable()
@@ -30,7 +30,7 @@ def main() -> None:
     """Run the command line, which ends Ctrl-C itself."""
     if _interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mailstack.fields import ROOT_ANCHORS
-from mailstack.render import SITE, services, site
-from mailstack.settings import Settings
+from mailstack.render.compose import SITE, site
+from mailstack.render.site import services
+from mailstack.settings.model import Settings
 from mailstack.tree import File, Tree
+from mailstack.values.dnssec import ROOT_ANCHORS
 from mailstack.version import version
 from mailstack_auth.spf.query import MAX_SECONDS
 from mailstack_auth.spf.service import GRACE_SECONDS

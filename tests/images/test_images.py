@@ -4,8 +4,9 @@ import docker
 import pytest
 
 from mailstack.engine import connection, images
-from mailstack.render import build_context, image_name, image_names
-from mailstack.stack import IDS, SERVICES, Packages
+from mailstack.render.contexts import build_context, image_name, image_names
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS, SERVICES
 
 PACKAGES = Packages("debian:trixie-slim")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.images import contexts
-from mailstack.render import build_context
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.contexts import build_context
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"

@@ -30,9 +30,9 @@ from integration.mailbox_server import MailboxServer
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import connection, images
-from mailstack.render import image_name
-from mailstack.settings import PREFIX
-from mailstack.stack import Packages
+from mailstack.render.contexts import image_name
+from mailstack.settings.model import PREFIX
+from mailstack.stack.packages import Packages
 from mailstack.world.containers import Machine
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site

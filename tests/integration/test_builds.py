@@ -26,8 +26,9 @@ import pytest
 from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, without_settings
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
-from mailstack.render import image_name
-from mailstack.stack import SERVICES, Packages
+from mailstack.render.contexts import image_name
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import SERVICES
 from mailstack.version import version
 from mailstack.world.containers import wait_for
 

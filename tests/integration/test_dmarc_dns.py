@@ -11,7 +11,7 @@ from integration.conftest import OUTSIDER
 from integration.dmarc_mail import Domain, Keys, by, publish, sign, verdict_of
 from integration.test_outage import flush_until_delivered
 from mailstack.errors import EngineError
-from mailstack.stack import IDS
+from mailstack.stack.services import IDS
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site, parse

@@ -6,7 +6,8 @@ import docker
 import pytest
 
 from integration.conftest import INSIDER, site
-from mailstack import deploy, report
+from mailstack.cli.status import status_text
+from mailstack.tasks.status import status
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site, parse
@@ -102,9 +103,9 @@ def test_what_comes_in_is_verified_and_then_changed(
 
 def how_it_is(site: Site) -> tuple[bool, str]:
     """Whether status finds all well, and what it says of the milter."""
-    data, _ = deploy.status(site.directory, site.environment)
+    data, _ = status(site.directory, site.environment)
     (said,) = data["milters"]
-    assert said["milter"] in report.status_text(data)
+    assert said["milter"] in status_text(data)
     return data["well"], said["fault"]
 
 

@@ -12,7 +12,7 @@ from testcontainers.compose import DockerCompose
 
 from integration.conftest import CHECKOUT, MadeUp
 from integration.conftest import run_in as run
-from mailstack.stack import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import wait_for
 from support import subject
 

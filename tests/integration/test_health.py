@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack.errors import EngineError
 from mailstack.keys import authserv_id
-from mailstack.stack import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import Client, address_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailstack.stack import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse

@@ -19,9 +19,9 @@ from docker.types import IPAMConfig, IPAMPool
 
 from integration.test_health import wait_healthy
 from mailstack.keys import authserv_id
-from mailstack.render import image_name
-from mailstack.render import site as rendered
-from mailstack.stack import IDS, SERVICES
+from mailstack.render.compose import site as rendered
+from mailstack.render.contexts import image_name
+from mailstack.stack.services import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site

@@ -9,8 +9,8 @@ from integration.test_health import SUPERVISED, wait_healthy
 from integration.test_outage import flush_until_delivered
 from integration.test_volumes import assert_receives
 from mailstack.errors import EngineError
-from mailstack.limits import limits
-from mailstack.stack import SERVICES
+from mailstack.stack.limits import limits
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import count, message, subject

@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from integration.test_health import SUPERVISED, signal_worker, wait_healthy
-from mailstack.stack import SERVICES
+from mailstack.stack.services import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse

@@ -6,7 +6,7 @@ import dns.rdata
 import pytest
 from click.testing import CliRunner
 
-from mailstack.cli import main
+from mailstack.cli.app import main
 from mailstack.dns import formats
 from mailstack.dns.records import records
 from mailstack.world.containers import wait_for

@@ -13,7 +13,7 @@ from integration import failing_dns
 from integration.conftest import OUTSIDER
 from integration.test_dmarc_dns import Faults
 from integration.test_health import wait_healthy
-from mailstack.stack import IDS, SERVICES
+from mailstack.stack.services import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site

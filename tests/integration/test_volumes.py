@@ -10,9 +10,11 @@ import pytest
 from integration.conftest import INSIDER, site
 from integration.test_health import changed, wait_healthy, wait_not_healthy
 from integration.test_outage import assert_once_and_signed, flush_until_delivered
-from mailstack import deploy, written
 from mailstack.errors import EngineError
-from mailstack.stack import IDS, SERVICES
+from mailstack.stack.services import IDS, SERVICES
+from mailstack.tasks import written
+from mailstack.tasks.build import roll_back
+from mailstack.tasks.status import status
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
@@ -92,7 +94,7 @@ def test_refresh(foxtrot: Site, kept: tuple[str, str], engine_client: docker.Doc
     foxtrot.up()
     assert not {foxtrot.container(service) for service in SERVICES} & set(before.values())
     assert_kept(foxtrot, kept)
-    deploy.roll_back(foxtrot.directory)
+    roll_back(foxtrot.directory)
     foxtrot.up()
     running = {one: engine_client.containers.get(foxtrot.container(one)).attrs["Config"]["Image"] for one in SERVICES}
     assert running == names
@@ -100,7 +102,7 @@ def test_refresh(foxtrot: Site, kept: tuple[str, str], engine_client: docker.Doc
     # Until the next refresh, not only until the next build.
     foxtrot.build(foxtrot.environment)
     assert written.read(foxtrot.directory).images == names
-    data, _ = deploy.status(foxtrot.directory, foxtrot.environment)
+    data, _ = status(foxtrot.directory, foxtrot.environment)
     assert data["well"]
 
 

@@ -8,7 +8,7 @@ from testcontainers.core.container import DockerContainer
 
 import from_fields
 from integration.conftest import INSIDER, site
-from mailstack.render import image_name
+from mailstack.render.contexts import image_name
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse

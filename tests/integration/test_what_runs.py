@@ -12,7 +12,7 @@ import pytest
 
 from integration.conftest import run_in
 from integration.test_builds import MAILSTACK
-from mailstack import written
+from mailstack.tasks import written
 from mailstack.world.containers import wait_for
 
 SETTINGS = (

@@ -4,11 +4,12 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 
-from mailstack.environment import load
 from mailstack.errors import Fault, SettingsError
 from mailstack.keys.dkim import DIRECTORY, DkimKey
-from mailstack.settings import PREFIX, Settings
-from mailstack.stack import Stack, stack_from
+from mailstack.settings.load import load
+from mailstack.settings.model import PREFIX, Settings
+from mailstack.stack.decide import stack_from
+from mailstack.stack.model import Stack
 
 MINIMAL: Mapping[str, str] = {
     "hostname": "mail.example.com",

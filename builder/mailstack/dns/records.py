@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from mailstack.stack import Stack
+from mailstack.stack.model import Stack
 
 MX_PREFERENCE = 10
 

@@ -11,8 +11,8 @@ from mailstack import console
 from mailstack.engine.connection import Failure, reason
 from mailstack.engine.images import not_fetched, split
 from mailstack.errors import EngineError
-from mailstack.settings import PREFIX
-from mailstack.stack import Packages
+from mailstack.settings.model import PREFIX
+from mailstack.stack.packages import Packages
 
 RELEASE = "trixie"
 _LOG_TAIL = 10

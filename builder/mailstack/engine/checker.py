@@ -14,9 +14,10 @@ import docker.types
 from mailstack import console
 from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError, Fault, SettingsError
-from mailstack.overrides import DIRECTORY
-from mailstack.settings import PREFIX
-from mailstack.stack import NETWORKS, Stack, rooms
+from mailstack.render.overrides import DIRECTORY
+from mailstack.settings.model import PREFIX
+from mailstack.stack.model import Stack
+from mailstack.stack.networks import NETWORKS, rooms
 from mailstack.tree import Tree
 
 # A script of the image: exit status 0, or what is wrong on its output.

@@ -13,9 +13,9 @@ import docker.errors
 from mailstack import console
 from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError
-from mailstack.render import build_context
-from mailstack.settings import PREFIX
-from mailstack.stack import Packages
+from mailstack.render.contexts import build_context
+from mailstack.settings.model import PREFIX
+from mailstack.stack.packages import Packages
 from mailstack.tree import Tree
 from mailstack.version import version
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack import reading
 from mailstack.errors import DkimKeyError, os_reason
-from mailstack.fields import GOOD_KEY_BITS, MIN_KEY_BITS
 from mailstack.keys.files import loose_modes, secret_directory, write_new
+from mailstack.values.mail import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
 _PUBLIC = re.compile(rb"-----BEGIN ([A-Z ]*PUBLIC KEY)-----.*?-----END \1-----\s*", re.DOTALL)

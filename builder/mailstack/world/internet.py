@@ -7,9 +7,10 @@ from pathlib import Path
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import connection, images
-from mailstack.render import image_name
-from mailstack.settings import PREFIX
-from mailstack.stack import IDS, Packages
+from mailstack.render.contexts import image_name
+from mailstack.settings.model import PREFIX
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS
 from mailstack.world.containers import RELAY_PORT, Edge, Machine, Temporary, wait_for
 from mailstack.world.nameserver import TTL, Nameserver
 from mailstack.world.site import Site

@@ -10,9 +10,11 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
-from mailstack import deploy, written
 from mailstack.errors import EngineError
-from mailstack.stack import SERVICES, Stack
+from mailstack.stack.model import Stack
+from mailstack.stack.services import SERVICES
+from mailstack.tasks import build as deploy
+from mailstack.tasks import written
 from mailstack.world.containers import wait_for
 
 _COMPOSE_SECONDS = 180

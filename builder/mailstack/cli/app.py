@@ -1,0 +1,43 @@
+"""The command itself: its verbs, faults as text, exit codes."""
+
+import sys
+import traceback
+
+import click
+
+from mailstack import console
+from mailstack.cli import build, config, dns, status
+from mailstack.errors import MailstackError, StoppedError, os_reason
+from mailstack.version import version
+
+
+class _Group(click.Group):
+    """Reports faults as text with their exit code; --debug shows the traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            try:
+                return super().invoke(ctx)
+            except (KeyboardInterrupt, click.Abort):
+                raise StoppedError from None
+            except BrokenPipeError:
+                raise  # click's own business
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                raise MailstackError(f"{where}{os_reason(error)}") from error
+        except MailstackError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exception(error)
+            console.fail(str(error))
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a fault.")
+@click.version_option(version(), message="mailstack %(version)s")
+def main(*, debug: bool) -> None:
+    """One env file in, a hardened mail appliance out. Works in the current directory, which holds .env."""
+
+
+for _verb in (build.init, build.build, build.base, status.status, status.first_steps, config.config, dns.dns):
+    main.add_command(_verb)

@@ -1,0 +1,52 @@
+"""From nothing to a site that was built."""
+
+import os
+
+import click
+
+from mailstack import console
+from mailstack.cli.shared import here
+from mailstack.dns import formats
+from mailstack.dns.records import beside, records
+from mailstack.tasks import build as task
+from mailstack.tasks.base import make_base
+from mailstack.tasks.init import write
+
+
+@click.command()
+@click.option("--hostname", help="The appliance's own name, such as mail.example.com.")
+@click.option("--domains", help="The mail domains, commas between.")
+@click.option("--mailboxes", help="The addresses that exist, commas between.")
+def init(**flags: str | None) -> None:
+    """Write a .env with every setting explained; asks for what no flag says."""
+    path = write(here(), flags)
+    console.progress(f"{path.name} is written; look through it, then: mailstack build")
+
+
+@click.command()
+@click.option("--refresh", is_flag=True, help="Build all images again, with the newest Debian packages.")
+@click.option("--rollback", is_flag=True, help="Put back the compose.yaml of the build before, files and images too.")
+@click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
+def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
+    """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
+    if rollback and refresh:
+        raise click.UsageError("--refresh and --rollback exclude each other")
+    if rollback:
+        console.warn(*task.roll_back(here()))
+        console.progress("compose.yaml is that of the build before. Next: docker compose up -d --wait")
+        return
+    done = task.build(here(), os.environ, refresh=refresh)
+    console.warn(*done.warnings)
+    console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
+    console.progress("DNS records to publish (other forms: mailstack dns records --help):")
+    click.echo(formats.zone_fragment(records(done.stack)), nl=False)
+    console.progress(beside(done.stack))
+    if say_next:
+        console.progress("Next: docker compose up -d --wait")
+
+
+@click.command()
+@click.option("--replace", is_flag=True, help="Rebuild it although it exists.")
+def base(*, replace: bool) -> None:
+    """Make the base image from Debian's packages, where there is no registry to pull it from."""
+    console.progress(make_base(here(), os.environ, replace=replace))

@@ -1,0 +1,31 @@
+"""What the commands share: the site's directory, and how data is printed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mailstack.errors import MailstackError
+
+JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def here() -> Path:
+    """The site's directory."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise MailstackError("the current directory was removed; change into one that exists") from None
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def json_text(data: Any) -> str:  # noqa: ANN401
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,78 @@
+"""How a site is, and what to do first with it."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from mailstack import console
+from mailstack.cli.shared import JSON, here, json_text, table
+from mailstack.engine.status import NOT_THERE
+from mailstack.errors import DkimKeyError, NotWellError, SecretError, SettingsError
+from mailstack.settings.load import read_settings
+from mailstack.tasks import first_steps as steps
+from mailstack.tasks import status as task
+from mailstack.tasks.status import why_not_well
+
+
+@click.command()
+@JSON
+def status(*, as_json: bool) -> None:
+    """Show services, queue, images and keys. Exit code 5 if a service is not well."""
+    try:
+        data, warnings = task.status(here(), os.environ)
+    except (SettingsError, DkimKeyError, SecretError):
+        console.warn("the services were not looked at; 'docker compose ps' and 'docker compose logs' show them")
+        raise
+    console.warn(*warnings)
+    click.echo(json_text(data) if as_json else status_text(data), nl=False)
+    if not data["well"]:
+        raise NotWellError(f"{data['project']}{why_not_well(data)}")
+
+
+@click.command(name="first-steps")
+def first_steps() -> None:
+    """Say how to send a first message with this site."""
+    click.echo(steps.first_steps(read_settings(here(), os.environ)), nl=False)
+
+
+def status_text(data: Mapping[str, Any]) -> str:
+    """What the task says, for people."""
+    rows = [["service", "state", "image", "made"]]
+    for one in data["services"]:
+        state = " ".join(filter(None, [one["state"], one["health"]]))
+        if one["state"] == "running" and not one["current"]:
+            state += ", of an earlier build"
+        made = "not built" if one["image_age"] is None else f"{one['image_age']} days ago"
+        rows.append([one["name"], state, one["image"], made])
+    count = data["queue"]
+    started = any(one["name"] == "postfix" and one["state"] != NOT_THERE for one in data["services"])
+    unknown = "Postfix does not answer" if started else "not started"
+    queue = unknown if count is None else f"{count} message{'' if count == 1 else 's'}"
+    lines = [
+        table(rows).rstrip(),
+        "",
+        f"queue      {queue}",
+        *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
+        *(f"judged     {line}" for one in data["judged"] for line in _judged(one)),
+        f"published  {', '.join(data['published']) or 'nothing'}",
+        *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
+        f"DNS        {data['records']} records to publish: mailstack dns records",
+        f"version    mailstack {data['version']}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}
+
+
+def _judged(found: Mapping[str, Any]) -> list[str]:
+    """What a service did with messages that it did not just accept."""
+    since = datetime.fromtimestamp(found["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [
+        f"{sum(rules.values())} {_DONE.get(action, action)} by {found['service']} since {since}: "
+        + ", ".join(f"{rule} {number}" for rule, number in rules.items())
+        for action, rules in found["counts"].items()
+    ]

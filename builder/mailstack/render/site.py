@@ -1,0 +1,44 @@
+"""What is mounted into each service's container, whatever starts it."""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mailstack.render.overrides import applied
+from mailstack.render.templating import data_root, fill
+from mailstack.stack.model import Stack
+from mailstack.stack.services import SERVICES
+from mailstack.tree import File, Tree
+from mailstack.values.mail import junk_address
+from mailstack.values.network import Network
+
+# images/<service>/site/<path in the container>.j2
+_SITE_SUFFIX = ".j2"
+
+
+def services(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> dict[str, Tree]:
+    """What is mounted into each service's container, by its path there."""
+    return {service: applied(service, _service(service, stack), overrides) for service in SERVICES}
+
+
+def _service(service: str, stack: Stack) -> Tree:
+    root = data_root() / "images" / service / "site"
+    files = {}
+    for path in sorted(root.glob(f"**/*{_SITE_SUFFIX}")):
+        name = path.relative_to(root).as_posix()
+        content = fill(f"images/{service}/site/{name}", stack=stack, **_VIEWS)
+        files[name.removesuffix(_SITE_SUFFIX)] = File(content)
+    return Tree(files)
+
+
+def _bracketed(network: Network) -> str:
+    """A network as Postfix writes it: IPv6 in brackets (postconf(5), mynetworks)."""
+    return f"[{network.network_address}]/{network.prefixlen}" if network.version == 6 else str(network)  # noqa: PLR2004
+
+
+def _mailbox_path(mailbox: str) -> str:
+    local, _, domain = mailbox.rpartition("@")
+    return f"{domain}/{local}/Maildir/"
+
+
+_VIEWS = {"bracketed": _bracketed, "mailbox_path": _mailbox_path, "junk_address": junk_address, "json": json.dumps}

@@ -1,0 +1,1 @@
+"""What a site says about itself: variables → Settings, or every fault at once."""

@@ -1,0 +1,70 @@
+"""SPF, the way out, and what is done about mail that fails."""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from mailstack.errors import Fault
+from mailstack.settings.checks.refused import fault
+from mailstack.settings.model import PREFIX, Settings
+from mailstack.values import spf
+from mailstack.values.network import Network
+from mailstack.values.servers import SUBMISSION
+
+
+def contradictions(chosen: Settings) -> Iterator[Fault]:
+    record, domains = chosen.spf_record or "", set(chosen.domains)
+    for domain, term in spf.continued(record).items():
+        if domain in domains:
+            yield fault(
+                "spf_record",
+                record,
+                f"has {term!r}, and is the record of {domain} itself: an error to every receiver; remove that term",
+            )
+
+
+def warnings(chosen: Settings) -> list[str]:
+    found = []
+    if chosen.relay_host and not chosen.spf_record:
+        found.append(
+            f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
+            f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
+        )
+    if chosen.spf_record:
+        found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
+    if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
+        found.append(
+            f"{PREFIX}RELAY_HOST: {chosen.relay_host} is a port where most servers ask for a log-in, which is not "
+            "supported yet; mail stays in the queue unless this one takes it from this host's address"
+        )
+    if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
+        found.append(
+            f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} is done to nothing while "
+            f"{PREFIX}LOCAL_SENDER is 'off'; write 'aligned' or 'envelope' there"
+        )
+    if chosen.milter_default_action == "accept":
+        found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
+    if chosen.dmarc_action == "follow":
+        found += [
+            f"{PREFIX}SPF_SKIP_NETWORKS: nobody looks at the SPF of what {one} hands on, so DMARC would refuse mail "
+            f"that SPF alone shows to be genuine; list it in {PREFIX}DMARC_SKIP_NETWORKS as well"
+            for one in _outside(chosen.spf_skip_networks, chosen.dmarc_skip_networks)
+        ]
+    return found
+
+
+def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
+    yield from spf.remarks(record)
+    # With a relay it is that one which sends.
+    if (
+        not chosen.relay_host
+        and spf.covers(record, chosen.hostname, set(chosen.domains), chosen.public_addresses) is False
+    ):
+        missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
+        yield f"it does not name this host, so other servers refuse its mail; add {missing}"
+
+
+def _outside(networks: Iterable[Network], others: Collection[Network]) -> Iterator[Network]:
+    """Those of some networks that lie in none of the others."""
+    known, lengths = set(others), {one.prefixlen for one in others}
+    for one in networks:
+        if not any(length <= one.prefixlen and one.supernet(new_prefix=length) in known for length in lengths):
+            yield one

@@ -1,0 +1,162 @@
+"""Servers, ports, and networks: the containers' own and those of others."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from mailstack.errors import Fault
+from mailstack.settings.checks.refused import Refused, fault
+from mailstack.settings.model import PREFIX, Settings, variable
+from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
+from mailstack.values.mail import MAX_LABEL
+from mailstack.values.network import PRIVATE_IPV4, Network
+from mailstack.values.servers import HostPort, host_port, neighbours
+
+_PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
+# Where a network for the containers is looked for, the one of the examples first.
+_FREE = (ipaddress.IPv4Network("10.99.0.0/16"), *PRIVATE_IPV4)
+# Narrower than this is a large organisation's own; wider ones are many people's.
+_OWN_PREFIX = {4: 16, 6: 32}
+
+
+def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    for setting, token, at in _servers(chosen):
+        if at.host == chosen.hostname:
+            yield fault(setting, token, "points to the container itself; use another machine's address")
+        if at.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+            remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            yield fault(setting, token, remedy)
+    if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
+        yield fault(
+            "port_submission",
+            str(chosen.port_submission),
+            f"is {PREFIX}PORT_SMTP as well; choose another port, or 0 to publish none",
+        )
+    if len(chosen.publish_addresses) > 1 and ipaddress.IPv4Address(0) in chosen.publish_addresses:
+        yield fault(
+            "publish_addresses",
+            str(ipaddress.IPv4Address(0)),
+            "is every address already; remove it or all others",
+        )
+    if "subnet" not in refused:
+        yield from _in_subnet(chosen)
+
+
+def warnings(chosen: Settings) -> list[str]:
+    found = [
+        f"{PREFIX}TRUSTED_NETWORKS: {one} is a whole private range; every container and every client that the "
+        "engine shows under its gateway's address could relay through this host"
+        for one in chosen.trusted_networks
+        if any(one.overlaps(wide) and one.prefixlen <= wide.prefixlen for wide in _PRIVATE)
+    ]
+    found += [
+        f"{PREFIX}TRUSTED_NETWORKS: {one} is wider than any one network, and all its hosts could relay through this "
+        "one; list the senders' own networks"
+        for one in chosen.trusted_networks
+        if one.prefixlen < _OWN_PREFIX[one.version] and not any(one.overlaps(wide) for wide in _PRIVATE)
+    ]
+    found += [
+        f"{PREFIX}PUBLIC_ADDRESSES: {one} is an address that other servers never see; write the public one, or the "
+        "printed records will be wrong"
+        for one in chosen.public_addresses
+        if not one.is_global
+    ]
+    return [*found, *_root_keys(chosen)]
+
+
+class _Server(NamedTuple):
+    """A server that a container is to reach: its setting, its token there, and where it is."""
+
+    setting: str
+    token: str
+    at: HostPort
+
+
+def _servers(chosen: Settings) -> Iterator[_Server]:
+    """The servers that Postfix is to reach."""
+    if chosen.delivery:
+        yield _Server("delivery", str(chosen.delivery), chosen.delivery.server)
+    if chosen.relay_host:
+        yield _Server("relay_host", str(chosen.relay_host), chosen.relay_host)
+    for one in chosen.extra_milters:
+        if one.startswith("inet:"):
+            yield _Server("extra_milters", one, host_port(one.removeprefix("inet:")))
+
+
+def _resolvers(chosen: Settings) -> Iterator[_Server]:
+    """The servers that the resolver asks."""
+    for one in chosen.resolver_forwarders:
+        yield _Server("resolver_forwarders", str(one), one)
+
+
+def _in_subnet(chosen: Settings) -> Iterator[Fault]:
+    """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
+    servers = [*_servers(chosen), *_resolvers(chosen)]
+    lists = {name: getattr(chosen, name) for name in ("trusted_networks", "spf_skip_networks", "dmarc_skip_networks")}
+    addresses = [found for one in servers if (found := _ipv4_address(one.at.host))]
+    another = _another(
+        chosen.subnet.prefixlen,
+        [*map(ipaddress.IPv4Network, addresses), *(one for networks in lists.values() for one in networks)],
+    )
+    for setting, token, at in servers:
+        if (found := _ipv4_address(at.host)) and found in chosen.subnet:
+            yield fault(setting, token, f"is inside {PREFIX}SUBNET, which is for these containers alone; use {another}")
+    for name, networks in lists.items():
+        effect = "everybody could relay" if name == "trusted_networks" else "nobody there would be judged"
+        shown = f"the engine shows clients under an address of its own there, the gateway, so {effect}"
+        for one in networks:
+            if one.version == chosen.subnet.version and one.subnet_of(chosen.subnet):
+                yield fault(
+                    name,
+                    str(one),
+                    f"is inside {PREFIX}SUBNET; {shown}. Write the sender's, or this host's, own address",
+                )
+            elif one.overlaps(chosen.subnet):
+                yield fault(
+                    "subnet",
+                    str(chosen.subnet),
+                    f"overlaps {one} of {variable(name)}; {shown}. Use {another}, or list the senders' own networks "
+                    "there",
+                )
+
+
+def _ipv4_address(host: str) -> ipaddress.IPv4Address | None:
+    try:
+        return ipaddress.IPv4Address(host)
+    except ValueError:
+        return None
+
+
+def _another(prefix: int, networks: Iterable[Network]) -> str:
+    """Another network for the containers, in words, which overlaps none of these."""
+    free = _free(prefix, [one for one in networks if isinstance(one, ipaddress.IPv4Network)])
+    return f"another {PREFIX}SUBNET" + (
+        f", such as {free}" if free else " and smaller networks: no private one is free"
+    )
+
+
+def _free(prefix: int, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network | None:
+    """The first private network with a prefix of this length that overlaps none of these."""
+    size = 2 ** (32 - prefix)
+    # In order, and without overlaps among themselves.
+    bounds = [(int(one[0]), int(one[-1])) for one in ipaddress.collapse_addresses(taken)]
+    for wide in _FREE:
+        at = -(-int(wide[0]) // size) * size
+        for first, last in bounds:
+            if first < at + size and last >= at:
+                at = (last // size + 1) * size
+        if at + size - 1 <= int(wide[-1]):
+            return ipaddress.IPv4Network((at, prefix))
+    return None
+
+
+def _root_keys(chosen: Settings) -> Iterator[str]:
+    """A root zone of one's own has keys of its own; the Internet's has these, and is signed by one after the other."""
+    listed = {key_tag(one) for one in chosen.resolver_trust_anchors if one.startswith(". ")}
+    known = {key_tag(trust_anchor(one)): one for one in ROOT_ANCHORS}
+    if listed & known.keys():
+        for tag in sorted(known.keys() - listed):
+            yield (
+                f"{PREFIX}RESOLVER_TRUST_ANCHORS: the root key {tag} is missing; when the root is signed with it "
+                f"alone, no name can be looked up. Add {known[tag]!r}, or leave the setting empty"
+            )

@@ -1,0 +1,73 @@
+"""What DMARC says about our mail, and how mail from outside is judged by it and beside it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mailstack.settings.groups.kinds import TOKENS, Group, SkippedNetworks
+from mailstack.values import tokens
+from mailstack.values.mail import DomainName, Mailbox
+
+# RFC 5321 section 4.5.4.1: senders try for four or five days.
+MAX_WAIT = 96
+
+
+class Dmarc(Group):
+    dmarc_policy: Literal["none", "quarantine", "reject"] = Field(
+        default="none", description="The published DMARC policy (RFC 9989).", examples=["reject"]
+    )
+    dmarc_report_addresses: Annotated[tuple[Mailbox, ...], *TOKENS] = Field(
+        default=(),
+        description="Where other servers send aggregate reports (rua).",
+        examples=["dmarc@example.com"],
+    )
+    dmarc_action: Literal["follow", "reject", "mark"] = Field(
+        default="follow",
+        description="Mail from outside that fails DMARC: 'follow' (what the author's domain publishes, by RFC 9989 "
+        "section 7.4: 'reject' counts as 'quarantine' where SPF or DKIM passes for another domain, as for mailing "
+        "lists), 'reject' (refused then, too) or 'mark' (delivered with the result).",
+        examples=["reject"],
+    )
+    dmarc_skip_networks: SkippedNetworks = Field(
+        default=(),
+        description="Trusted forwarders and mailing lists: what they hand on is delivered although it fails DMARC. "
+        "This grants nothing else.",
+        examples=["192.0.2.54"],
+    )
+    dmarc_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(
+        default=(),
+        description="The same by domain, where SPF or DKIM shows that the mail comes from it or a name below it.",
+        examples=["lists.example.net"],
+    )
+    dns_wait_hours: Annotated[int, BeforeValidator(tokens.whole_number(0, MAX_WAIT, "a number of hours"))] = Field(
+        default=4,
+        description="How many hours mail from outside waits at most (451) while DNS does not answer for what decides; "
+        "0: it does not wait.",
+        examples=["24"],
+    )
+    dns_wait_action: Literal["quarantine", "reject"] = Field(
+        default="quarantine",
+        description="What happens to it then: 'quarantine' (delivered, with the reason in X-Mailstack-Quarantine) or "
+        "'reject'.",
+        examples=["reject"],
+    )
+    unknown_sender_domain: Literal["defer", "reject", "accept"] = Field(
+        default="defer",
+        description="Mail from outside whose MAIL FROM domain has neither MX nor address, so that nobody can be "
+        "answered: 'defer' (450, the sender retries), 'reject' (550) or 'accept'.",
+        examples=["reject"],
+    )
+    local_sender: Literal["aligned", "envelope", "off"] = Field(
+        default="aligned",
+        description="Which mail from outside uses our domains without leave: 'aligned' (in the envelope sender or in "
+        "From, and no SPF or DKIM pass shows that it may), 'envelope' (in the envelope sender, whatever the results) "
+        "or 'off' (none).",
+        examples=["envelope"],
+    )
+    local_sender_action: Literal["discard", "reject"] = Field(
+        default="discard",
+        description="What happens to mail that uses one in the envelope sender while SPF and DKIM pass for no domain: "
+        "'discard' (accepted and dropped, since a bounce would go to the person whose address was used) or 'reject'. "
+        "Other such mail is refused, or quarantined where SPF or DKIM passes for another domain.",
+        examples=["reject"],
+    )

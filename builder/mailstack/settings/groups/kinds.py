@@ -1,0 +1,27 @@
+"""What the groups share: how a list is read, and what a group is."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from mailstack.values import network
+from mailstack.values.tokens import split_commas, split_list
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+TOKENS = (BeforeValidator(split_list), AfterValidator(_unique))
+COMMA_TOKENS = (BeforeValidator(split_commas),)
+
+SkippedNetworks = Annotated[
+    tuple[Annotated[network.Network, BeforeValidator(network.narrow_network("would leave nobody to be judged"))], ...],
+    *TOKENS,
+]
+
+
+class Group(BaseModel):
+    """Some of the settings; only together are they validated."""
+
+    model_config = ConfigDict(defer_build=True)

@@ -1,0 +1,1 @@
+"""Settings → Stack: every decision about a site, made once."""

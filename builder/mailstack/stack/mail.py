@@ -1,0 +1,68 @@
+"""How mail is signed and judged."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mailstack.keys.dkim import DkimKey
+from mailstack.stack.services import KEY_DIRECTORY
+from mailstack.values.network import Network
+
+# The milter sockets as Postfix sees them from its chroot. Without dmarc nothing is judged, whatever the default action.
+OPENDKIM = "unix:opendkim/opendkim.sock"
+DMARC_OUTSIDE = "{ unix:dmarc/outside.sock, default_action=tempfail }"
+DMARC_INSIDE = "{ unix:dmarc/inside.sock, default_action=tempfail }"
+DMARC_SIGNED = "{ unix:dmarc/signed.sock, default_action=tempfail }"
+
+
+@dataclass(frozen=True)
+class SigningRow:
+    """Mail whose author domain is name (or below it, with a leading dot) is signed by the key."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A KeyTable row: the d= and s= of a signature, and which private key makes it."""
+
+    domain: str
+    key: DkimKey
+
+    @property
+    def file(self) -> str:
+        return f"{KEY_DIRECTORY}/{self.key.name}.pem"
+
+
+@dataclass(frozen=True)
+class SpfActions:
+    """What policyd-spf does with each result that is not harmless."""
+
+    fail: str
+    softfail: str
+    permerror: str
+    temperror: str
+    # How long a temperror makes mail wait.
+    hours: int
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What the dmarc milter does about mail from outside."""
+
+    dmarc: Literal["follow", "reject", "mark"]
+    # "reject" and "defer" are its own part; the other values are policyd-spf's.
+    spf_fail: str
+    spf_temperror: str
+    # None: local domains are not its business.
+    local_sender: Literal["discard", "reject"] | None
+    skip_networks: tuple[Network, ...]
+    skip_domains: tuple[str, ...]
+    # How long a message waits for DNS, and what happens to it then.
+    dns_hours: int
+    dns_action: Literal["quarantine", "reject"]
+    # Whose mail leaves with a signature or not at all: these domains, and names below those.
+    signed: tuple[str, ...]
+    signed_below: tuple[str, ...]
+    # Whether quarantined mail goes to the mailboxes' Junk.
+    junk: bool

@@ -1,0 +1,130 @@
+"""A Stack: every decision about a site, as plain values that the templates print.
+
+It knows nothing of files or of compose; compose is one rendering of it.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+
+from mailstack.keys.dkim import DkimKey
+from mailstack.stack.mail import (
+    DMARC_INSIDE,
+    DMARC_OUTSIDE,
+    DMARC_SIGNED,
+    OPENDKIM,
+    Judging,
+    SigningKey,
+    SigningRow,
+    SpfActions,
+)
+from mailstack.stack.networks import Subnet
+from mailstack.stack.packages import Packages
+from mailstack.stack.services import IDS, Ids
+from mailstack.values.mail import Alias, junk_address
+from mailstack.values.network import Address, Network
+from mailstack.values.servers import HostPort, NextHop, neighbours
+
+
+@dataclass(frozen=True)
+class Stack:
+    project: str
+    hostname: str
+    domains: tuple[str, ...]
+    public_addresses: tuple[Address, ...]
+    next_hop: NextHop | None
+    mailboxes: tuple[str, ...]
+    aliases: tuple[Alias, ...]
+    keys: tuple[DkimKey, ...]
+    signing_keys: tuple[SigningKey, ...]
+    signing_rows: tuple[SigningRow, ...]
+    trusted_networks: tuple[Network, ...]
+    spf_qualifier: str
+    spf_record: str | None
+    spf_actions: SpfActions
+    unknown_sender_domain: str
+    spf_skip_networks: tuple[Network, ...]
+    spf_skip_domains: tuple[str, ...]
+    dmarc_policy: str
+    dmarc_report_addresses: tuple[str, ...]
+    judging: Judging
+    # What becomes of mail with an envelope sender of ours, by Postfix's own table; None: not by that.
+    local_envelope: Literal["discard", "reject"] | None
+    # SHA-256 of the secret under which OpenDKIM tells dmarc what it finds.
+    authserv_id_digest: str
+    milter_default_action: Literal["tempfail", "accept"]
+    extra_milters: tuple[str, ...]
+    relay_host: HostPort | None
+    message_size: int
+    publish: tuple[str, ...]
+    # The host's address by which connections leave; None: what the host's routes say.
+    leaves_by: Address | None
+    forwarders: tuple[HostPort, ...]
+    trust_anchors: tuple[str, ...]
+    # Of which the next three are parts.
+    subnet: ipaddress.IPv4Network
+    edge: Subnet
+    lookup: Subnet
+    inner: Subnet
+    packages: Packages
+    image_max_age: int
+    ids: Ids = IDS
+
+    @property
+    def signing_domains(self) -> tuple[str, ...]:
+        """Whose mail is signed: the domains, and the host name, which bounces come from."""
+        return with_host(self.domains, self.hostname)
+
+    @property
+    def spf_judged_late(self) -> bool:
+        """Whether SPF's fail for a domain of ours is no reason to refuse at RCPT: what DKIM says decides about it."""
+        return self.judging.local_sender is not None
+
+    @property
+    def extended(self) -> tuple[str, ...]:
+        """The addresses that hold a "+" themselves, which is no extension (postconf(5), recipient_delimiter)."""
+        return tuple(one for one in self._addresses if "+" in one)
+
+    @property
+    def junk_aliases(self) -> tuple[Alias, ...]:
+        """Where quarantined mail for an alias goes, by the address that dmarc gives it: to Junk, or outside as ever."""
+        listed, local = set(self._addresses), {*self.domains, self.hostname}
+
+        def target(address: str) -> str:
+            name, _, domain = address.rpartition("@")
+            plain = address if address in listed else f"{name.partition('+')[0]}@{domain}"
+            return junk_address(plain) if domain in local else address
+
+        return tuple(Alias(junk_address(one.address), target(one.target)) for one in self.aliases)
+
+    @property
+    def _addresses(self) -> tuple[str, ...]:
+        return (*self.mailboxes, *(one.address for one in self.aliases))
+
+    @property
+    def neighbours(self) -> str | None:
+        """The domain in which the engine's DNS has the services beside us, if one of them is named."""
+        domain = neighbours(self.hostname)
+        named = [str(self.next_hop), str(self.relay_host), *self.extra_milters]
+        return domain if any(f".{domain}" in one for one in named) else None
+
+    @property
+    def milters_outside(self) -> tuple[str, ...]:
+        """The milters for mail from outside, in their order: OpenDKIM verifies what came, unchanged.
+
+        dmarc comes next, since nobody else may see the authserv-id that it removes.
+        """
+        return (OPENDKIM, DMARC_OUTSIDE, *self.extra_milters)
+
+    @property
+    def milters_inside(self) -> tuple[str, ...]:
+        """The milters for our own mail: dmarc refuses what should not be signed, OpenDKIM signs what leaves.
+
+        OpenDKIM verifies what it has no key to sign with, so dmarc comes once more: to remove what that wrote, and to
+        let nothing leave unsigned.
+        """
+        return (*self.extra_milters, DMARC_INSIDE, OPENDKIM, DMARC_SIGNED)
+
+
+def with_host(domains: tuple[str, ...], hostname: str) -> tuple[str, ...]:
+    return domains if hostname in domains else (*domains, hostname)

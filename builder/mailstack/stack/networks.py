@@ -1,0 +1,62 @@
+"""The networks of a stack, what is published, and how services beside it are reached."""
+
+import ipaddress
+from dataclasses import dataclass, replace
+
+from mailstack.settings.model import Settings
+from mailstack.values.network import Address, Network
+from mailstack.values.servers import HostPort
+
+NETWORKS = ("edge", "lookup", "inner")
+
+# Always trusted: the postfix container itself. Everything else is the site's choice.
+LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A network of the stack. On those without a way out the resolver's address is fixed; the others have a range."""
+
+    cidr: ipaddress.IPv4Network
+    gateway: ipaddress.IPv4Address
+    resolver: ipaddress.IPv4Address
+    others: ipaddress.IPv4Network
+
+
+def reached(server: HostPort, beside: str) -> HostPort:
+    """A service beside us by its name on the network that postfix and the resolver share; others as they are."""
+    return replace(server, host=f"{server.service}.{beside}") if server.service else server
+
+
+def subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
+    """Edge, lookup, inner: a quarter each, so that no milter or policy service shares one with postfix."""
+    parts = list(whole.subnets(prefixlen_diff=2))[:3]
+    return tuple(Subnet(part, part[1], part[2], list(part.subnets())[1]) for part in parts)
+
+
+def rooms(whole: ipaddress.IPv4Network) -> dict[str, int]:
+    """How many containers without a fixed address each network takes."""
+    parts = dict(zip(NETWORKS, subnets(whole), strict=True))
+    # On the edge all but the network, its gateway, and broadcast; on the others the upper half, which has the latter.
+    return {
+        name: part.cidr.num_addresses - 3 if name == "edge" else part.others.num_addresses - 1
+        for name, part in parts.items()
+    }
+
+
+def publish(settings: Settings) -> tuple[str, ...]:
+    """Compose's "ports". Submission has a port with the first who may use it."""
+    submission = settings.port_submission if settings.trusted_networks else 0
+    ports = ((settings.port_smtp, 25), (submission, 587))
+    return tuple(
+        f"{address}:{outside}:{inside}"
+        for address in settings.publish_addresses
+        for outside, inside in ports
+        if outside
+    )
+
+
+def leaves_by(settings: Settings) -> Address | None:
+    """The one published address, where it is the one that other servers see; a private one may lead nowhere."""
+    published = settings.publish_addresses
+    return published[0] if len(published) == 1 and published[0] in settings.public_addresses else None

@@ -1,0 +1,1 @@
+"""What the commands do: each task brings a directory to a state, or says how it is."""

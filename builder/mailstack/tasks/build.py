@@ -1,0 +1,122 @@
+"""Bring a directory to the state its settings ask for, or back to the one before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mailstack.engine import checker, connection, images, preflight
+from mailstack.engine import status as engine_status
+from mailstack.errors import MailstackError, os_reason
+from mailstack.keys import dkim
+from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
+from mailstack.render.contexts import image_names
+from mailstack.render.site import services
+from mailstack.stack.model import Stack
+from mailstack.stack.services import SERVICES
+from mailstack.tasks import written
+from mailstack.tasks.load import read, stack_of
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a build did: the Stack, the files that changed, the images that were made, and what a person should know."""
+
+    stack: Stack
+    changed: tuple[str, ...]
+    built: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
+    """Validate, make keys, build images, let the daemons check their files, write the files, in this order.
+
+    The files come last: a failed build leaves the running stack's files as they are. Raises MailstackError while
+    another build works in the directory.
+    """
+    with written.locked(directory):
+        return _build(directory, environment, refresh=refresh)
+
+
+def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) -> Deployment:
+    before = written.read(directory)
+    known = set((directory / dkim.DIRECTORY).glob("*.pem"))
+    chosen, added = read(directory, environment)
+    stack, warnings = stack_of(directory, chosen)
+    warnings = (*warnings, *_news(stack, directory, before.project, known))
+    client = connection.connect()
+    contexts = image_names(SERVICES, stack.packages)
+    built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
+    names = {
+        service: images.lasting_name(client, name, None if refresh else before.images.get(service))
+        for service, name in contexts.items()
+    }
+    parts = services(stack, added)
+    places = written.places(directory, parts)
+    site = assembled(stack, parts, names, places)
+    to_check = [
+        service
+        for service in checker.CHECKED
+        if names[service] != before.images.get(service)
+        or parts[service].under(f"{SITE}/{places[service]}").differs(directory)
+    ]
+    seen: Mapping[str, Any] = {}
+    if to_check or checker.override(directory) or site.differs(directory):
+        seen = checker.check_compose(directory, site[COMPOSE].content)
+        own = {one: {f"/{path}": f"{SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICES}
+        checker.check_mounts(directory, seen, own)
+        checker.check_addresses(seen, stack)
+    for service in to_check:
+        mine = [name for name in added if name.partition("/")[0] == service]
+        theirs = {at: source for at, source in checker.mounted(seen[service]).items() if at[1:] not in parts[service]}
+        checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
+    try:
+        warnings += written.keep_edited(directory)
+        changed = written.write(directory, site, engine_status.mounted(client))
+    except OSError as error:
+        raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
+    if refresh:
+        for name in contexts.values():
+            images.remove_old(client, name, {*names.values(), *before.images.values()})
+    ages = {name: images.age(client, name) for name in names.values()}
+    warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
+    return Deployment(stack, tuple(changed), tuple(built), warnings)
+
+
+def roll_back(directory: Path) -> tuple[str, ...]:
+    """Put back the compose.yaml of the build before, with its files and images; what a person should know.
+
+    The next one exchanges them again.
+    """
+    with written.locked(directory):
+        now, before = written.read(directory), written.read(directory, PREVIOUS)
+        client = connection.connect()
+        for name in before.images.values():
+            if not images.exists(client, name):
+                raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
+        return (*written.roll_back(directory), *_other_project(now.project, before.project))
+
+
+def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:
+    """What a build changes for a site that was built before, as sentences."""
+    if not before:
+        return []
+    found = [
+        f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
+        for key in stack.keys
+        if directory / key.path not in known
+    ]
+    return [*found, *_other_project(before, stack.project)]
+
+
+def _other_project(before: str | None, project: str | None) -> list[str]:
+    """A sentence about what runs under the project's name of before, if that is another one."""
+    if not before or before == project:
+        return []
+    return [
+        (
+            f"the host name is the name of the compose project: what runs as {before} goes on beside this one. End it "
+            f"with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
+            f"{before}_mail"
+        )
+    ]

@@ -1,0 +1,90 @@
+"""The Stack of a directory: its settings and overrides read, its keys made."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mailstack.errors import SettingsError
+from mailstack.keys import authserv_id, dkim
+from mailstack.render import overrides
+from mailstack.settings import checks
+from mailstack.settings.load import read_settings
+from mailstack.settings.model import PREFIX, Settings
+from mailstack.stack.decide import key_domains, stack_from
+from mailstack.stack.model import Stack
+from mailstack.tasks import written
+
+
+def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, tuple[str, ...]]:
+    """The Stack of a directory, with warnings; keys that were never made are made.
+
+    Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
+    """
+    chosen = read_settings(directory, environment)
+    with contextlib.nullcontext() if is_made(directory, chosen) else written.locked(directory):
+        return stack_of(directory, chosen)
+
+
+def is_made(directory: Path, chosen: Settings) -> bool:
+    """Whether all secrets are made."""
+    keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
+    return all(keys) and authserv_id.is_made(directory)
+
+
+def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """Settings and overrides. Raises SettingsError with the faults of both."""
+    try:
+        chosen = read_settings(directory, environment)
+    except SettingsError as error:
+        faults = list(error.faults)
+        try:
+            overrides.read(directory)
+        except SettingsError as more:
+            faults += more.faults
+        raise SettingsError(faults) from None
+    return chosen, overrides.read(directory)
+
+
+def stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
+    """The Stack of settings that were read, with warnings; keys that were never made are made."""
+    # Before a key is made in the place of one that somebody has put there.
+    warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
+
+    def key_of(domain: str) -> dkim.DkimKey:
+        key, found = dkim.ensure(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
+        warnings.extend(found)
+        return key
+
+    digest, found = authserv_id.ensure(directory)
+    stack = stack_from(chosen, key_of, digest)
+    warnings.extend(found)
+    return stack, tuple(dict.fromkeys(warnings))
+
+
+def unused_keys(directory: Path, chosen: Settings) -> list[str]:
+    """A sentence for each key that was brought along and that nothing uses, with the settings that would use it.
+
+    A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
+    """
+    used = {f"{chosen.dkim_selector}._domainkey.{domain}.pem" for domain in key_domains(chosen)}
+    there = {path.name: path for path in (directory / dkim.DIRECTORY).glob("*.pem")}
+    new = used - there.keys()
+    rest = [name for name in there.keys() - used if new or not there[name].with_suffix(".txt").exists()]
+    return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, chosen)}" for name in sorted(rest)]
+
+
+def _what_uses(name: str, chosen: Settings) -> str:
+    selector, mark, domain = name.removesuffix(".pem").partition("._domainkey.")
+    if not mark:
+        return "its name is not SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
+    if domain not in {*chosen.domains, chosen.hostname}:
+        return f"{domain} is no domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
+    changes = []
+    if selector != chosen.dkim_selector:
+        changes.append(f"{PREFIX}DKIM_SELECTOR={selector}")
+    if domain not in key_domains(chosen):
+        changes.append(f"{PREFIX}DKIM_KEYS=per-domain")
+    return (
+        f"the selector is {chosen.dkim_selector!r} and {PREFIX}DKIM_KEYS is {chosen.dkim_keys!r}. To sign with it, set "
+        f"{' and '.join(changes)}; otherwise move it away"
+    )

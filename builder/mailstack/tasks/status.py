@@ -1,0 +1,103 @@
+"""How a site is, as plain data."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mailstack.dns.records import records
+from mailstack.engine import connection, images
+from mailstack.engine import status as engine_status
+from mailstack.engine.status import NOT_THERE, Service
+from mailstack.errors import MailstackError
+from mailstack.render.compose import assembled
+from mailstack.render.contexts import image_names
+from mailstack.render.site import services
+from mailstack.settings.model import PREFIX
+from mailstack.stack.model import Stack
+from mailstack.stack.services import SERVICES
+from mailstack.tasks import written
+from mailstack.tasks.load import is_made, read, stack_of
+from mailstack.version import version
+
+
+def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """How the site is, as status_data() has it, with warnings. Raises MailstackError before the first build."""
+    chosen, added = read(directory, environment)
+    if not is_made(directory, chosen):
+        raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
+    stack, _ = stack_of(directory, chosen)
+    client = connection.connect()
+    before = written.read(directory)
+    names = image_names(SERVICES, stack.packages)
+    # What compose.yaml names, if it is built from what a build would take.
+    names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
+    parts = services(stack, added)
+    places = written.places(directory, parts)
+    built = written.is_built(directory, assembled(stack, parts, names, places))
+    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
+    ages = {one.image: one.image_age for one in states if one.image_age is not None}
+    milters = engine_status.milters(client, stack.project, stack.extra_milters)
+    counts = engine_status.counts(client, stack.project)
+    data = status_data(stack, states, queue, milters, counts, built=built)
+    return data, images.age_warnings(ages, stack.image_max_age)
+
+
+def status_data(
+    stack: Stack,
+    services: Sequence[Service],
+    queue: int | None,
+    milters: Mapping[str, str],
+    counts: Mapping[str, Mapping[str, Any]],
+    *,
+    built: bool,
+) -> dict[str, Any]:
+    """The state of a site as plain data.
+
+    milters has what is wrong with each extra milter, counts what each service did with messages that it did not just
+    accept, built says whether compose.yaml and what it mounts are as a build writes them.
+    """
+    return {
+        "project": stack.project,
+        "version": version(),
+        "well": built and all(one.well for one in services) and queue is not None and not any(milters.values()),
+        "built": built,
+        "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
+        "queue": queue,
+        "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
+        "judged": [{"service": service, **found} for service, found in counts.items()],
+        "published": list(stack.publish),
+        "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys],
+        "records": len(records(stack)),
+    }
+
+
+def why_not_well(data: Mapping[str, Any]) -> str:
+    """What is wrong with a site that is not well, to be read after its name, and what to do first."""
+    return next(_reasons(data))
+
+
+def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
+    """All that may be wrong, what stands in the way of the others first."""
+    services = data["services"]
+    if not data["built"]:
+        yield (
+            ": settings, overrides or files have changed since the last build; "
+            "run: mailstack build && docker compose up -d --wait"
+        )
+    absent = [one["name"] for one in services if one["state"] == NOT_THERE]
+    if absent:
+        which = "" if len(absent) == len(services) else f": {', '.join(absent)}"
+        yield f"{which} was not started; run: docker compose up -d --wait"
+    if any(one["state"] == "running" and not one["current"] for one in services):
+        yield ": some containers are still from an earlier build; run: docker compose up -d --wait"
+    down = [one["name"] for one in services if one["state"] != "running"]
+    if down:
+        yield f": {', '.join(down)} does not run; see 'docker compose logs {' '.join(down)}'"
+    silent = [one["milter"] for one in data["milters"] if one["fault"]]
+    if silent:
+        yield (
+            f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS does not answer; start it, "
+            "or take it out and run: mailstack build && docker compose up -d --wait"
+        )
+    yield " is not well; 'docker compose ps' and 'docker compose logs' say more"

@@ -1,0 +1,144 @@
+"""What status makes of services that cannot be asked, and of files that they wrote; stand-ins answer for the engine."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import docker.errors
+import pytest
+import requests
+
+from mailstack.cli.status import status_text
+from mailstack.engine.status import NOT_THERE, Service, counts, milters
+from mailstack.errors import EngineError
+from mailstack.stack.services import SERVICES
+from mailstack.tasks.status import status_data, why_not_well
+from unit.sites import stack
+
+MILTER = "inet:rspamd:11332"
+RESTARTING = docker.errors.APIError("409", explanation="Container a1 is restarting, wait until it is running")
+PAUSED = docker.errors.APIError("409", explanation="Container a1 is paused, unpause it first")
+BROKEN = docker.errors.APIError("500", explanation="cannot exec in a stopped container")
+CUT = requests.ConnectionError("connection aborted")
+
+
+def engine(said: bytes | Exception, code: int = 0) -> Any:
+    """An engine whose containers all answer a command with the same, or with a failure."""
+
+    def exec_run(*_: object, **__: object) -> Any:
+        if isinstance(said, Exception):
+            raise said
+        return docker.models.containers.ExecResult(code, said)
+
+    return SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [SimpleNamespace(exec_run=exec_run)]))
+
+
+@pytest.mark.parametrize("failure", [RESTARTING, PAUSED, BROKEN, CUT], ids=str)
+def test_a_service_that_cannot_be_asked(failure: Exception) -> None:
+    """The rest is shown all the same: counts are missing, and each milter has the reason."""
+    assert counts(engine(failure), "project") == {}
+    found = milters(engine(failure), "project", [MILTER, "unix:a/b.sock"])
+    assert found.keys() == {MILTER, "unix:a/b.sock"}
+    reason = getattr(failure, "explanation", None) or str(failure)
+    assert set(found.values()) == {f"Postfix cannot be asked: {reason}"}
+
+
+def test_an_engine_that_lists_nothing() -> None:
+    """That the engine itself does not answer is an error still."""
+
+    def refuse(**_: object) -> None:
+        raise BROKEN
+
+    client: Any = SimpleNamespace(containers=SimpleNamespace(list=refuse))
+    for ask in (lambda: counts(client, "project"), lambda: milters(client, "project", [MILTER])):
+        with pytest.raises(EngineError, match="cannot exec"):
+            ask()
+
+
+def test_milters_that_answer() -> None:
+    """Each has what the command in Postfix's container said of it."""
+    said = f"{MILTER}\t\nunix:a/b.sock\tNo such file or directory\n".encode()
+    assert milters(engine(said), "project", [MILTER]) == {MILTER: "", "unix:a/b.sock": "No such file or directory"}
+    assert milters(engine(RESTARTING), "project", []) == {}
+
+
+SINCE = 1_790_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "null", "[]", "{}", "7", '"x"', "[" * 100_000, "\udcff"),
+        *(f'{{"since": {since}, "counts": {{}}}}' for since in ("1e300", "-1e300", "NaN", "null", '"x"', "[]", "9" * 30)),
+        *(f'{{"since": {SINCE}, "counts": {found}}}' for found in ("null", "[]", "7", '"x"')),
+    ],
+    ids=lambda text: ascii(text[:30]),
+)  # fmt: skip
+def test_a_file_of_counts_that_is_none(text: str) -> None:
+    """JSON of another shape is passed over like a damaged file."""
+    assert counts(engine(text.encode(errors="surrogateescape")), "project") == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"reject": {"spf": 2}}, {"reject": {"spf": 2}}),
+        ({"reject": {"spf": 2}, "defer": None, "x": [], "y": 3, "z": {}}, {"reject": {"spf": 2}}),
+        (
+            {"reject": {"a": "2", "b": None, "c": 1.5, "d": True, "e": -1, "f": 10**400, "spf": 2}},
+            {"reject": {"spf": 2}},
+        ),
+        ({"re\x1b[31mject": {"s\x00p\x9b\nf\ud800\u202e": 2}}, {"re[31mject": {"spf": 2}}),
+    ],
+)
+def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
+    """What is no count of a rule is dropped, names lose what a terminal would obey, and the rest is shown."""
+    shown = counts(engine(json.dumps({"since": SINCE, "counts": found}).encode()), "project")
+    assert shown == {one: {"since": SINCE, "counts": expected} for one in ("dmarc", "policyd-spf")}
+    data = status_data(stack(), [], 0, {}, shown, built=True)
+    assert [line for line in status_text(data).splitlines() if line.startswith("judged")] == [
+        f"judged     2 {'refused' if 'reject' in expected else 're[31mject'} by {service} since 2026-09-21 14:13 UTC: "
+        "spf 2"
+        for service in ("dmarc", "policyd-spf")
+    ]
+
+
+UP = ("running", True)
+START = "run: docker compose up -d --wait"
+
+
+@pytest.mark.parametrize(
+    ("states", "fault", "built", "words"),
+    [
+        ({"postfix": ("restarting", True)}, "", True, ": postfix does not run; see 'docker compose logs postfix'"),
+        ({"postfix": ("exited", False)}, "", True, ": postfix does not run; see 'docker compose logs postfix'"),
+        (
+            {"dmarc": ("exited", True), "resolver": ("paused", True)},
+            "",
+            True,
+            ": dmarc, resolver does not run; see 'docker compose logs dmarc resolver'",
+        ),
+        ({"postfix": ("restarting", True)}, "Postfix cannot be asked", True, ": postfix does not run;"),
+        ({"postfix": ("running", False)}, "", True, f": some containers are still from an earlier build; {START}"),
+        (
+            {"postfix": ("running", False), "dmarc": ("exited", True)},
+            "refused",
+            True,
+            f": some containers are still from an earlier build; {START}",
+        ),
+        ({"dmarc": (NOT_THERE, False)}, "", True, f": dmarc was not started; {START}"),
+        (dict.fromkeys(SERVICES, (NOT_THERE, False)), "", True, f" was not started; {START}"),
+        ({}, "refused", True, f": {MILTER} in MAILSTACK_EXTRA_MILTERS does not answer; start it"),
+        ({}, "", True, " is not well; 'docker compose ps'"),
+        ({"postfix": ("exited", False)}, "refused", False, ": settings, overrides or files have changed"),
+    ],
+)
+def test_why_a_site_is_not_well(states: dict[str, tuple[str, bool]], fault: str, built: bool, words: str) -> None:
+    """What stands in the way first is named; an earlier build is, where something of it runs."""
+    services = []
+    for name in SERVICES:
+        state, current = states.get(name, UP)
+        services.append(Service(name, state, "starting", "image", 0, current=current))
+    data = status_data(stack(), services, 0, {MILTER: fault}, {}, built=built)
+    assert not data["well"]
+    assert why_not_well(data).startswith(words)

@@ -1,0 +1,158 @@
+"""mailstack.values: the finer points of the parsers, one token at a time."""
+
+import ipaddress
+
+import pytest
+
+from mailstack.values import dnssec, mail, network, packages, servers, spf
+from mailstack.values.mail import Alias
+from mailstack.values.servers import Forwarder, HostPort, NextHop
+
+DIGEST = "e06d44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d"
+KEY = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0d xCjjnopKl+GqJxpVXckHAeF+KkxLbxIL fDLUT0rAK9iUzy1L53eKGQ=="
+
+ACCEPTED = [
+    (servers.host_port, "smtp.example.net", HostPort("smtp.example.net")),
+    (servers.host_port, "SMTP.example.net.:25", HostPort("smtp.example.net", 25)),
+    (servers.host_port, "[smtp.example.net]:65535", HostPort("smtp.example.net", 65535)),
+    (servers.host_port, "[192.0.2.25]", HostPort("192.0.2.25")),
+    (servers.host_port, "[2001:DB8::25]", HostPort("2001:db8::25")),
+    (servers.host_port, "[2001:db8:0:0::25]:25", HostPort("2001:db8::25", 25)),
+    (servers.forwarder, "192.0.2.53", Forwarder("192.0.2.53")),
+    (servers.forwarder, "192.0.2.53@5353", Forwarder("192.0.2.53", 5353)),
+    (servers.delivery, "maildir", None),
+    (servers.delivery, "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
+    (servers.delivery, "lmtp:192.0.2.24:2424", NextHop("lmtp", HostPort("192.0.2.24", 2424))),
+    (servers.delivery, "smtp:[192.0.2.24]", NextHop("smtp", HostPort("192.0.2.24", 25))),
+    (servers.milter, "inet:[192.0.2.11]:11332", "inet:192.0.2.11:11332"),
+    (servers.milter, "inet:Rspamd.example.net.:11332", "inet:rspamd.example.net:11332"),
+    (servers.milter, "inet:rspamd:11332", "inet:rspamd:11332"),
+    (servers.delivery, "lmtp:dovecot", NextHop("lmtp", HostPort("dovecot", 24))),
+    (servers.server, "[My_Relay-2]:2525", HostPort("my_relay-2", 2525)),
+    (network.public_address, "192.0.2.25", ipaddress.IPv4Address("192.0.2.25")),
+    (packages.url, "http://192.0.2.80:3142/", "http://192.0.2.80:3142"),
+    (spf.spf_record, "v=spf1 exists:%{i}._spf.example.net  -all", "v=spf1 exists:%{i}._spf.example.net -all"),
+    (spf.spf_record, "V=SPF1 ip6:2001:db8::25 ~ALL", "V=SPF1 ip6:2001:db8::25 ~ALL"),
+    (spf.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
+    (spf.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
+    (spf.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
+    (dnssec.trust_anchor, f". DS 20326 8 2 {DIGEST.upper()}", f". IN DS 20326 8 2 {DIGEST}"),
+    (dnssec.trust_anchor, f". IN DS 20326 8 2 {DIGEST[:9]} {DIGEST[9:]}", f". IN DS 20326 8 2 {DIGEST}"),
+    (dnssec.trust_anchor, f"example.\tin  ds 20326 8 2 {DIGEST}", f"example. IN DS 20326 8 2 {DIGEST}"),
+    (dnssec.trust_anchor, f"example. DNSKEY {KEY}", f"example. IN DNSKEY {KEY}"),
+    (mail.alias, "Info@Example.com.=a+b@BÜCHER.example", Alias("info@example.com", "a+b@xn--bcher-kva.example")),
+    *((mail.mailbox, f"{one}@Example.com", f"{one.lower()}@example.com") for one in ["A.b", "a_b-C", "a+b", "o'neil"]),
+    (mail.mailbox, f"{'x' * 64}@example.com", f"{'x' * 64}@example.com"),
+]
+
+SPELLING = "is not HOST:PORT, such as smtp.example.net:25; an IPv6 address goes into brackets"
+UNKNOWN = "is not a delivery; write maildir, lmtp:HOST:PORT"
+LOCAL_PART = "has a local part that cannot be used"
+
+REFUSED = [
+    *((servers.host_port, one, SPELLING) for one in ["2001:db8::25", "[2001:db8::25", "[]:25", ":25", "a.example:"]),
+    (servers.host_port, "smtp.example.net:٢٥", SPELLING),
+    (servers.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
+    (servers.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
+    *((servers.host_port, f"{one}:25", f"'{one}' is no host; to have none") for one in ["null", "none", "true", "OFF"]),
+    *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
+    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.OWN_SERVICES]),
+    *((servers.server, one, "where TLS begins at once") for one in ["smtp.example.net:465", "smarthost:465"]),
+    (servers.delivery, "smtp:mailboxes.example.net:465", "where TLS begins at once"),
+    *(
+        (network.public_address, one, "is not the address of a host")
+        for one in ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"]  # noqa: S104
+    ),
+    *(
+        (network.public_address, one, "IPv4 only; remove it")
+        for one in ["::", "::1", "fe80::1", "ff02::1", "2001:db8::25"]
+    ),
+    (network.public_address, "::ffff:192.0.2.1", "; write 192.0.2.1."),
+    (servers.host_port, "192.0.2.256:25", "'192.0.2.256' is not an IP address"),
+    # A zone id may hold any character, so it would carry lines into a daemon's configuration.
+    (servers.host_port, "[fe80::25%eth0]:25", "'fe80::25%eth0' is not"),
+    (servers.host_port, "[fe80::25%x\nmynetworks = static:all]:25", "'fe80::25%x\\n"),
+    (network.address, "fe80::25%eth0", "is not an IP address"),
+    (servers.forwarder, "fe80::53%eth0@53", "is not an IP address"),
+    (network.address, "192.0.2.025", "is not an IP address"),
+    (network.address, "3221225985", "is not an IP address"),
+    (servers.forwarder, "dns.example.net", "is not an IP address"),
+    (servers.forwarder, "192.0.2.53:53", "has its port after a colon; write 192.0.2.53@53"),
+    (servers.forwarder, "dns.example.net:53", "is not an IP address"),
+    *((servers.forwarder, f"192.0.2.53@{one}", "ADDRESS@PORT") for one in ["0", "65536", "dns", "", "²"]),
+    *((servers.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
+    (servers.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
+    (servers.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
+    *((spf.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
+    (spf.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
+    (spf.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
+    (spf.spf_record, "v=spf1 mx\n-all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 a:bücher.example -all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 ~all -all", "'all' more than once"),
+    (spf.spf_record, "v=spf1 -all mx", "not at its end"),
+    (spf.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
+    *((dnssec.trust_anchor, one, "is not a trust anchor") for one in ["", ".", f"20326 8 2 {DIGEST}", ". TXT x"]),
+    *((dnssec.trust_anchor, f". DS 20326 8 2 {one}", "is not a DS record") for one in ["", DIGEST[:-2], "zz"]),
+    (dnssec.trust_anchor, ". DNSKEY 257 3 13 !", "is not a DNSKEY record"),
+    # The owner name ends up between quotes in unbound.conf.
+    (dnssec.trust_anchor, f'" DS 20326 8 2 {DIGEST}', "is not"),
+    (dnssec.trust_anchor, f"a..b. DS 20326 8 2 {DIGEST}", "is not"),
+    (mail.alias, "info@example.com", "has no =; each alias has one target"),
+    (mail.alias, "info=user@example.com", "'info' is not an address"),
+    (mail.alias, "info@example.com=", "'' is not an address"),
+    (mail.alias, "a@example.com=b@example.com=c@example.com", LOCAL_PART),
+    *((mail.mailbox, f"{one}@example.com", LOCAL_PART) for one in [".a", "a..b", '"a b"', "a/b", "x" * 65]),
+    *((mail.mailbox, f"{one}@example.com", LOCAL_PART) for one in ["a%example.net", "example.net!a", "bücher"]),
+    *((mail.mailbox, f"{one}@example.com", "catch-all addresses are not supported") for one in ["", "*"]),
+    *((mail.alias, f"{one}@example.com=user@example.com", "catch-all addresses") for one in ["", "*"]),
+    (mail.alias, "a@example.com=*@example.net", "catch-all addresses"),
+    (mail.selector, "s1.mail", "has several labels, which is not supported; write one, such as s1-mail"),
+    (mail.selector, "s1..", "is not a selector"),
+    (mail.mailbox, "mailto:a b@example.com", LOCAL_PART),
+    (servers.forwarder, "2001:db8::53@53", "is an IPv6 address"),
+    (servers.delivery, "smtp:[2001:db8::24]", "is an IPv6 address"),
+    (servers.milter, "unix:../opendkim/a.sock", "has no path in a directory of its own"),
+    (servers.milter, "unix:a/b c", "has no path in a directory of its own"),
+    (servers.milter, "inet:127.0.0.1:11332", "points to the container itself"),
+    (servers.milter, "unix:postfix/a.sock", "of our own services"),
+    (servers.milter, "local:rspamd/a.sock", "is not a milter"),
+    (packages.url, "http://user:secret@mirror.example.com/debian", "has a password in it"),
+    (packages.url, "http://mirror.example.com/debian?x=1", "is not a URL"),
+    (packages.url, "ftp://mirror.example.com/debian", "is not a URL"),
+    (packages.url, "http://mirror.example.com/debian|id", "holds characters"),
+    # [a-z] matches it where case is ignored.
+    (mail.mailbox, "\N{LATIN SMALL LETTER LONG S}ales@example.com", LOCAL_PART),
+    # A comment in Postfix's tables; and what Postfix takes for no recipient (postconf(5), allow_min_user).
+    (mail.mailbox, "#user@example.com", LOCAL_PART),
+    (mail.mailbox, "-user@example.com", LOCAL_PART),
+]
+
+
+def case_name(value):
+    return value.__name__ if callable(value) else None
+
+
+@pytest.mark.parametrize(("parser", "token", "value"), ACCEPTED, ids=case_name)
+def test_accepted(parser, token, value):
+    """What people write for it has this one canonical form."""
+    assert parser(token) == value
+
+
+@pytest.mark.parametrize(("parser", "token", "remedy"), REFUSED, ids=case_name)
+def test_refused(parser, token, remedy):
+    """What is something else is refused, and the message says what would be right."""
+    with pytest.raises(ValueError) as caught:
+        parser(token)
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["smtp.example.net", "smtp.example.net:25", "[2001:db8::25]", "[2001:db8::25]:25"])
+def test_host_port_as_text(text):
+    """str() gives a host and port back as it is written, with brackets where they are needed."""
+    assert str(servers.host_port(text)) == text
+
+
+def test_a_part_of_a_part_is_named_once():
+    """A message begins with the innermost part that is wrong, and with that alone."""
+    with pytest.raises(ValueError, match=r"^'a_b\.example' is not a domain name; only letters, digits"):
+        servers.delivery("lmtp:a_b.example:24")
