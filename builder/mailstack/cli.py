@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mailstack import console, deploy, environment, newcomer, report
+from mailstack import compose, console, deploy, environment, newcomer, report
 from mailstack.dns import formats
 from mailstack.dns.records import beside, records
 from mailstack.errors import (
@@ -93,8 +93,11 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
 
 @main.command()
 @click.option("--replace", is_flag=True, help="Rebuild it although it exists.")
-def base(*, replace: bool) -> None:
+@click.option("--needed", is_flag=True, help="Only ask: exit code 1 if it exists, or a registry has it and answers.")
+def base(*, replace: bool, needed: bool) -> None:
     """Make the base image from Debian's packages, where there is no registry to pull it from."""
+    if needed:
+        sys.exit(0 if deploy.needs_base(_here(), os.environ) else 1)
     console.progress(deploy.make_base(_here(), os.environ, replace=replace))
 
 
@@ -116,7 +119,7 @@ def status(*, as_json: bool) -> None:
 @main.command(name="first-steps")
 def first_steps() -> None:
     """Say how to send a first message with this site."""
-    click.echo(report.first_steps(environment.read_settings(_here(), os.environ)), nl=False)
+    click.echo(compose.spoken(report.first_steps(environment.read_settings(_here(), os.environ))), nl=False)
 
 
 @main.group()
