@@ -21,8 +21,7 @@ venv: $(INSTALLED) ## Make the virtual environment with everything in it
 
 # Only what the command itself needs.
 $(BIN)/mailstack: pyproject.toml
-	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	@tools/set-up venv --editable .
 	touch $@
 
 .env:
