@@ -22,7 +22,7 @@ venv: $(INSTALLED) ## Make the virtual environment with everything in it
 # Only what the command itself needs.
 $(BIN)/mailstack: pyproject.toml
 	@tools/set-up venv --editable .
-	touch $@
+	@touch $@
 
 .env:
 	install -m 0600 env.example $@
