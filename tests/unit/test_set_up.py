@@ -9,7 +9,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 
 # Of the real machine the script sees these alone.
-REAL = ("sh", "awk", "cat", "dirname", "grep", "mktemp", "rm", "sleep", "tail")
+REAL = ("sh", "awk", "cat", "dirname", "grep", "mktemp", "rm", "sleep", "head", "sed", "tail")
 HAS_PLUGIN = 'case "$*" in "compose version --short") echo "$COMPOSE" ;; esac'
 
 
@@ -72,8 +72,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
     said = done.stderr.splitlines()
     assert done.stdout == ""
     if done.returncode:
-        assert said[-1 if len(said) < 3 else 0].strip()
-        assert len([one for one in said if not one.startswith(("installing", "missing:"))]) <= 3
+        assert 0 < len([one for one in said if not one.startswith("installing")]) <= 3
     return said
 
 
@@ -91,6 +90,9 @@ def test_who_has_everything_sees_nothing(machine: Machine, arguments: tuple[str,
     assert machine.called(*GETTERS) == []
 
 
+INSTALL = "install -qq --yes --no-install-recommends"
+
+
 def test_root_installs_what_is_missing(machine: Machine) -> None:
     """The packages that are missing, and no others, by apt-get."""
     machine.root()
@@ -98,8 +100,7 @@ def test_root_installs_what_is_missing(machine: Machine) -> None:
     machine.command("openssl")
     done = machine.run("packages", "python3-venv", "openssl", "mmdebstrap", "uidmap")
     assert (done.returncode, lines(done)) == (0, ["installing python3-venv mmdebstrap"])
-    install = "install --yes --no-install-recommends python3-venv mmdebstrap -qq"
-    assert machine.called("apt-get") == ["apt-get update -qq", f"apt-get {install}"]
+    assert machine.called("apt-get") == ["apt-get update -qq", f"apt-get {INSTALL} python3-venv mmdebstrap"]
 
 
 def test_others_install_by_sudo(machine: Machine) -> None:
@@ -107,9 +108,9 @@ def test_others_install_by_sudo(machine: Machine) -> None:
     machine.command("apt-get")
     machine.command("sudo")
     done = machine.run("packages", "mmdebstrap", "uidmap")
-    assert (done.returncode, lines(done)) == (0, ["missing: mmdebstrap uidmap; installing by sudo"])
-    install = "install --yes --no-install-recommends mmdebstrap uidmap -qq"
-    assert machine.called("sudo") == ["sudo -n true", "sudo apt-get update -qq", f"sudo apt-get {install}"]
+    assert (done.returncode, lines(done)) == (0, ["installing mmdebstrap uidmap by sudo"])
+    commands = ["-n true", "-n true", "apt-get update -qq", f"apt-get {INSTALL} mmdebstrap uidmap"]
+    assert machine.called("sudo") == [f"sudo {one}" for one in commands]
 
 
 @pytest.mark.parametrize("sudo", ["exit 1", None])
@@ -120,9 +121,9 @@ def test_without_the_right_to_install(machine: Machine, sudo: str | None) -> Non
         machine.command("sudo", sudo)
     done = machine.run("venv", "--editable", ".")
     assert done.returncode == 1
-    assert lines(done)[1:] == [
+    assert lines(done) == [
         "error: this user may not install packages; an administrator does, by:",
-        "  apt-get install --yes --no-install-recommends python3-venv",
+        "  apt-get install python3-venv",
     ]
     assert machine.called("apt-get", "python") == []
 
@@ -141,7 +142,7 @@ def test_packages_that_cannot_be_fetched(machine: Machine) -> None:
     done = machine.run("packages", "openssl")
     assert done.returncode == 1
     assert "error: apt-get: E: Unable to fetch some archives" in lines(done)
-    assert lines(done)[-1].endswith("apt-get install --yes --no-install-recommends openssl")
+    assert lines(done)[-1].endswith("then run: apt-get install openssl")
 
 
 def test_venv(machine: Machine) -> None:
@@ -249,8 +250,9 @@ def test_root_gets_an_engine(machine: Machine) -> None:
     for name in ("setsid", "systemctl"):
         machine.command(name, f": > {there}")
     machine.command("new", f"[ -e {there} ]")
-    # In the order of Debian 13, where the command is a package of its own.
-    machine.command("apt-get", f'case "$*" in *" docker-cli "*) cp {machine.path}/new {machine.path}/docker ;; esac')
+    # As in Debian 13, where the command is a package of its own.
+    machine.command("apt-cache")
+    machine.command("apt-get", f'case "$*" in *docker-cli*) cp {machine.path}/new {machine.path}/docker ;; esac')
     (machine.path / "cp").symlink_to(str(shutil.which("cp")))
     done = machine.run("engine")
     assert (done.returncode, lines(done)) == (
