@@ -26,7 +26,7 @@ _STEP = re.compile(r"Step (?P<at>\d+/\d+) : (?P<command>.*)")
 # The steps that take time; the others only set a value.
 _SHOWN = ("FROM ", "RUN ", "COPY ")
 _COMMAND_WIDTH = 70
-_REGISTRY_SECONDS = 10
+_REGISTRY_SECONDS = 5
 _DAY = 24 * 60 * 60
 # Digits of an image's id in its lasting name, as docker shows it.
 _ID = 12
