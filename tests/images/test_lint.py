@@ -10,6 +10,7 @@ from bench.images import contexts
 from mailstack.render import build_context
 from mailstack.stack import SERVICES, Packages
 
+CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"
 IMAGES = {image: build_context(image, Packages(BASE_IMAGE)) for image in (*SERVICES, "world", "readers")} | contexts(
@@ -27,6 +28,12 @@ def test_dockerfile(image: str, tmp_path: Path) -> None:
     """Hadolint has nothing to say about the Dockerfile."""
     IMAGES[image].write(tmp_path)
     lint(TOOLS / "hadolint", tmp_path / "Dockerfile")
+
+
+@pytest.mark.parametrize("script", [".ci/run", "tools/set-up", "images/_build/install-packages"])
+def test_scripts_of_the_checkout(script: str) -> None:
+    """Shellcheck has nothing to say about the scripts that lie in no image's rootfs."""
+    lint(TOOLS / "shellcheck", CHECKOUT / script)
 
 
 @pytest.mark.parametrize("image", IMAGES)
