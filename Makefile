@@ -47,6 +47,8 @@ packages:
 
 .PHONY: test
 test: packages $(INSTALLED) engine ## Run all tests
+	@# Some tests take it from the engine, and a registry may have it.
+	@docker image inspect debian:trixie-slim > /dev/null 2>&1 || docker pull --quiet debian:trixie-slim
 	$(BIN)/pytest
 
 .PHONY: test-quick
@@ -71,17 +73,17 @@ reference: $(INSTALLED) ## Write env.example and README's settings table anew fr
 	$(BIN)/python -m mailstack.reference
 
 .PHONY: figures
-figures: $(INSTALLED) ## Measure sizes, memory, ready and build times, against their budgets
+figures: $(INSTALLED) engine ## Measure sizes, memory, ready and build times, against their budgets
 	$(BIN)/python -m bench.appliance
 
 SAVED = $(if $(SAVE),--save $(SAVE))
 
 .PHONY: bench-quick
-bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five minutes (bench/README.md); SAVE=FILE keeps the figures
+bench-quick: $(INSTALLED) engine ## Measure mailstack beside other set-ups, in five minutes (bench/README.md); SAVE=FILE keeps the figures
 	$(BIN)/python -m bench run --quick $(SAVED)
 
 .PHONY: bench
-bench: $(INSTALLED) ## The same with all loads and numbers of sessions, in half an hour
+bench: $(INSTALLED) engine ## The same with all loads and numbers of sessions, in half an hour
 	$(BIN)/python -m bench run $(SAVED)
 
 .PHONY: clean
