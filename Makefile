@@ -2,47 +2,58 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Where the docker command has no compose, tools/set-up puts one there.
+COMPOSE = $(shell [ -x $(BIN)/docker-compose ] && echo $(BIN)/docker-compose || echo docker compose)
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 .PHONY: help
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(INSTALLED): pyproject.toml
-	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group test --group lint
-	touch $@
+	@tools/set-up venv --editable . --group test --group lint
+	@touch $@
 
 .PHONY: venv
 venv: $(INSTALLED) ## Make the virtual environment with everything in it
 
 # Only what the command itself needs.
 $(BIN)/mailstack: pyproject.toml
-	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+	@tools/set-up venv --editable .
+	@touch $@
 
 .env:
 	install -m 0600 env.example $@
 
+.PHONY: engine
+engine: $(BIN)/mailstack
+	@tools/set-up engine
+
 .PHONY: up
-up: $(BIN)/mailstack .env ## Build and start the stack of .env (env.example, if there is none), and say what comes next
-	@docker compose version > /dev/null || { echo 'docker compose is missing: install its plugin, 2.24 or newer' >&2; exit 1; }
+up: .env engine ## Build and start the stack of .env (env.example, if there is none), and say what comes next
 	$(BIN)/mailstack build --no-next
-	docker compose --progress quiet up -d --wait
+	$(COMPOSE) --progress quiet up -d --wait
 	@echo
 	@$(BIN)/mailstack status
 	@echo
 	@$(BIN)/mailstack first-steps
 
+# At once, so that who may not install them asks for them once.
+.PHONY: packages
+packages:
+	@tools/set-up packages python3-venv openssl mmdebstrap debian-archive-keyring uidmap docker-cli
+
 .PHONY: test
-test: $(INSTALLED) ## Run all tests; those that need a container engine skip without one
+test: packages $(INSTALLED) engine ## Run all tests
+	@# Some tests take it from the engine, and a registry may have it.
+	@docker image inspect debian:trixie-slim > /dev/null 2>&1 || docker pull --quiet debian:trixie-slim
 	$(BIN)/pytest
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) ## Run the tests that need no container engine
+	@tools/set-up packages openssl
 	$(BIN)/pytest tests/unit tests/golden tests/images/test_lint.py
 
 .PHONY: lint
@@ -62,17 +73,17 @@ reference: $(INSTALLED) ## Write env.example and README's settings table anew fr
 	$(BIN)/python -m mailstack.settings.reference
 
 .PHONY: figures
-figures: $(INSTALLED) ## Measure sizes, memory, ready and build times, against their budgets
+figures: $(INSTALLED) engine ## Measure sizes, memory, ready and build times, against their budgets
 	$(BIN)/python -m bench.appliance
 
 SAVED = $(if $(SAVE),--save $(SAVE))
 
 .PHONY: bench-quick
-bench-quick: $(INSTALLED) ## Measure mailstack beside other set-ups, in five minutes (bench/README.md); SAVE=FILE keeps the figures
+bench-quick: $(INSTALLED) engine ## Measure mailstack beside other set-ups, in five minutes (bench/README.md); SAVE=FILE keeps the figures
 	$(BIN)/python -m bench run --quick $(SAVED)
 
 .PHONY: bench
-bench: $(INSTALLED) ## The same with all loads and numbers of sessions, in half an hour
+bench: $(INSTALLED) engine ## The same with all loads and numbers of sessions, in half an hour
 	$(BIN)/python -m bench run $(SAVED)
 
 .PHONY: clean

@@ -19,6 +19,7 @@ from pathlib import Path
 import docker
 
 from bench.accounting import Cgroup
+from mailstack import compose
 from mailstack.cli.shared import table
 from mailstack.engine import connection
 from mailstack.render.contexts import image_name
@@ -64,7 +65,7 @@ def main() -> int:
         try:
             figures = measure(directory, client)
         finally:
-            _run(directory, "docker", "compose", "down", "--volumes", check=False)
+            _run(directory, *compose.command(), "down", "--volumes", check=False)
     rows = [["figure", "measured", "budget", ""], *(one.row() for one in figures)]
     sys.stdout.write(f"{_where(client)}\n\n{table(rows)}")
     return 0 if all(one.met for one in figures) else 1
@@ -77,7 +78,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     figures = list(_sizes(client))
     again = [_run(directory, *build) for _ in range(_BUILDS)]
     figures.append(Figure(f"build, nothing changed (median of {_BUILDS})", statistics.median(again), "s", 0.5))
-    ready = _run(directory, "docker", "compose", "up", "--detach", "--wait")
+    ready = _run(directory, *compose.command(), "up", "--detach", "--wait")
     figures.append(Figure("docker compose up --wait", ready, "s", 5))
     groups = {service: Cgroup.of(client, f"{_PROJECT}-{service}-1") for service in SERVICES}
     time.sleep(_SETTLED)
@@ -86,7 +87,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     time.sleep(_IDLE)
     used = {service: 1000 * (group.cpu() - before[service]) / _IDLE for service, group in groups.items()}
     figures += _each("CPU of {}, idle", used, "ms/s", 4)
-    _run(directory, "docker", "compose", "exec", "--no-TTY", "postfix", "sendmail", "-t", stdin=_FIRST_MESSAGE)
+    _run(directory, *compose.command(), "exec", "--no-TTY", "postfix", "sendmail", "-t", stdin=_FIRST_MESSAGE)
     time.sleep(_SETTLED)
     after = sum(group.memory().total for group in groups.values()) / _MB
     figures.append(Figure("memory of all, after a message", after, "MB", 70))

@@ -1,10 +1,13 @@
 """Tests that need a container engine skip by name without one; in CI that is a failure."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from testcontainers.core.config import testcontainers_config
 
+from mailstack import compose
 from mailstack.engine import connection
 from mailstack.errors import EngineError
 
@@ -13,7 +16,23 @@ testcontainers_config.ryuk_disabled = True
 
 
 @pytest.fixture(scope="session")
-def engine() -> None:
+def compose_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The "docker compose" of the documents, where tools/set-up put compose into this environment for want of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if compose.command() != ("docker", "compose"):
+            users = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+            directory = tmp_path_factory.mktemp("docker")
+            for name in ("config.json", "contexts"):
+                if (users / name).exists():
+                    (directory / name).symlink_to(users / name)
+            (directory / "cli-plugins").mkdir()
+            (directory / "cli-plugins/docker-compose").symlink_to(*compose.command())
+            patch.setenv("DOCKER_CONFIG", str(directory))
+        yield
+
+
+@pytest.fixture(scope="session")
+def engine(compose_plugin: None) -> None:
     """A container engine that answers."""
     try:
         connection.connect()

@@ -4,9 +4,11 @@ import os
 
 import click
 
+from mailstack import compose
+
 
 def progress(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(compose.spoken(text), err=True)
 
 
 def begin_step(text: str) -> None:
@@ -31,4 +33,4 @@ def fail(text: str) -> None:
 def _say(kind: str, colour: str, text: str) -> None:
     # https://no-color.org; without it click looks whether this is a terminal.
     plain = False if os.environ.get("NO_COLOR") else None
-    click.echo(click.style(kind, fg=colour) + text, err=True, color=plain)
+    click.echo(click.style(kind, fg=colour) + compose.spoken(text), err=True, color=plain)

@@ -11,6 +11,7 @@ from mailstack.render.contexts import build_context
 from mailstack.stack.packages import Packages
 from mailstack.stack.services import SERVICES
 
+CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"
 IMAGES = {image: build_context(image, Packages(BASE_IMAGE)) for image in (*SERVICES, "world", "readers")} | contexts(
@@ -28,6 +29,12 @@ def test_dockerfile(image: str, tmp_path: Path) -> None:
     """Hadolint has nothing to say about the Dockerfile."""
     IMAGES[image].write(tmp_path)
     lint(TOOLS / "hadolint", tmp_path / "Dockerfile")
+
+
+@pytest.mark.parametrize("script", [".ci/run", "tools/set-up", "images/_build/install-packages"])
+def test_scripts_of_the_checkout(script: str) -> None:
+    """Shellcheck has nothing to say about the scripts that lie in no image's rootfs."""
+    lint(TOOLS / "shellcheck", "--exclude=SC1091", CHECKOUT / script)  # a file of the system
 
 
 @pytest.mark.parametrize("image", IMAGES)

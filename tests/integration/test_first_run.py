@@ -28,9 +28,9 @@ def test_make_up_says_what_runs_and_what_comes_next(made_up: MadeUp) -> None:
     assert "example.com. 3600 IN MX 10 mail.example.com." in made_up.stdout
     healthy = re.findall(r"^(\S+) +running healthy", made_up.stdout, flags=re.MULTILINE)
     assert healthy == list(SERVICES)
-    assert "docker compose exec -T postfix sendmail -t" in made_up.stdout
+    assert "compose exec -T postfix sendmail -t" in made_up.stdout
     assert "cat /var/vmail/example.com/user/Maildir/new/*" in made_up.stdout
-    assert "docker compose up" not in made_up.stderr
+    assert "compose up" not in made_up.stderr
     environment = made_up.directory / ".env"
     assert environment.read_text() == (made_up.directory / "env.example").read_text()
     assert environment.stat().st_mode & 0o777 == 0o600
@@ -68,7 +68,7 @@ def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
         done = run(env_example, *status)
         assert done.returncode == 5
         assert re.search(r"^policyd-spf +exited", done.stdout, flags=re.MULTILINE)
-        assert "mail-example-com: policyd-spf does not run; see 'docker compose logs policyd-spf'" in done.stderr
+        assert re.search("mail-example-com: policyd-spf does not run; see '.*compose logs policyd-spf'", done.stderr)
     finally:
         assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
 
@@ -175,7 +175,7 @@ def test_changes_that_need_a_person(engine: None, env_example: Path, tmp_path: P
     environment.write_text(renamed + "\nMAILSTACK_DKIM_SELECTOR=s2\n")
     second = run(tmp_path, sys.executable, "-m", "mailstack", "build")
     assert second.returncode == 0
-    assert "docker compose -p mail-example-com down" in second.stderr
+    assert "compose -p mail-example-com down" in second.stderr
     assert "publish s2._domainkey.example.com before" in second.stderr
     third = run(tmp_path, sys.executable, "-m", "mailstack", "build")
     assert (third.returncode, "warning" in third.stderr) == (0, False)

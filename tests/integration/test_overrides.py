@@ -1,5 +1,6 @@
 """A site's own additions: what a daemon does not take is found at build, what it takes is in force."""
 
+import re
 import shutil
 import sys
 from functools import partialmethod
@@ -177,7 +178,7 @@ def test_env_that_compose_does_not_read(directory: Path, line: str) -> None:
     add(directory, ".env", f"{(directory / '.env').read_text()}MAILSTACK_PORT_SMTP=2525\n{line}\n")
     done = run_in(directory, sys.executable, "-m", "mailstack", "build")
     assert done.returncode == 2, done.stderr
-    assert f"{directory / '.env'}: docker compose does not take it" in done.stderr
+    assert re.search(f"{directory / '.env'}: .*compose does not take it", done.stderr)
 
 
 def test_a_busy_machine(directory: Path, engine_client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:

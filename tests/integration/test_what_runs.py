@@ -89,7 +89,7 @@ def test_a_setting_that_no_up_has_seen(directory: Path, engine_client: docker.Do
     assert not trusts(directory)
     code, said = status(directory)
     assert code == 5
-    assert "docker compose up -d --wait" in said
+    assert "compose up -d --wait" in said
     (directory / ".env").write_text(SETTINGS)
     must(directory, *MAILSTACK, "build")
     before = container(directory, "postfix")

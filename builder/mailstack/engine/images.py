@@ -26,6 +26,7 @@ _STEP = re.compile(r"Step (?P<at>\d+/\d+) : (?P<command>.*)")
 # The steps that take time; the others only set a value.
 _SHOWN = ("FROM ", "RUN ", "COPY ")
 _COMMAND_WIDTH = 70
+_REGISTRY_SECONDS = 5
 _DAY = 24 * 60 * 60
 # Digits of an image's id in its lasting name, as docker shows it.
 _ID = 12
@@ -142,6 +143,16 @@ def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -
                 "this name (docker load), or name another one"
             ) from None
         console.warn(f"{base_image} cannot be pulled ({reason(error)}); the one on this host is used")
+
+
+def can_be_pulled(client: docker.DockerClient, name: str) -> bool:
+    """Whether the registry of an image says within seconds that it has it."""
+    client.api.timeout = _REGISTRY_SECONDS
+    try:
+        client.images.get_registry_data(name)
+    except Failure:
+        return False
+    return True
 
 
 def split(image: str) -> tuple[str, str | None]:

@@ -10,6 +10,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
+from mailstack import compose
 from mailstack.errors import EngineError
 from mailstack.stack.model import Stack
 from mailstack.stack.services import SERVICES
@@ -47,7 +48,7 @@ class Site:
     def compose(self, *arguments: str, stdin: bytes | None = None) -> bytes:
         """Run docker compose in the directory; its stdout. Raises EngineError with its stderr if it fails."""
         done = subprocess.run(
-            ["docker", "compose", *_FILES, *arguments],
+            [*compose.command(), *_FILES, *arguments],
             cwd=self.directory,
             env={key: value for key, value in os.environ.items() if not key.startswith(("COMPOSE_", "MAILSTACK_"))},
             input=stdin if stdin is not None else b"",

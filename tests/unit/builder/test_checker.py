@@ -1,5 +1,6 @@
 """What docker compose is asked, without an engine: a docker command stands in that says what the test wants."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ from mailstack.errors import EngineError, SettingsError
 from unit.sites import stack
 
 
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose is what the docker command has, even where there is one in this environment."""
+    monkeypatch.setattr("sys.prefix", sys.base_prefix)
+
+
+@pytest.mark.usefixtures("plugin")
 def test_no_compose_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A docker without compose is a fault of the host, not of the site's files."""
     docker = tmp_path / "docker"
@@ -21,6 +29,7 @@ def test_no_compose_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         checker.check_compose(tmp_path, b"")
 
 
+@pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(("said", "words"), [("2.23.3", "is release 2.23.3, which is too old"), ("v1.29.2", "too old")])
 def test_old_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str) -> None:
     """A compose that does not know what the files say is named by its release, not as a mistake in them."""
