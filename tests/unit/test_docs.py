@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mailstack.render import services, site
+from mailstack.render.compose import site
+from mailstack.render.site import services
 from mailstack_auth.dkim import keys, signatures, verification
 from mailstack_auth.dmarc import alignment, collecting, discovery, inbound, report
 from mailstack_auth.dmarc import service as dmarcd

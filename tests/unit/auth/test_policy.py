@@ -10,7 +10,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailstack.render import COMPOSE, services, site
+from mailstack.render.compose import COMPOSE, site
+from mailstack.render.site import services
 from mailstack_auth.spf import policy_protocol, sender_domain
 from mailstack_auth.spf.evaluation import RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
 from mailstack_auth.spf.policy import Judgement, Message, Policy, RequestError, refusal
