@@ -93,7 +93,8 @@ class Sent:
                 *(packet(b"R", b"<" + one + b">\0") for one in self.recipients),
                 *(header(one.name, one.value) for one in self.fields),
                 packet(b"N"),
-                packet(b"B", self.body),
+                # As long as Postfix makes them (MILTER_CHUNK_SIZE).
+                *(packet(b"B", self.body[at : at + 65535]) for at in range(0, len(self.body), 65535)),
                 END,
             ]
         )

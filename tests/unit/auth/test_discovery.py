@@ -494,8 +494,40 @@ def test_no_answer_is_no_missing_record(silent):
     zone = Zone({"a.example": NONE} | {silent: None})
     with pytest.raises(NoAnswerError):
         published("b.a.example", zone)
+    if silent == "example":
+        # Whatever stands there, their ways meet below it.
+        assert asyncio.run(Tree(zone).aligned("c.a.example", "b.a.example", "r"))
+        return
     with pytest.raises(NoAnswerError):
         asyncio.run(Tree(zone).aligned("c.a.example", "b.a.example", "r"))
+
+
+NAMES = ("example", "a.example", "b.a.example", "c.a.example", "d.b.a.example")
+RECORDS = (NONE, "v=DMARC1; p=none; psd=n", PSD, "v=DMARC1; p=bogus")
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(RECORDS)),
+    st.sampled_from(NAMES),
+    *[st.sampled_from(NAMES)] * 2,
+)
+def test_alignment_is_known_without_what_cannot_matter(records, silent, one, other):
+    """It is that of the organisational domains; with a silent name, it is the same whatever that name had said."""
+
+    def aligned(zone):
+        return asyncio.run(Tree(zone).aligned(one, other, "r"))
+
+    def compared(zone):
+        tree = Tree(zone)
+        return asyncio.run(tree.organisational(one)) == asyncio.run(tree.organisational(other))
+
+    assert aligned(Zone(records)) == compared(Zone(records))
+    try:
+        found = aligned(Zone(records | {silent: None}))
+    except NoAnswerError:
+        return
+    others = {name: record for name, record in records.items() if name != silent}
+    assert {found} == {aligned(Zone(others)), *(aligned(Zone(others | {silent: record})) for record in RECORDS)}
 
 
 def test_no_answer_whether_a_name_exists():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import dkim
 import pytest
 
+from mailstack_auth.dmarc.collecting import MAX_LOOKS
 from mailstack_auth.header.fields import Field
 from unit.auth.postfix import (
     AUTHORISED,
@@ -65,6 +66,21 @@ LOOKS = {
 def test_second_look(sent, tmp_path):
     """A good signature passes whatever OpenDKIM makes of it, and whatever stands beside it."""
     results = seen(tmp_path, Sent(sent)).results()
+    assert ("dkim=pass" in results, results[-1]) == (True, "dmarc=pass")
+
+
+def test_a_long_body(tmp_path):
+    """However long a message is, a broken signature above the good one takes nothing from it."""
+    body = (b"x" * 76 + b"\r\n") * (17 * 2**20 // 78)
+    found = seen(tmp_path, Sent((sign(body=b"x\r\n"), sign(body=body), *fields(HEAD)), body=body))
+    assert [one for one in found.results() if "dkim" in one] == ["dkim=fail", "dkim=pass"]
+    assert found.results()[-1] == "dmarc=pass"
+
+
+def test_the_lowest_of_many_is_looked_at(tmp_path):
+    """Of more signatures of one domain than are verified, those count that were there first."""
+    broken = [sign(body=f"{at}\r\n".encode()) for at in range(MAX_LOOKS + 5)]
+    results = seen(tmp_path, Sent((*broken, *SIGNED))).results()
     assert ("dkim=pass" in results, results[-1]) == (True, "dmarc=pass")
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mailstack.errors import SettingsError
-from mailstack.render import overrides, services, site
+from mailstack.render import overrides
+from mailstack.render.compose import site
+from mailstack.render.site import services
 from unit.sites import stack
 
 

@@ -18,6 +18,8 @@ MAX_RECORD = 2048
 # square of the modulus's length and with the exponent's.
 MIN_KEY_BITS, MAX_KEY_BITS = 1024, 8192
 MAX_EXPONENT = 2**32
+# RFC 8032 section 5.1.6.
+_ED25519_OCTETS = 64
 
 # Algorithms and the key type of each (RFC 8301, RFC 8463). rsa-sha1 is no pass (RFC 8301 section 3.1).
 ALGORITHMS: Mapping[bytes, bytes] = {b"rsa-sha256": b"rsa", b"ed25519-sha256": b"ed25519"}
@@ -71,7 +73,10 @@ def length(key: Key) -> str:
 
 
 def verifies(key: Key, signature: bytes, digest: bytes) -> bool:
-    """Whether a signature of a SHA-256 hash is the key's."""
+    """Whether a signature of a SHA-256 hash is the key's. Raises PermError for one of another length."""
+    octets = -(-key.key_size // 8) if isinstance(key, RSAPublicKey) else _ED25519_OCTETS
+    if len(signature) != octets:
+        raise PermError(f"the signature has {len(signature)} octets, the key's have {octets}")
     try:
         if isinstance(key, RSAPublicKey):
             key.verify(signature, digest, PKCS1v15(), Prehashed(SHA256()))

@@ -76,11 +76,11 @@ class Collector:
             aligned = author not in passed and _top(author) == _top(domain)
             return not passed or aligned or any(names.within(domain, one) for one in special)
 
-        def urgency(one: Signature) -> tuple[bool, tuple[bool, int]]:
+        def urgency(one: Signature) -> tuple[bool, tuple[bool, int], int]:
             named = any(names.within(one.domain or "", special_one) for special_one in special)
-            return not named, names.distance(one.domain or "", author)
+            return not named, names.distance(one.domain or "", author), -one.at
 
-        # Of too many those of domains that the site names, and what is nearest to the author.
+        # Of too many those of domains that the site names, what is nearest to the author, and what was there first.
         return sorted((one for one in found if matters(one.domain or "")), key=urgency)[:MAX_LOOKS]
 
     async def _verified(

@@ -136,7 +136,26 @@ class Tree:
             return True
         if mode == "s" or author.rpartition(".")[2] != identifier.rpartition(".")[2]:
             return False
+        if await self._joined(author, identifier):
+            return True
         return await self.organisational(author) == await self.organisational(identifier)
+
+    async def _joined(self, one: str, other: str) -> bool:
+        """Whether two names have one organisational domain, whatever the records above the nearest name over both say.
+
+        They have if there is a record where their ways meet, and none before that ends one of them.
+        """
+        ways = _targets(one), _targets(other)
+        meeting = next((name for name in ways[0] if name in ways[1]), None)
+        if meeting is None:
+            return False
+        for way in ways:
+            for name in way[: way.index(meeting)]:
+                record = await self._record(name)
+                if record is not None and record.psd in {"y", "n"}:
+                    return False
+        record = await self._record(meeting)
+        return record is not None and record.psd != "y"
 
     async def organisational(self, domain: str) -> str:
         """The organisational domain of a domain."""
