@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mailstack import spf
 from mailstack.errors import Fault
 from mailstack.fields import MAX_LABEL, ROOT_ANCHORS, junk_address, key_tag, trust_anchor
-from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours
+from mailstack.hosts import PRIVATE_IPV4, SUBMISSION, HostPort, Network, host_port, neighbours, project
 from mailstack.settings import HOST_ROLES, PREFIX, Settings, implied_aliases, variable
 
 # Tokens that were refused, by the name of their setting; an empty token stands for a setting that is not set.
@@ -208,7 +208,7 @@ def _networks(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     for setting, token, at in _servers(chosen):
         if at.host == chosen.hostname:
             yield _fault(setting, token, "points to the container itself; use another machine's address")
-        if at.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+        if at.service and len(neighbours(project(chosen.hostname))) > MAX_LABEL:
             remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
             yield _fault(setting, token, remedy)
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:

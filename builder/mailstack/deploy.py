@@ -57,7 +57,7 @@ def _read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, di
     return chosen, overrides.read(directory)
 
 
-def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
+def _stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack, tuple[str, ...]]:
     # Before a key is made in the place of one that somebody has put there.
     warnings = checks.warnings(chosen) + _unused_keys(directory, chosen)
 
@@ -67,7 +67,7 @@ def _stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]
         return key
 
     digest, found = authserv_id.ensure(directory)
-    stack = stack_from(chosen, key_of, digest)
+    stack = stack_from(chosen, key_of, digest, prefix=prefix)
     warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
 
@@ -96,12 +96,12 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
     return f"{packages.base_image} is made"
 
 
-def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
     """How the site is, as report.status_data() has it, with warnings. Raises MailstackError before the first build."""
     chosen, added = _read(directory, environment)
     if not _is_made(directory, chosen):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
-    stack, _ = _stack_of(directory, chosen)
+    stack, _ = _stack_of(directory, chosen, prefix)
     client = connection.connect()
     before = written.read(directory)
     names = render.image_names(SERVICES, stack.packages)
@@ -118,21 +118,21 @@ def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, A
     return data, images.age_warnings(ages, stack.image_max_age)
 
 
-def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
+def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False, prefix: str = "") -> Deployment:
     """Validate, make keys, build images, let the daemons check their files, write the files, in this order.
 
     The files come last: a failed build leaves the running stack's files as they are. Raises MailstackError while
-    another build works in the directory.
+    another build works in the directory. prefix is what a world puts before the compose project's name.
     """
     with written.locked(directory):
-        return _build(directory, environment, refresh=refresh)
+        return _build(directory, environment, refresh=refresh, prefix=prefix)
 
 
-def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) -> Deployment:
+def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, prefix: str) -> Deployment:
     before = written.read(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     chosen, added = _read(directory, environment)
-    stack, warnings = _stack_of(directory, chosen)
+    stack, warnings = _stack_of(directory, chosen, prefix)
     warnings = (*warnings, *_news(stack, directory, before.project, known))
     client = connection.connect()
     contexts = render.image_names(SERVICES, stack.packages)

@@ -197,7 +197,7 @@ class Stack:
     @property
     def neighbours(self) -> str | None:
         """The domain in which the engine's DNS has the services beside us, if one of them is named."""
-        domain = neighbours(self.hostname)
+        domain = neighbours(self.project)
         named = [str(self.next_hop), str(self.relay_host), *self.extra_milters]
         return domain if any(f".{domain}" in one for one in named) else None
 
@@ -219,8 +219,14 @@ class Stack:
         return (*self.extra_milters, DMARC_INSIDE, OPENDKIM, DMARC_SIGNED)
 
 
-def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str) -> Stack:
-    """Decide everything; key_of gives (and makes, if need be) the key of a domain."""
+def stack_from(
+    settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str, *, prefix: str = ""
+) -> Stack:
+    """Decide everything; key_of gives (and makes, if need be) the key of a domain.
+
+    A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
+    """
+    own = prefix + project(settings.hostname)
     signers = _with_host(settings.domains, settings.hostname)
     shared = settings.dkim_keys == "shared"
     keys = tuple(key_of(domain) for domain in key_domains(settings))
@@ -230,10 +236,10 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
     edge, lookup, inner = _subnets(settings.subnet)
     must_sign = settings.milter_default_action == "tempfail"
-    beside = neighbours(settings.hostname)
+    beside = neighbours(own)
     hop = settings.delivery
     return Stack(
-        project=project(settings.hostname),
+        project=own,
         hostname=settings.hostname,
         domains=settings.domains,
         public_addresses=settings.public_addresses,

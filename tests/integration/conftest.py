@@ -34,8 +34,9 @@ from mailstack.render import image_name
 from mailstack.settings import PREFIX
 from mailstack.stack import Packages
 from mailstack.world.containers import Machine
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import EDGE, INNER, NAME
 
 BASE_IMAGE = os.environ.get("MAILSTACK_BASE_IMAGE", "debian:trixie-slim")
 
@@ -50,7 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def world(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
-    with Internet(tmp_path_factory.mktemp("world"), base_image=BASE_IMAGE) as internet:
+    place = {"name": NAME, "edge": EDGE, "inner": INNER}
+    with Internet(tmp_path_factory.mktemp("world"), base_image=BASE_IMAGE, **place) as internet:
         names = internet.names
         names.set("outsider.example", "A", str(OUTSIDER))
         names.delegate_unsigned("unsigned.example")

@@ -32,8 +32,9 @@ from attacks import (
 )
 from integration.conftest import OUTSIDER
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import EDGE
 from support import JUNK, address_of, all_verdicts, delivered, message, send, subject
 
 ESPOOFER = EDGE[62]

@@ -7,7 +7,7 @@ import pytest
 
 from mailstack.world.containers import Machine
 from mailstack.world.site import Site, parse
-from support import address_of, count, delivered, message, send, subject
+from support import address_of, count, delivered, message, send, subject, subject_of
 
 
 def converse(machine: Machine, host: str, *parts: bytes) -> list[int]:
@@ -135,5 +135,5 @@ def assert_nothing_smuggled(client: Machine, end: bytes, bravo: Site) -> int:
     codes = converse(client, address_of(bravo), *HELLO, b"DATA\r\n", outer + b"\r\n.\r\n")
     _marker(client, bravo)
     holding = [one for one in bravo.mail("user@bravo.example") if smuggled.encode() in one]
-    assert [parse(one)["Subject"] for one in holding] == ([about] if codes[-1] == 250 else [])
+    assert [subject_of(one) for one in holding] == ([about] if codes[-1] == 250 else [])
     return codes[-1]

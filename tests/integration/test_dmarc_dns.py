@@ -13,8 +13,9 @@ from integration.test_outage import flush_until_delivered
 from mailstack.errors import EngineError
 from mailstack.stack import IDS
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
+from place import EDGE
 from support import (
     Reply,
     address_of,

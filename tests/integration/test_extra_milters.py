@@ -6,10 +6,11 @@ import docker
 import pytest
 
 from integration.conftest import INSIDER, site
-from mailstack import deploy, report
+from mailstack import report
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
+from place import EDGE
 from support import (
     address_of,
     delivered,
@@ -102,7 +103,7 @@ def test_what_comes_in_is_verified_and_then_changed(
 
 def how_it_is(site: Site) -> tuple[bool, str]:
     """Whether status finds all well, and what it says of the milter."""
-    data, _ = deploy.status(site.directory, site.environment)
+    data = site.status()
     (said,) = data["milters"]
     assert said["milter"] in report.status_text(data)
     return data["well"], said["fault"]

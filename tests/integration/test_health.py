@@ -48,8 +48,7 @@ def signal_worker(site: Site, service: str, name: str) -> None:
     """Send a signal, SIG before its name, to a service's worker."""
     script = f"kill -{name.removeprefix('SIG')} $(cat /proc/1/task/1/children) && echo done"
     # As its user: root in the container has no right to.
-    command = ("exec", "--no-TTY", "--user", service, service, "sh", "-c", script)
-    wait_for(lambda: site.compose(*command), "there is no worker")
+    wait_for(lambda: site.run(service, "sh", "-c", script, user=service), "there is no worker")
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -15,9 +15,10 @@ import docker
 import pytest
 
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
-from mailstack.world.site import Site, parse
-from support import address_of, dkim_sign, key_record, message, public_key, rsa_key, send, subject
+from mailstack.world.internet import Internet
+from mailstack.world.site import Site
+from place import EDGE
+from support import address_of, dkim_sign, key_record, message, public_key, rsa_key, send, subject, subject_of
 
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "30"))
 # No honest message takes longer, from connecting to the last reply; how many are sent in a second, in and out.
@@ -228,7 +229,7 @@ def test_hostile_load(
     wanted = {*inbound.abouts, *outbound.abouts}
 
     def missing() -> set[str]:
-        return wanted - {str(parse(one)["Subject"]) for one in bravo.mail("user@bravo.example")}
+        return wanted - {subject_of(one) for one in bravo.mail("user@bravo.example")}
 
     wait_for(lambda: not missing(), "honest mail is lost", seconds=60)
     assert not [line for service in ("dmarc", "policyd-spf") for line in bravo.log(service) if "the worker" in line]

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import EDGE
 from support import Client, address_of, delivered, message, send, subject
 
 # smtpd_client_connection_count_limit, and default_process_limit.

@@ -23,8 +23,9 @@ from mailstack.render import image_name
 from mailstack.render import site as rendered
 from mailstack.stack import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import EDGE, NAME
 from support import Client, address_of, delivered, internal_id, message, raw_results, send, subject
 
 PRIVATE = ["10.99.98.0/28", "172.29.98.0/28", "192.168.98.0/28"]
@@ -37,7 +38,7 @@ def neighbour(
     """A host in a network of a private range to which bravo's postfix belongs as well, and bravo's address there."""
     subnet = ipaddress.IPv4Network(request.param)
     pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
-    network = engine_client.networks.create("mailstack-private", internal=True, ipam=IPAMConfig(pool_configs=[pool]))
+    network = engine_client.networks.create(f"{NAME}-private", internal=True, ipam=IPAMConfig(pool_configs=[pool]))
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(network.remove)
         network.connect(bravo.container("postfix"), ipv4_address=str(subnet[2]))
@@ -157,7 +158,7 @@ def test_no_way_out(service: str, world: Internet, alpha: Site, outsider: Machin
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         thread.join(timeout=5)
         assert accepted
-    postfix = alpha.compose("exec", "-T", "postfix", "hostname", "-I").decode().split()
+    postfix = alpha.run("postfix", "hostname", "-I").decode().split()
     assert address_of(alpha) in postfix
     for host in postfix:
         assert not _connects(alpha, service, host, 25)
@@ -270,7 +271,7 @@ def test_mail_leaves_by_the_published_address(alpha: Site, engine_client: docker
     stack = dataclasses.replace(alpha.stack, leaves_by=ipaddress.IPv4Address("192.0.2.25"))
     options = yaml.safe_load(rendered(stack)["compose.yaml"].content)["networks"]["edge"]["driver_opts"]
     pool = IPAMPool(subnet="172.29.97.0/28")
-    network = engine_client.networks.create("mailstack-leaves", options=options, ipam=IPAMConfig(pool_configs=[pool]))
+    network = engine_client.networks.create(f"{NAME}-leaves", options=options, ipam=IPAMConfig(pool_configs=[pool]))
     try:
         rules = subprocess.run(["iptables", "-t", "nat", "-S"], check=True, capture_output=True, text=True).stdout
     finally:

@@ -61,7 +61,7 @@ def test_memory(
 
     foxtrot.sendmail(message("user@foxtrot.example", "user@bravo.example", about), "-t")
     with contextlib.suppress(EngineError):  # ends with the container
-        foxtrot.compose("exec", "--no-TTY", "--user", USERS[service], service, "perl", "-e", LEAK)
+        foxtrot.run(service, "perl", "-e", LEAK, user=USERS[service])
     wait_for(ended, f"{service} went on")
     wait_healthy(foxtrot)
     for one in set(SERVICES) - {service}:

@@ -25,8 +25,9 @@ from integration.mailbox_server import MailboxServer
 from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
+from place import EDGE
 from policy_client import request as spf_request
 from support import (
     JUNK,

@@ -9,8 +9,9 @@ from aiosmtpd.smtp import SMTP
 from integration.conftest import site
 from integration.mailbox_server import MailboxServer
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
+from place import EDGE
 from support import Client, address_of, message, send, subject
 
 

@@ -80,7 +80,7 @@ def test_service_that_is_down(india: Site, insider: Machine) -> None:
     send(insider, address_of(india), "user@india.example", "user@india.example", content, port=587)
     wait_for(
         lambda: any(
-            "status=deferred" in line and "example.mail-india-example_lookup" in line for line in india.log("postfix")
+            "status=deferred" in line and f"example.{india.stack.neighbours}" in line for line in india.log("postfix")
         ),
         "Postfix did not try",
     )

@@ -31,6 +31,7 @@ from support import (
     signed_part,
     spf_result,
     subject,
+    subject_of,
 )
 
 
@@ -39,7 +40,7 @@ def flush_until_delivered(origin: Site, target: Site, mailbox: str, about: str) 
 
     def arrived() -> bytes | None:
         origin.run("postfix", "postqueue", "-f")
-        return next((one for one in target.mail(mailbox) if parse(one)["Subject"] == about), None)
+        return next((one for one in target.mail(mailbox) if subject_of(one) == about), None)
 
     return wait_for(arrived, f"{about} did not arrive", seconds=90)
 
@@ -357,8 +358,8 @@ def all_of(stream: Stream, target: Site) -> list[bytes]:
         stream.site.run("postfix", "postqueue", "-f")
         if _queue_ids(stream.site, stream.recipient):
             return None
-        mail = [one for one in target.mail(stream.recipient) if parse(one)["Subject"] in wanted]
-        return mail if wanted == {parse(one)["Subject"] for one in mail} else None
+        mail = [one for one in target.mail(stream.recipient) if subject_of(one) in wanted]
+        return mail if wanted == {subject_of(one) for one in mail} else None
 
     return wait_for(arrived, "not everything that was accepted arrived", seconds=90)
 
@@ -412,11 +413,11 @@ def test_worker_killed_under_a_stream(service: str, outsider: Machine, backup_mx
     wanted = [*one.accepted, *another.accepted]
 
     def arrived() -> list[bytes] | None:
-        found = [one for one in foxtrot.mail("user@foxtrot.example") if parse(one)["Subject"] in wanted]
+        found = [one for one in foxtrot.mail("user@foxtrot.example") if subject_of(one) in wanted]
         return found if len(found) >= len(wanted) else None
 
     mail = wait_for(arrived, "not everything that was accepted arrived")
-    assert sorted(parse(one)["Subject"] for one in mail) == sorted(wanted)
+    assert sorted(subject_of(one) for one in mail) == sorted(wanted)
     assert {received_spf(one).split()[0] for one in mail} == {"Pass", "Softfail"}
     assert {spf_result(one, foxtrot).result for one in mail} == {"pass", "softfail"}
     assert sum("the worker ended with -9" in line for line in foxtrot.log(service)) >= 5
@@ -442,7 +443,7 @@ def test_restarted_under_a_stream(
     assert all(400 <= code < 500 for code in outbound.refused + inbound.refused)
     for stream, target in ((outbound, bravo), (inbound, foxtrot)):
         mail = all_of(stream, target)
-        assert sorted(parse(one)["Subject"] for one in mail) == sorted(stream.accepted)
+        assert sorted(subject_of(one) for one in mail) == sorted(stream.accepted)
         results = ["pass", "pass", "pass"] if target is bravo else ["pass", "none", "none"]
         for one in mail:
             assert [found.result for found in own_results(one, target)] == results

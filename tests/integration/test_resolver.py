@@ -15,8 +15,9 @@ from integration.test_dmarc_dns import Faults
 from integration.test_health import wait_healthy
 from mailstack.stack import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import EDGE
 from support import address_of, message, send
 
 FORWARDERS = (EDGE[3], EDGE[4])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from integration.conftest import INSIDER
 from integration.mailbox_server import MailboxServer
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
@@ -39,8 +40,8 @@ ASKED = {
     "queue run of a site": ("ETRN #bravo.example",),
     "verification": ("VRFY user@bravo.example",),
     "expansion": ("EXPN sales@bravo.example",),
-    "another client's name": ("XCLIENT ADDR=198.51.100.8 NAME=insider.example",),
-    "another client's message": ("XFORWARD ADDR=198.51.100.8",),
+    "another client's name": (f"XCLIENT ADDR={INSIDER} NAME=insider.example",),
+    "another client's message": (f"XFORWARD ADDR={INSIDER}",),
 }
 
 

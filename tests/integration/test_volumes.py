@@ -14,8 +14,9 @@ from mailstack import deploy, written
 from mailstack.errors import EngineError
 from mailstack.stack import IDS, SERVICES
 from mailstack.world.containers import Machine, wait_for
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import EDGE, NAME
 from support import Client, address_of, count, delivered, message, received_spf, send, subject
 
 
@@ -100,8 +101,7 @@ def test_refresh(foxtrot: Site, kept: tuple[str, str], engine_client: docker.Doc
     # Until the next refresh, not only until the next build.
     foxtrot.build(foxtrot.environment)
     assert written.read(foxtrot.directory).images == names
-    data, _ = deploy.status(foxtrot.directory, foxtrot.environment)
-    assert data["well"]
+    assert foxtrot.status()["well"]
 
 
 # What a volume went through before it came here: a shell command on its directory.
@@ -182,7 +182,7 @@ def test_resolver_files_of_another_network(
     assert foxtrot.run("postfix", "cat", stale) == foxtrot.run("postfix", "cat", right)
     edge, container = engine_client.networks.get(world.edge.name), foxtrot.container("postfix")
     with contextlib.ExitStack() as cleanup:
-        other = engine_client.networks.create("mailstack-other", internal=True)
+        other = engine_client.networks.create(f"{NAME}-other", internal=True)
         cleanup.callback(other.remove)
         edge.disconnect(container)
         cleanup.callback(edge.connect, container, ipv4_address=address_of(foxtrot))

@@ -22,6 +22,7 @@ from support import (
     send,
     signed_part,
     subject,
+    subject_of,
 )
 
 
@@ -132,7 +133,7 @@ def test_every_genuine_author_is_signed(insider: Machine, alpha: Site, bravo: Si
 
 
 def _all_of(subjects: Collection[str], site: Site) -> dict[str, bytes] | None:
-    found = {str(parse(one)["Subject"]): one for one in site.mail("user@bravo.example")}
+    found = {subject_of(one): one for one in site.mail("user@bravo.example")}
     return found if found.keys() >= set(subjects) else None
 
 
