@@ -39,7 +39,7 @@ up: $(BIN)/mailstack .env ## Build and start the stack of .env (env.example, if 
 
 .PHONY: test
 test: $(INSTALLED) ## Run all tests; those that need a container engine skip without one
-	$(BIN)/pytest
+	$(BIN)/python -m tests.lanes
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) ## Run the tests that need no container engine

@@ -113,6 +113,16 @@ def delivered(site: Site, mailbox: str, about: str, folder: str = "") -> bytes:
     return wait_for(arrived, f"{about} did not arrive for {mailbox}")
 
 
+def flush_until_delivered(origin: Site, target: Site, mailbox: str, about: str) -> bytes:
+    """Let the queue be tried again until the message is there; resolvers remember failures for some seconds."""
+
+    def arrived() -> bytes | None:
+        origin.run("postfix", "postqueue", "-f")
+        return next((one for one in target.mail(mailbox) if subject_of(one) == about), None)
+
+    return wait_for(arrived, f"{about} did not arrive", seconds=90)
+
+
 def count(site: Site, mailbox: str, about: str) -> int:
     """How many messages with this subject were delivered so far, to Junk or not."""
     return sum(subject_of(one) == about for folder in ("", JUNK) for one in site.mail(mailbox, folder))

@@ -36,9 +36,7 @@ from mailstack.stack import Packages
 from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
-from place import EDGE, INNER, NAME
-
-BASE_IMAGE = os.environ.get("MAILSTACK_BASE_IMAGE", "debian:trixie-slim")
+from place import BASE_IMAGE, EDGE, INNER, NAME
 
 OUTSIDER, INSIDER, BACKUP_MX, FORWARDER = EDGE[7], EDGE[8], EDGE[9], EDGE[6]
 

@@ -22,6 +22,7 @@ from mailstack.stack import SERVICES, Stack
 from mailstack.world.containers import wait_for
 
 _COMPOSE_SECONDS = 180
+_START_SECONDS = 60
 _FILES = ("-f", "compose.yaml", "-f", "compose.override.yaml", "-f", "compose.place.yaml")
 
 
@@ -55,8 +56,12 @@ class Site:
         return deploy.status(self.directory, self.environment, prefix=self._prefix)[0]
 
     def up(self) -> None:
-        """Start, or recreate what has changed, and wait until every service is healthy."""
-        self.compose("up", "--detach", "--wait")
+        """Start, or recreate what has changed, and wait until every service is healthy.
+
+        Compose's own wait ends with the first check that fails, as one may while much else starts.
+        """
+        self.compose("up", "--detach")
+        self.wait_healthy(_START_SECONDS)
 
     def down(self) -> None:
         """Remove everything, the mail included."""
@@ -110,9 +115,22 @@ class Site:
         return found
 
     def healthy(self) -> bool:
-        """Whether every service runs and is healthy."""
+        """Whether every service runs and is healthy; one of the override need not have a health check."""
         states = self.states()
-        return states.keys() == set(SERVICES) and all(one[:2] == ("running", "healthy") for one in states.values())
+        return states.keys() >= set(SERVICES) and all(
+            state == "running" and (health == "healthy" or (service not in SERVICES and not health))
+            for service, (state, health, _) in states.items()
+        )
+
+    def wait_healthy(self, seconds: float) -> None:
+        """Wait until every service is healthy. Raises EngineError with the states of all when time is up."""
+
+        def healthy() -> bool:
+            if not self.healthy():
+                raise EngineError(f"{self.states()}")
+            return True
+
+        wait_for(healthy, "not every service became healthy", seconds)
 
     def sendmail(self, message: bytes, *arguments: str) -> None:
         """Hand a message to the local sendmail, as root."""

@@ -2,16 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from integration import failing_dns
 from integration.conftest import OUTSIDER
 from integration.dmarc_mail import Domain, Keys, by, publish, sign, verdict_of
-from integration.test_outage import flush_until_delivered
+from integration.faults import Faults, failing_server
 from mailstack.errors import EngineError
-from mailstack.stack import IDS
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
@@ -23,6 +21,7 @@ from support import (
     delivered,
     dkim_results,
     dkim_sign,
+    flush_until_delivered,
     message,
     properties,
     raw_results,
@@ -62,38 +61,10 @@ CLOUDED = [
 ]
 
 
-class Faults:
-    """A name server that fails for some names."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    def set(self, kind: str, *names: str) -> None:
-        """Fail in this way for these names and all below, and for no others."""
-        lines = "".join(f"{kind} {name}\n" for name in names)
-        script = f"printf %s '{lines}' > {failing_dns.FAULTS}.new && mv {failing_dns.FAULTS}.new {failing_dns.FAULTS}"
-        self._machine.run("sh", "-c", script)
-
-    def clear(self) -> None:
-        self.set("silence")
-
-
 @pytest.fixture(scope="module")
 def name_server(world: Internet) -> Iterator[Machine]:
-    program = f"/usr/local/lib/{Path(failing_dns.__file__).name}"
-    machine = world.edge.start(
-        "failing-ns",
-        world.image,
-        ADDRESS,
-        command=["python3", program, str(world.names.address)],
-        volumes={Path(failing_dns.__file__): program},
-        tmpfs={str(failing_dns.FAULTS.parent): f"uid={IDS.world},gid={IDS.world}"},
-    )
-    try:
-        wait_for(lambda: machine.listens(failing_dns.PORT), "the failing name server does not listen")
+    with failing_server(world, "failing-ns", ADDRESS) as machine:
         yield machine
-    finally:
-        machine.remove()
 
 
 @pytest.fixture(scope="module")

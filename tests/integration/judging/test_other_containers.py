@@ -8,7 +8,7 @@ import docker
 import yaml
 
 from integration.conftest import CHECKOUT, site
-from integration.test_documents import examples
+from integration.judging.test_documents import examples
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
 from support import delivered, dkim_results, message, subject

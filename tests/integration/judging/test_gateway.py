@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
+from integration.judging.test_bytes import assert_nothing_smuggled
+from integration.judging.test_fail import assert_verified_not_signed
+from integration.judging.test_local_domains import assert_dropped
 from integration.mailbox_server import MailboxServer
-from integration.test_bytes import assert_nothing_smuggled
-from integration.test_fail import assert_verified_not_signed
-from integration.test_local_domains import assert_dropped
 from mailstack.world.site import Site
 from place import EDGE
 from support import address_of, message, received_spf, send, subject

@@ -5,15 +5,14 @@ import contextlib
 import docker
 import pytest
 
-from integration.test_health import SUPERVISED, wait_healthy
-from integration.test_outage import flush_until_delivered
-from integration.test_volumes import assert_receives
+from integration.breaking.test_health import SUPERVISED, wait_healthy
+from integration.breaking.test_volumes import assert_receives
 from mailstack.errors import EngineError
 from mailstack.limits import limits
 from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
-from support import count, message, subject
+from support import count, flush_until_delivered, message, subject
 
 # As the daemon's user: make the daemon the one that the kernel ends first, as if the memory were its own, and take 3 GB.
 LEAK = r"""

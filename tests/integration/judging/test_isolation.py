@@ -17,7 +17,6 @@ import pytest
 import yaml
 from docker.types import IPAMConfig, IPAMPool
 
-from integration.test_health import wait_healthy
 from mailstack.keys import authserv_id
 from mailstack.render import image_name
 from mailstack.render import site as rendered
@@ -208,7 +207,7 @@ def test_secrets_of_an_ordinary_user(insider: Machine, foxtrot: Site, bravo: Sit
         os.chown(path, 1234, 1234)
     assert {(one.stat().st_uid, one.stat().st_mode & 0o777) for one in files} == {(1234, 0o600)}
     foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim", "dmarc")
-    wait_healthy(foxtrot)
+    foxtrot.wait_healthy(30)
     about = subject("secrets of another user")
     content = message("user@foxtrot.example", "user@bravo.example", about)
     send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)

@@ -1,19 +1,16 @@
 """The resolver: what it says when nothing can be validated or nobody answers, and how soon it asks again who was silent."""
 
 import contextlib
-import itertools
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import Future
 
 import docker
 import pytest
 
-from integration import failing_dns
-from integration.conftest import OUTSIDER
-from integration.test_dmarc_dns import Faults
-from integration.test_health import wait_healthy
-from mailstack.stack import IDS, SERVICES
+from integration.breaking.silence import answer, publish
+from integration.breaking.test_health import wait_healthy
+from integration.faults import Faults, failing_server
+from mailstack.stack import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
@@ -21,46 +18,19 @@ from place import EDGE
 from support import address_of, message, send
 
 FORWARDERS = (EDGE[3], EDGE[4])
-# So long as a client, and as Postfix in the end, waits for an answer.
-SECONDS = 5
 NOTICED_WITHIN = 30.0
-# As many names as are asked for, since failures are remembered by name. No wildcard: its proof is the root zone's.
-NAMES = 300
-COUNT = itertools.count()
 # Of the Internet's root, not of the world's.
 ANCHOR = ". DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
-
-# Asks the stack's resolver; the response code, or nothing.
-ASK = """
-import dns.message, dns.query, dns.rcode, dns.resolver, sys
-server = dns.resolver.Resolver().nameservers[0]
-query = dns.message.make_query(sys.argv[1], "A")
-print(dns.rcode.to_text(dns.query.udp(query, server, timeout=float(sys.argv[2])).rcode()))
-"""
 
 
 @pytest.fixture(scope="module")
 def machines(world: Internet) -> Iterator[list[Machine]]:
-    program = f"/usr/local/lib/{Path(failing_dns.__file__).name}"
+    publish(world)
     with contextlib.ExitStack() as started:
-        found = []
-        for at, address in enumerate(FORWARDERS):
-            machine = world.edge.start(
-                f"forwarder-{at}",
-                world.image,
-                address,
-                command=["python3", program, str(world.names.address)],
-                volumes={Path(failing_dns.__file__): program},
-                tmpfs={str(failing_dns.FAULTS.parent): f"uid={IDS.world},gid={IDS.world}"},
-            )
-            started.callback(machine.remove)
-            wait_for(lambda machine=machine: machine.listens(failing_dns.PORT), "a forwarder does not listen")
-            found.append(machine)
-        for zone in ("asked.example", "own.example"):
-            for at in range(NAMES):
-                world.names.set(f"n{at}.{zone}", "A", str(OUTSIDER))
-        world.names.publish()
-        yield found
+        yield [
+            started.enter_context(failing_server(world, f"forwarder-{at}", address))
+            for at, address in enumerate(FORWARDERS)
+        ]
 
 
 @pytest.fixture
@@ -93,12 +63,6 @@ def said(site: Site, client: docker.DockerClient) -> tuple[str, str]:
     """The resolver's health, and what its last check said."""
     health = client.api.inspect_container(site.container("resolver"))["State"]["Health"]
     return health["Status"], health["Log"][-1]["Output"] if health["Log"] else ""
-
-
-def answer(site: Site, name: str, seconds: float = SECONDS) -> str:
-    """The response code for a name below that was not asked for before; empty if there is no answer within the time."""
-    script = f"timeout {seconds + 5} python3 -c '{ASK}' n{next(COUNT) % NAMES}.{name} {seconds} 2> /dev/null || true"
-    return site.run("policyd-spf", "sh", "-c", script).decode().strip()
 
 
 STRIPPED = {"FORWARDERS": str(FORWARDERS[0])}
@@ -172,22 +136,9 @@ def test_nobody_answers(foxtrot: Site, forwarders: list[Faults], engine_client: 
         assert engine_client.api.inspect_container(container)["RestartCount"] == 0
 
 
-def test_who_was_silent_is_asked_again(foxtrot: Site, forwarders: list[Faults]) -> None:
+def test_who_was_silent_is_asked_again(silence: Future[set[str]]) -> None:
     """A forwarder, or a zone's own server, that was silent for two minutes is used as soon as it answers."""
-    own = f'stub-zone:\n    name: "own.example"\n    stub-addr: {FORWARDERS[1]}\n'
-    names = ("asked.example", "own.example")
-    with resolver(foxtrot, own, FORWARDERS=str(FORWARDERS[0])):
-        wait_for(lambda: all(answer(foxtrot, name) == "NOERROR" for name in names), "the resolver does not answer")
-        for one in forwarders:
-            one.set("silence", "")
-        end = time.monotonic() + 120
-        while time.monotonic() < end:
-            # Mail comes in all the time, and asks.
-            assert {answer(foxtrot, name, 1) for name in names} <= {"", "SERVFAIL"}
-        for one in forwarders:
-            one.clear()
-        for name in names:
-            wait_for(lambda name=name: answer(foxtrot, name) == "NOERROR", f"{name} is not asked for", 2 * SECONDS)
+    assert silence.result() <= {"", "SERVFAIL"}
 
 
 def test_one_of_two_forwarders_is_silent(foxtrot: Site, forwarders: list[Faults]) -> None:

@@ -23,13 +23,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from integration.conftest import BASE_IMAGE, CHECKOUT, copy_checkout, run_in, without_settings
+from integration.conftest import CHECKOUT, copy_checkout, run_in, without_settings
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
 from mailstack.render import image_name
 from mailstack.stack import SERVICES, Packages
 from mailstack.version import version
 from mailstack.world.containers import wait_for
+from place import BASE_IMAGE
 
 MAILSTACK = (sys.executable, "-m", "mailstack")
 MOMENT = "20261101T000000Z"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import docker
 import pytest
 
+from integration.breaking.test_health import changed, wait_healthy, wait_not_healthy
+from integration.breaking.test_outage import assert_once_and_signed
 from integration.conftest import INSIDER, site
-from integration.test_health import changed, wait_healthy, wait_not_healthy
-from integration.test_outage import assert_once_and_signed, flush_until_delivered
 from mailstack import deploy, written
 from mailstack.errors import EngineError
 from mailstack.stack import IDS, SERVICES
@@ -17,7 +17,7 @@ from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
 from place import EDGE, NAME
-from support import Client, address_of, count, delivered, message, received_spf, send, subject
+from support import Client, address_of, count, delivered, flush_until_delivered, message, received_spf, send, subject
 
 
 @pytest.fixture

@@ -792,6 +792,8 @@ SKIPPED = {
         for row, mail in rows.items()
     ],
     indirect=["india"],
+    # Each setting is built once, and not for each row.
+    scope="module",
 )
 def test_with_other_settings(
     india: Site, mail: Mail, keys: Keys, world: Internet, request: pytest.FixtureRequest

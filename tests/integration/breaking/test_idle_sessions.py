@@ -4,10 +4,12 @@ import contextlib
 import itertools
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Future
 
 import pytest
 
+from integration.breaking.slow_clients import HELD_SECONDS, greeting
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
@@ -17,8 +19,6 @@ from support import Client, address_of, delivered, message, send, subject
 # smtpd_client_connection_count_limit, and default_process_limit.
 CLIENT_LIMIT, PROCESSES = 20, 100
 SERVED_SECONDS = 10
-# smtpd_timeout is 60 seconds.
-HELD_SECONDS = 75
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,6 @@ def holders(world: Internet) -> list[Machine]:
 
 def opened(machine: Machine, site: Site, count: int, sockets: contextlib.ExitStack) -> list[socket.socket]:
     return [sockets.enter_context(machine.connect(address_of(site), 25)) for _ in range(count)]
-
-
-def greeting(link: socket.socket) -> bytes:
-    return link.recv(1024)
 
 
 @pytest.fixture(scope="module")
@@ -88,51 +84,9 @@ def test_trusted_clients_have_no_limit(insider: Machine, foxtrot: Site) -> None:
         assert [one for one in links if not greeting(one).startswith(b"220 ")] == []
 
 
-HELLO = [b"EHLO outsider.example"]
-DATA = [*HELLO, b"MAIL FROM:<someone@listed.example>", b"RCPT TO:<user@bravo.example>", b"DATA"]
-# What a client says first, and then every four seconds.
-SLOW: dict[str, tuple[list[bytes], bytes]] = {
-    "nothing": ([], b""),
-    "nothing after EHLO": (HELLO, b""),
-    "nothing after DATA": (DATA, b""),
-    "a command, by octets": (HELLO, b"N"),
-    "a command without end": (HELLO, b"x" * 500),
-    "data, by octets": (DATA, b"x"),
-    "data, by lines": (DATA, b"X: y\r\n"),
-}
-
-
-def held(machine: Machine, site: Site, first: list[bytes], then: bytes) -> tuple[float, bytes]:
-    """How long a session can be held, and what the server says at its end."""
-    with machine.connect(address_of(site), 25) as link:
-        said = greeting(link)
-        for line in first:
-            link.sendall(line + b"\r\n")
-            said = greeting(link)
-            assert said[:1] in {b"2", b"3"}
-        begun = time.monotonic()
-        link.settimeout(4)
-        while (seconds := time.monotonic() - begun) < 2 * HELD_SECONDS:
-            try:
-                more = greeting(link)
-            except TimeoutError:
-                link.sendall(then)
-                continue
-            except ConnectionError:
-                more = b""
-            if not more:
-                break
-            said = more
-            if said.startswith(b"421 "):
-                break
-        return seconds, said
-
-
-def test_slow_clients(outsider: Machine, bravo: Site) -> None:
+def test_slow_clients(slow_clients: Mapping[str, Future[tuple[float, bytes]]]) -> None:
     """Who says nothing, or says it slowly, is disconnected in little more than a minute, and told why."""
-    with ThreadPoolExecutor(len(SLOW)) as pool:
-        tries = {way: pool.submit(held, outsider, bravo, *said) for way, said in SLOW.items()}
-        found = {way: one.result() for way, one in tries.items()}
+    found = {way: one.result() for way, one in slow_clients.items()}
     assert {way: seconds for way, (seconds, _) in found.items() if seconds > HELD_SECONDS} == {}
     reasons = (b"421 4.4.2 ", b"421 4.7.0 ", b"500 5.5.2 ")
     assert {way: said for way, (_, said) in found.items() if not said.startswith(reasons)} == {}

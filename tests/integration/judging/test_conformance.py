@@ -20,11 +20,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 import corpora
-from integration.conftest import BASE_IMAGE, INSIDER, site
+from integration.conftest import INSIDER, site
 from mailstack.errors import EngineError
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
+from place import BASE_IMAGE
 from support import Reply, address_of, as_sent, independent_dkim, results, send
 
 SENDER, RECIPIENT = "user@kilo.example", "corpora@bravo.example"

@@ -11,7 +11,7 @@ import docker
 import pytest
 
 from integration.conftest import run_in
-from integration.test_builds import MAILSTACK
+from integration.judging.test_builds import MAILSTACK
 from mailstack import written
 from mailstack.world.containers import wait_for
 

@@ -4,8 +4,9 @@ import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -23,12 +24,7 @@ NOTICED_WITHIN = 30.0
 
 
 def wait_healthy(site: Site) -> None:
-    def healthy() -> bool:
-        if not site.healthy():
-            raise EngineError(f"{site.states()}")
-        return True
-
-    wait_for(healthy, "not every service became healthy", NOTICED_WITHIN)
+    site.wait_healthy(NOTICED_WITHIN)
 
 
 def wait_not_healthy(site: Site, service: str) -> None:
@@ -51,37 +47,87 @@ def signal_worker(site: Site, service: str, name: str) -> None:
     wait_for(lambda: site.run(service, "sh", "-c", script, user=service), "there is no worker")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_stopped_daemon(service: str, foxtrot: Site, engine_client: docker.DockerClient) -> None:
-    """A daemon that hangs (SIGSTOP) is unhealthy, and healthy when it goes on."""
-    container = engine_client.containers.get(foxtrot.container(service))
-    # From inside, no signal stops a container's first process.
-    send = (lambda name: signal_worker(foxtrot, service, name)) if service in SUPERVISED else container.kill
+def noticed(site: Site, services: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """State and health of those of some services that are seen in time not to be healthy, as each is then."""
+    found: dict[str, tuple[str, str]] = {}
+
+    def all_are() -> bool:
+        for service, (state, health, _) in site.states().items():
+            if service in services and (state, health) not in {("running", "healthy"), ("running", "starting")}:
+                found.setdefault(service, (state, health))
+        return found.keys() == set(services)
+
+    # Each one that is missing fails a test of its own.
+    with contextlib.suppress(EngineError):
+        wait_for(all_are, "not all is noticed", NOTICED_WITHIN)
+    return found
+
+
+def at_once(fixture: str, *groups: Sequence[Any], name: Callable[[Any], str] = str) -> pytest.MarkDecorator:
+    """A test for each row of each group. The fixture breaks what is in a group at once, and the rows share the wait."""
+    return pytest.mark.parametrize(
+        (fixture, "row"),
+        [pytest.param(group, row, id=name(row)) for group in groups for row in group],
+        indirect=[fixture],
+        scope="module",
+    )
+
+
+@pytest.fixture(scope="module")
+def hanging(
+    request: pytest.FixtureRequest, foxtrot: Site, engine_client: docker.DockerClient
+) -> dict[str, tuple[str, str]]:
+    """How services were when their daemons hung (SIGSTOP); they go on, and all are healthy."""
+
+    def send(name: str) -> None:
+        for service in request.param:
+            # From inside, no signal stops a container's first process.
+            if service in SUPERVISED:
+                signal_worker(foxtrot, service, name)
+            else:
+                engine_client.api.kill(foxtrot.container(service), name)
+
     send("SIGSTOP")
     try:
-        wait_not_healthy(foxtrot, service)
-        assert foxtrot.states()[service][:2] == ("running", "unhealthy")
+        found = noticed(foxtrot, request.param)
+        assert {one for one, state in foxtrot.states().items() if state[1] != "healthy"} == set(found)
     finally:
         send("SIGCONT")
     wait_healthy(foxtrot)
+    return found
+
+
+@at_once("hanging", ("resolver",), ("postfix", "opendkim", "policyd-spf", "dmarc"))
+def test_stopped_daemon(row: str, hanging: Mapping[str, tuple[str, str]]) -> None:
+    """A daemon that hangs is unhealthy, and no other; it is healthy when it goes on."""
+    assert hanging.get(row) == ("running", "unhealthy")
 
 
 SOCKETS = [
+    ("dmarc", "dmarc/inside.sock"),
     ("postfix", "private/rewrite"),
     ("opendkim", "opendkim/opendkim.sock"),
     ("policyd-spf", "policyd-spf/policyd-spf.sock"),
     ("dmarc", "dmarc/outside.sock"),
-    ("dmarc", "dmarc/inside.sock"),
 ]
 
 
-@pytest.mark.parametrize(("service", "path"), SOCKETS, ids=[path for _, path in SOCKETS])
-def test_removed_socket(service: str, path: str, foxtrot: Site) -> None:
-    """A service whose socket is gone is unhealthy; started anew, it has one again. The resolver has none."""
-    foxtrot.run("postfix", "rm", f"/var/spool/postfix/{path}")
-    wait_not_healthy(foxtrot, service)
-    foxtrot.compose("restart", service)
+@pytest.fixture(scope="module")
+def without_sockets(request: pytest.FixtureRequest, foxtrot: Site) -> dict[str, tuple[str, str]]:
+    """How services were when their sockets were gone; started anew, all are healthy."""
+    services = [service for service, _ in request.param]
+    for _, path in request.param:
+        foxtrot.run("postfix", "rm", f"/var/spool/postfix/{path}")
+    found = noticed(foxtrot, services)
+    foxtrot.compose("restart", *services)
     wait_healthy(foxtrot)
+    return found
+
+
+@at_once("without_sockets", SOCKETS[:1], SOCKETS[1:], name=lambda row: row[1])
+def test_removed_socket(row: tuple[str, str], without_sockets: Mapping[str, tuple[str, str]]) -> None:
+    """A service whose socket is gone is unhealthy; started anew, it has one again. The resolver has none."""
+    assert row[0] in without_sockets
 
 
 BROKEN = {
@@ -104,16 +150,26 @@ def changed(path: Path, content: bytes) -> Iterator[None]:
         path.chmod(mode)
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_broken_configuration(service: str, foxtrot: Site) -> None:
-    """A configuration that the daemon cannot use is noticed; mended, the service is healthy."""
-    name, line = BROKEN[service]
-    path = foxtrot.file(service, name)
-    with changed(path, path.read_bytes() + line.encode()):
-        foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
-        wait_not_healthy(foxtrot, service)
-    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+@pytest.fixture(scope="module")
+def misconfigured(request: pytest.FixtureRequest, foxtrot: Site) -> dict[str, tuple[str, str]]:
+    """How services were with configurations that their daemons cannot use; these are mended, and all are healthy."""
+    anew = ("up", "--detach", "--force-recreate", "--no-deps", *request.param)
+    with contextlib.ExitStack() as mended:
+        for service in request.param:
+            name, line = BROKEN[service]
+            path = foxtrot.file(service, name)
+            mended.enter_context(changed(path, path.read_bytes() + line.encode()))
+        foxtrot.compose(*anew)
+        found = noticed(foxtrot, request.param)
+    foxtrot.compose(*anew)
     wait_healthy(foxtrot)
+    return found
+
+
+@at_once("misconfigured", ("resolver",), ("postfix", "opendkim", "policyd-spf", "dmarc"))
+def test_broken_configuration(row: str, misconfigured: Mapping[str, tuple[str, str]]) -> None:
+    """A configuration that the daemon cannot use is noticed; mended, the service is healthy."""
+    assert row in misconfigured
 
 
 def _other_key(pem: bytes) -> bytes:
