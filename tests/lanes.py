@@ -67,14 +67,15 @@ class Lane:
         """Its failures and its summary; the dots before them are left out."""
         lines = self.said.read_text(errors="replace").splitlines()
         headings = [at for at, line in enumerate(lines) if line.startswith("====")]
-        begin = headings[1] if len(headings) > 2 else 0
+        begin = headings[1] if len(headings) > 2 else -1
         return "\n".join([f"== {self.name}: {minutes(self.seconds)}; all of it: {self.said}", *lines[begin:]])
 
     def tests(self) -> Iterator[tuple[float, str]]:
         """The seconds of each test with its fixtures, and its name."""
         if self._results.exists():
             for one in ET.parse(self._results).iter("testcase"):
-                yield float(one.attrib["time"]), f"{one.attrib['classname']}::{one.attrib['name']}"
+                path = one.attrib["classname"].replace(".", "/")
+                yield float(one.attrib["time"]), f"{path}.py::{one.attrib['name']}"
 
 
 def minutes(seconds: float) -> str:

@@ -17,6 +17,7 @@ from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site, parse
 from support import (
     JUNK,
+    Reply,
     address_of,
     as_sent,
     count,
@@ -231,14 +232,27 @@ class Mail:
         return _DISPOSITIONS.get(self.then, "none")
 
 
-def assert_judged(mail: Mail, machine: Machine, site: Site, keys: Keys, names: Nameserver) -> None:
-    """Send a message; its reply, its verdict on record and the copy that is delivered, or that there is none."""
+@dataclass(frozen=True)
+class Sent:
+    """A message that was sent, and what was replied."""
+
+    about: str
+    content: bytes
+    reply: Reply
+
+
+def send_mail(mail: Mail, machine: Machine, site: Site, keys: Keys) -> Sent:
+    """Sign and send a message."""
     about, recipient = subject(f"{mail.author} {mail.dmarc}"), f"user@{site.stack.domains[0]}"
     content = message(mail.from_field or f"someone@{mail.author}", recipient, about, extra=mail.extra)
     content = b"".join(sign(one, content, keys) for one in mail.signed) + content
     sender = f"someone@{mail.sender}" if mail.sender else ""
-    reply = send(machine, address_of(site), sender, recipient, content, helo=mail.helo)
+    return Sent(about, content, send(machine, address_of(site), sender, recipient, content, helo=mail.helo))
 
+
+def assert_judged(mail: Mail, sent: Sent, machine: Machine, site: Site, names: Nameserver) -> None:
+    """The reply, the verdict on record and the copy that is delivered, or that there is none."""
+    reply, recipient = sent.reply, f"user@{site.stack.domains[0]}"
     expected = REPLIES.get(mail.then, "2.0.0 Ok").format(
         author=mail.author_domain,
         client=machine.address,
@@ -246,13 +260,13 @@ def assert_judged(mail: Mail, machine: Machine, site: Site, keys: Keys, names: N
     )
     assert reply.code == (550 if mail.then in REPLIES else 250), reply
     assert reply.text.startswith(expected), reply
-    verdict = verdict_of(site, content)
+    verdict = verdict_of(site, sent.content)
     assert_recorded(mail, verdict, str(machine.address))
     if mail.then in REPLIES:
-        assert count(site, recipient, about) == 0
+        assert count(site, recipient, sent.about) == 0
     else:
         folder = JUNK if mail.disposition == "quarantine" else ""
-        assert_written(mail, delivered(site, recipient, about, folder), site, verdict, names)
+        assert_written(mail, delivered(site, recipient, sent.about, folder), site, verdict, names)
 
 
 def verdict_of(site: Site, content: bytes) -> dict[str, Any]:

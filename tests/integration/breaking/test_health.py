@@ -153,7 +153,8 @@ def changed(path: Path, content: bytes) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def misconfigured(request: pytest.FixtureRequest, foxtrot: Site) -> dict[str, tuple[str, str]]:
     """How services were with configurations that their daemons cannot use; these are mended, and all are healthy."""
-    anew = ("up", "--detach", "--force-recreate", "--no-deps", *request.param)
+    # What does not come up has nothing to finish: its grace period, a minute for Postfix, is not waited for.
+    anew = ("up", "--detach", "--force-recreate", "--no-deps", "--timeout", "5", *request.param)
     with contextlib.ExitStack() as mended:
         for service in request.param:
             name, line = BROKEN[service]

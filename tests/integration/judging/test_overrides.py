@@ -15,12 +15,20 @@ from mailstack.engine import checker
 from mailstack.tree import File, Tree
 
 
-@pytest.fixture
-def directory(engine: None, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site of env.example that was built."""
-    shutil.copy(CHECKOUT / "env.example", tmp_path / ".env")
-    done = run_in(tmp_path, sys.executable, "-m", "mailstack", "build")
+    directory = tmp_path_factory.mktemp("built")
+    shutil.copy(CHECKOUT / "env.example", directory / ".env")
+    done = run_in(directory, sys.executable, "-m", "mailstack", "build")
     assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture
+def directory(built: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
