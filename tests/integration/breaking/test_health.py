@@ -139,6 +139,14 @@ BROKEN = {
 }
 
 
+def recreate(site: Site, *services: str) -> None:
+    """Start services in new containers.
+
+    What does not come up has nothing to finish, so its grace period, a minute for Postfix, is not waited for.
+    """
+    site.compose("up", "--detach", "--force-recreate", "--no-deps", "--timeout", "5", *services)
+
+
 @contextlib.contextmanager
 def changed(path: Path, content: bytes) -> Iterator[None]:
     original, mode = path.read_bytes(), path.stat().st_mode
@@ -153,16 +161,14 @@ def changed(path: Path, content: bytes) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def misconfigured(request: pytest.FixtureRequest, foxtrot: Site) -> dict[str, tuple[str, str]]:
     """How services were with configurations that their daemons cannot use; these are mended, and all are healthy."""
-    # What does not come up has nothing to finish: its grace period, a minute for Postfix, is not waited for.
-    anew = ("up", "--detach", "--force-recreate", "--no-deps", "--timeout", "5", *request.param)
     with contextlib.ExitStack() as mended:
         for service in request.param:
             name, line = BROKEN[service]
             path = foxtrot.file(service, name)
             mended.enter_context(changed(path, path.read_bytes() + line.encode()))
-        foxtrot.compose(*anew)
+        recreate(foxtrot, *request.param)
         found = noticed(foxtrot, request.param)
-    foxtrot.compose(*anew)
+    recreate(foxtrot, *request.param)
     wait_healthy(foxtrot)
     return found
 
@@ -197,14 +203,14 @@ def test_wrong_key(kind: str, foxtrot: Site) -> None:
     """A key that is not the published one does not come up; the log names its file."""
     path = foxtrot.directory / foxtrot.stack.keys[0].path
     with changed(path, KEYS[kind](path.read_bytes())):
-        foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+        recreate(foxtrot, "opendkim")
         wait_not_healthy(foxtrot, "opendkim")
         wait_for(
             lambda: [line for line in foxtrot.log("opendkim") if f"{path.name} is not the key" in line],
             "the log does not name the key",
         )
         assert not any("PRIVATE" in line for line in foxtrot.log("opendkim"))
-    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", "opendkim")
+    recreate(foxtrot, "opendkim")
     wait_healthy(foxtrot)
 
 
@@ -213,12 +219,12 @@ def test_wrong_authserv_id(service: str, foxtrot: Site) -> None:
     """With another id than the build's, dmarc would believe none of OpenDKIM's results: the service does not come up."""
     path = foxtrot.directory / authserv_id.FILE
     with changed(path, b"mailstack-" + b"0" * 40 + b"\n"):
-        foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+        recreate(foxtrot, service)
         wait_not_healthy(foxtrot, service)
         said = "secrets/authserv-id is not the one that was built with; run: mailstack build"
         wait_for(lambda: [line for line in foxtrot.log(service) if said in line], "the log does not name the file")
         assert not any("0" * 40 in line for line in foxtrot.log(service))
-    foxtrot.compose("up", "--detach", "--force-recreate", "--no-deps", service)
+    recreate(foxtrot, service)
     wait_healthy(foxtrot)
 
 

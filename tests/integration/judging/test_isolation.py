@@ -150,8 +150,7 @@ def test_no_way_out(service: str, world: Internet, alpha: Site, outsider: Machin
         here = subprocess.run(["hostname", "-I"], check=True, capture_output=True, text=True).stdout.split()
         hosts = {one for one in here if ":" not in one} | {str(alpha.stack.inner.gateway)}
         assert hosts
-        for host in sorted(hosts):
-            assert not _connects(alpha, service, host, port)
+        assert _connects(alpha, service, {f"{host}:{port}" for host in hosts}) == set()
         assert not accepted
         # The server can be reached: by the host itself.
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -159,11 +158,9 @@ def test_no_way_out(service: str, world: Internet, alpha: Site, outsider: Machin
         assert accepted
     postfix = alpha.run("postfix", "hostname", "-I").decode().split()
     assert address_of(alpha) in postfix
-    for host in postfix:
-        assert not _connects(alpha, service, host, 25)
-    assert not _connects(alpha, service, str(outsider.address), 1080)
-    assert not _connects(alpha, service, str(world.names.address), 53)
-    assert _connects(alpha, service, str(alpha.stack.inner.resolver), 53)
+    outside = {f"{outsider.address}:1080", f"{world.names.address}:53", *(f"{host}:25" for host in postfix)}
+    resolver = f"{alpha.stack.inner.resolver}:53"
+    assert _connects(alpha, service, {*outside, resolver}) == {resolver}
 
 
 def _accept_once(server: socket.socket, accepted: list[object]) -> None:
@@ -171,9 +168,28 @@ def _accept_once(server: socket.socket, accepted: list[object]) -> None:
         accepted.append(server.accept())
 
 
-def _connects(site: Site, service: str, host: str, port: int) -> bool:
-    script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{host}/{port}' 2>/dev/null && echo yes || echo no"
-    return site.run(service, "bash", "-c", script) == b"yes\n"
+# Tries all at once, for three seconds; says which it is connected to.
+_CONNECT = r"""
+use IO::Socket::INET; use IO::Select;
+my ($open, %name) = IO::Select->new;
+for (@ARGV) {
+    my $socket = IO::Socket::INET->new(PeerAddr => $_, Blocking => 0) or next;
+    $name{$socket} = $_;
+    $open->add($socket);
+}
+my $end = time + 4;
+while ($open->count and time < $end) {
+    for my $socket ($open->can_write(1)) {
+        $open->remove($socket);
+        print "$name{$socket}\n" if $socket->connected;
+    }
+}
+"""
+
+
+def _connects(site: Site, service: str, targets: set[str]) -> set[str]:
+    """Those of "HOST:PORT" that a service can connect to."""
+    return set(site.run(service, "perl", "-e", _CONNECT, *targets).decode().split())
 
 
 @pytest.mark.parametrize("service", SERVICES)
