@@ -4,7 +4,6 @@ Every row is asserted on the SMTP reply, on the delivered copy or that there is 
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -12,17 +11,17 @@ import pytest
 from integration.conftest import FORWARDER, OUTSIDER, site
 from integration.dmarc_mail import (
     GARBAGE,
+    Came,
     Domain,
     Keys,
     Mail,
-    Sent,
     altered,
     assert_judged,
     by,
     by_ed25519,
     garbage,
     publish,
-    send_mail,
+    send_all,
     sign,
     verdict_of,
     whole,
@@ -551,17 +550,15 @@ def keys(world: Internet) -> Keys:
 
 
 @pytest.fixture(scope="module")
-def table_sent(request: pytest.FixtureRequest, keys: Keys, outsider: Machine, bravo: Site) -> Mapping[str, Sent]:
-    """The whole table, or what was selected of it, over several connections at once."""
+def table_sent(request: pytest.FixtureRequest, keys: Keys, outsider: Machine, bravo: Site) -> Mapping[str, Came]:
+    """The whole table, or what was selected of it."""
     params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    rows = [row for row in TABLE if {"row": row} in params]
-    with ThreadPoolExecutor(8) as pool:
-        return dict(zip(rows, pool.map(lambda row: send_mail(TABLE[row], outsider, bravo, keys), rows), strict=True))
+    return send_all({row: mail for row, mail in TABLE.items() if {"row": row} in params}, outsider, bravo, keys)
 
 
 @pytest.mark.parametrize("row", TABLE)
 def test_from_outside(
-    row: str, table_sent: Mapping[str, Sent], world: Internet, outsider: Machine, bravo: Site
+    row: str, table_sent: Mapping[str, Came], world: Internet, outsider: Machine, bravo: Site
 ) -> None:
     """With the default settings: the published policy is followed."""
     assert_judged(TABLE[row], table_sent[row], outsider, bravo, world.names)
@@ -814,4 +811,5 @@ def test_with_other_settings(
 ) -> None:
     """Marking alone refuses and quarantines nothing; trusted forwarders and lists are spared what DMARC asks for."""
     machine = request.getfixturevalue(mail.host)
-    assert_judged(mail, send_mail(mail, machine, india, keys), machine, india, world.names)
+    came = send_all({"": mail}, machine, india, keys)[""]
+    assert_judged(mail, came, machine, india, world.names)
