@@ -5,9 +5,11 @@ has ended; then come the slowest tests and each lane's time. Nothing is tried a 
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -41,7 +43,10 @@ class Lane:
         tests = [folders[name]] if name in LANES else [TESTS, *(f"--ignore={one}" for one in folders.values())]
         self.said = SAID / f"{name}.txt"
         self._results = SAID / f"{name}.xml"
-        options = [f"--junitxml={self._results}", "-o", "junit_duration_report=total", "-o", f"cache_dir={SAID / name}"]
+        # Not where pytest puts it by itself: after Ctrl-C it may remove that before the fixtures have removed what uses it.
+        self._files = tempfile.mkdtemp(prefix=f"mailstack-{name.replace(' ', '-')}-")
+        options = [f"--basetemp={self._files}", "-o", f"cache_dir={SAID / name}"]
+        options += [f"--junitxml={self._results}", "-o", "junit_duration_report=total"]
         self._started = time.monotonic()
         with self.said.open("wb") as said:
             self._process = subprocess.Popen(
@@ -56,6 +61,8 @@ class Lane:
 
     def wait(self) -> "Lane":
         self.failed = self._process.wait() != 0
+        if not self.failed:
+            shutil.rmtree(self._files, ignore_errors=True)
         self.seconds = time.monotonic() - self._started
         return self
 
