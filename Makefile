@@ -49,7 +49,7 @@ packages:
 test: packages $(INSTALLED) engine ## Run all tests
 	@# Some tests take it from the engine, and a registry may have it.
 	@docker image inspect debian:trixie-slim > /dev/null 2>&1 || docker pull --quiet debian:trixie-slim
-	$(BIN)/pytest
+	$(BIN)/python -m tests.lanes
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) ## Run the tests that need no container engine

@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 import dkim
 
+from place import EDGE
+
 BANK, EVIL = "bank.example", "evil.example"
 # The receiving site, and what it calls itself in results.
 LOCAL, HOSTNAME = "bravo.example", "mail.bravo.example"
 # Who sends through alpha, and another of its customers.
 CUSTOMER, NEIGHBOUR = "alpha.example", "alpine.example"
 # An address of the bank's own server.
-BANK_ADDRESS = "198.51.100.61"
+BANK_ADDRESS = str(EDGE[61])
 SELECTOR = b"selector"
 
 # What comes of an attack: how the first reply that is not positive begins, or one of the next.
@@ -319,7 +321,7 @@ ENVELOPE = (
     Attack(
         "PROXY with the bank's address",
         FAILS,
-        before=(f"PROXY TCP4 {BANK_ADDRESS} 198.51.100.11 4711 25\r\n".encode(),),
+        before=(f"PROXY TCP4 {BANK_ADDRESS} {EDGE[11]} 4711 25\r\n".encode(),),
     ),
     Attack("AUTH from outside", FAILS, before=(b"EHLO mx.evil.example\r\n", b"AUTH PLAIN AHVzZXIAdXNlcg==\r\n")),
 )
@@ -702,7 +704,7 @@ RESULTS = (
     ),
 )
 
-_RECEIVED = b' pass (mail.bravo.example: domain of admin@bank.example designates 198.51.100.7 as permitted sender) identity=mailfrom; client-ip=198.51.100.7; envelope-from="admin@bank.example"; helo=bank.example; receiver=mail.bravo.example\r\n'
+_RECEIVED = f' pass (mail.bravo.example: domain of admin@bank.example designates {EDGE[7]} as permitted sender) identity=mailfrom; client-ip={EDGE[7]}; envelope-from="admin@bank.example"; helo=bank.example; receiver=mail.bravo.example\r\n'.encode()
 
 
 def _received_spf(name: str, fields: bytes) -> Attack:
@@ -719,7 +721,7 @@ RECEIVED_SPF = (
         "between fields of delivery",
         b"Return-Path: <admin@bank.example>\r\nReceived-SPF:"
         + _RECEIVED
-        + b"Received: from bank.example (bank.example [198.51.100.61]) by mail.bravo.example; Wed, 25 Nov 2026 12:00:00 +0000\r\n",
+        + f"Received: from bank.example (bank.example [{BANK_ADDRESS}]) by mail.bravo.example; Wed, 25 Nov 2026 12:00:00 +0000\r\n".encode(),
     ),
     Attack("Received-SPF: the bank's From too", FAILS, b"Received-SPF:" + _RECEIVED + FROM_BANK),
 )

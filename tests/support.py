@@ -99,14 +99,34 @@ def address_of(site: Site) -> str:
 JUNK = ".Junk"
 
 
+@functools.cache
+def subject_of(content: bytes) -> str:
+    """The subject of a message; of each it is read once, since mailboxes are looked at again and again."""
+    return str(parse(content)["Subject"])
+
+
 def delivered(site: Site, mailbox: str, about: str, folder: str = "") -> bytes:
     """Wait for the message with this subject; folder is where it must lie."""
-    return site.wait_for_mail(mailbox, lambda one: one["Subject"] == about, folder)
+
+    def arrived() -> bytes | None:
+        return next((one for one in site.mail(mailbox, folder) if subject_of(one) == about), None)
+
+    return wait_for(arrived, f"{about} did not arrive for {mailbox}")
+
+
+def flush_until_delivered(origin: Site, target: Site, mailbox: str, about: str) -> bytes:
+    """Let the queue be tried again until the message is there; resolvers remember failures for some seconds."""
+
+    def arrived() -> bytes | None:
+        origin.run("postfix", "postqueue", "-f")
+        return next((one for one in target.mail(mailbox) if subject_of(one) == about), None)
+
+    return wait_for(arrived, f"{about} did not arrive", seconds=90)
 
 
 def count(site: Site, mailbox: str, about: str) -> int:
     """How many messages with this subject were delivered so far, to Junk or not."""
-    return sum(parse(one)["Subject"] == about for folder in ("", JUNK) for one in site.mail(mailbox, folder))
+    return sum(subject_of(one) == about for folder in ("", JUNK) for one in site.mail(mailbox, folder))
 
 
 def results(content: bytes, authserv_id: str) -> list[authres.AuthenticationResultsHeader]:

@@ -34,10 +34,9 @@ from mailstack.render.contexts import image_name
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
 from mailstack.world.containers import Machine
-from mailstack.world.internet import EDGE, Internet
+from mailstack.world.internet import Internet
 from mailstack.world.site import Site
-
-BASE_IMAGE = os.environ.get("MAILSTACK_BASE_IMAGE", "debian:trixie-slim")
+from place import BASE_IMAGE, EDGE, INNER, NAME
 
 OUTSIDER, INSIDER, BACKUP_MX, FORWARDER = EDGE[7], EDGE[8], EDGE[9], EDGE[6]
 
@@ -50,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def world(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
-    with Internet(tmp_path_factory.mktemp("world"), base_image=BASE_IMAGE) as internet:
+    place = {"name": NAME, "edge": EDGE, "inner": INNER}
+    with Internet(tmp_path_factory.mktemp("world"), base_image=BASE_IMAGE, **place) as internet:
         names = internet.names
         names.set("outsider.example", "A", str(OUTSIDER))
         names.delegate_unsigned("unsigned.example")

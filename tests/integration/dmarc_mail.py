@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,20 +18,22 @@ from mailstack.world.nameserver import Nameserver
 from mailstack.world.site import Site, parse
 from support import (
     JUNK,
+    Reply,
     address_of,
     as_sent,
-    count,
-    delivered,
     message,
     properties,
     raw_results,
     results,
     send,
     subject,
+    subject_of,
     verdicts,
 )
 
 SELECTORS = ("rsa", "ed25519")
+# So many messages are sent at a time.
+_AT_A_TIME = 8
 
 
 class Keys:
@@ -231,28 +234,67 @@ class Mail:
         return _DISPOSITIONS.get(self.then, "none")
 
 
-def assert_judged(mail: Mail, machine: Machine, site: Site, keys: Keys, names: Nameserver) -> None:
-    """Send a message; its reply, its verdict on record and the copy that is delivered, or that there is none."""
-    about, recipient = subject(f"{mail.author} {mail.dmarc}"), f"user@{site.stack.domains[0]}"
-    content = message(mail.from_field or f"someone@{mail.author}", recipient, about, extra=mail.extra)
-    content = b"".join(sign(one, content, keys) for one in mail.signed) + content
-    sender = f"someone@{mail.sender}" if mail.sender else ""
-    reply = send(machine, address_of(site), sender, recipient, content, helo=mail.helo)
+@dataclass(frozen=True)
+class Came:
+    """What came of a message: the reply, the verdicts on record, and the copies in the inbox and in Junk."""
 
+    reply: Reply
+    verdicts: Sequence[Mapping[str, Any]]
+    inbox: Sequence[bytes]
+    junk: Sequence[bytes]
+
+
+def send_all(mails: Mapping[str, Mail], machine: Machine, site: Site, keys: Keys) -> dict[str, Came]:
+    """Send messages over several connections at once, and look once when nothing is under way any more."""
+    recipient = f"user@{site.stack.domains[0]}"
+
+    def send_one(mail: Mail) -> tuple[bytes, Reply]:
+        content = message(
+            mail.from_field or f"someone@{mail.author}",
+            recipient,
+            subject(f"{mail.author} {mail.dmarc}"),
+            extra=mail.extra,
+        )
+        content = b"".join(sign(one, content, keys) for one in mail.signed) + content
+        sender = f"someone@{mail.sender}" if mail.sender else ""
+        return content, send(machine, address_of(site), sender, recipient, content, helo=mail.helo)
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        sent = dict(zip(mails, pool.map(send_one, mails.values()), strict=True))
+    ids = {name: parse(content)["Message-ID"] for name, (content, _) in sent.items()}
+    wait_for(
+        lambda: set(ids.values()) <= {one["message_id"] for one in verdicts(site)}, "not every verdict is on record"
+    )
+    wait_for(lambda: recipient.encode() not in site.run("postfix", "postqueue", "-j"), "mail stays in the queue")
+    said, inbox, junk = verdicts(site), site.mail(recipient), site.mail(recipient, JUNK)
+    return {
+        name: Came(
+            sent[name][1],
+            [one for one in said if one["message_id"] == ids[name]],
+            *([one for one in folder if subject_of(one) == subject_of(sent[name][0])] for folder in (inbox, junk)),
+        )
+        for name in mails
+    }
+
+
+def assert_judged(mail: Mail, came: Came, machine: Machine, site: Site, names: Nameserver) -> None:
+    """The reply, the verdict on record and the copy that is delivered, or that there is none."""
     expected = REPLIES.get(mail.then, "2.0.0 Ok").format(
         author=mail.author_domain,
         client=machine.address,
         spf=f"MAIL FROM {mail.sender}" if mail.sender else f"HELO {mail.helo}",
     )
-    assert reply.code == (550 if mail.then in REPLIES else 250), reply
-    assert reply.text.startswith(expected), reply
-    verdict = verdict_of(site, content)
+    assert came.reply.code == (550 if mail.then in REPLIES else 250), came.reply
+    assert came.reply.text.startswith(expected), came.reply
+    (verdict,) = came.verdicts
     assert_recorded(mail, verdict, str(machine.address))
     if mail.then in REPLIES:
-        assert count(site, recipient, about) == 0
+        assert (came.inbox, came.junk) == ([], [])
     else:
-        folder = JUNK if mail.disposition == "quarantine" else ""
-        assert_written(mail, delivered(site, recipient, about, folder), site, verdict, names)
+        wanted, other = (came.junk, came.inbox) if mail.disposition == "quarantine" else (came.inbox, came.junk)
+        (content,) = wanted
+        assert other == []
+        assert_written(mail, content, site, verdict, names)
 
 
 def verdict_of(site: Site, content: bytes) -> dict[str, Any]:

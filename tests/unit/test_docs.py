@@ -40,7 +40,7 @@ CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
 FAULTS = CHECKOUT / "docs/faults.md"
 # Says of each command that it does not run itself where that is done.
-ELSEWHERE = CHECKOUT / "tests/integration/test_documents.py"
+ELSEWHERE = CHECKOUT / "tests/integration/judging/test_documents.py"
 _NODE_ID = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 

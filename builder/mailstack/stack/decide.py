@@ -12,8 +12,14 @@ from mailstack.stack.packages import packages_from
 from mailstack.values.servers import host_port, neighbours, project
 
 
-def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str) -> Stack:
-    """Decide everything; key_of gives (and makes, if need be) the key of a domain."""
+def stack_from(
+    settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str, *, prefix: str = ""
+) -> Stack:
+    """Decide everything; key_of gives (and makes, if need be) the key of a domain.
+
+    A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
+    """
+    own = prefix + project(settings.hostname)
     signers = with_host(settings.domains, settings.hostname)
     shared = settings.dkim_keys == "shared"
     keys = tuple(key_of(domain) for domain in key_domains(settings))
@@ -23,10 +29,10 @@ def stack_from(settings: Settings, key_of: Callable[[str], DkimKey], authserv_id
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
     edge, lookup, inner = subnets(settings.subnet)
     must_sign = settings.milter_default_action == "tempfail"
-    beside = neighbours(settings.hostname)
+    beside = neighbours(own)
     hop = settings.delivery
     return Stack(
-        project=project(settings.hostname),
+        project=own,
         hostname=settings.hostname,
         domains=settings.domains,
         public_addresses=settings.public_addresses,

@@ -104,7 +104,7 @@ class Stack:
     @property
     def neighbours(self) -> str | None:
         """The domain in which the engine's DNS has the services beside us, if one of them is named."""
-        domain = neighbours(self.hostname)
+        domain = neighbours(self.project)
         named = [str(self.next_hop), str(self.relay_host), *self.extra_milters]
         return domain if any(f".{domain}" in one for one in named) else None
 

@@ -28,21 +28,21 @@ class Deployment:
     warnings: tuple[str, ...]
 
 
-def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False) -> Deployment:
+def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False, prefix: str = "") -> Deployment:
     """Validate, make keys, build images, let the daemons check their files, write the files, in this order.
 
     The files come last: a failed build leaves the running stack's files as they are. Raises MailstackError while
-    another build works in the directory.
+    another build works in the directory. prefix is what a world puts before the compose project's name.
     """
     with written.locked(directory):
-        return _build(directory, environment, refresh=refresh)
+        return _build(directory, environment, refresh=refresh, prefix=prefix)
 
 
-def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool) -> Deployment:
+def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, prefix: str) -> Deployment:
     before = written.read(directory)
     known = set((directory / dkim.DIRECTORY).glob("*.pem"))
     chosen, added = read(directory, environment)
-    stack, warnings = stack_of(directory, chosen)
+    stack, warnings = stack_of(directory, chosen, prefix)
     warnings = (*warnings, *_news(stack, directory, before.project, known))
     client = connection.connect()
     contexts = image_names(SERVICES, stack.packages)

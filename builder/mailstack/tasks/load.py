@@ -45,7 +45,7 @@ def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dic
     return chosen, overrides.read(directory)
 
 
-def stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]:
+def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack, tuple[str, ...]]:
     """The Stack of settings that were read, with warnings; keys that were never made are made."""
     # Before a key is made in the place of one that somebody has put there.
     warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
@@ -56,7 +56,7 @@ def stack_of(directory: Path, chosen: Settings) -> tuple[Stack, tuple[str, ...]]
         return key
 
     digest, found = authserv_id.ensure(directory)
-    stack = stack_from(chosen, key_of, digest)
+    stack = stack_from(chosen, key_of, digest, prefix=prefix)
     warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
 

@@ -21,12 +21,12 @@ from mailstack.tasks.load import is_made, read, stack_of
 from mailstack.version import version
 
 
-def status(directory: Path, environment: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
     """How the site is, as status_data() has it, with warnings. Raises MailstackError before the first build."""
     chosen, added = read(directory, environment)
     if not is_made(directory, chosen):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
-    stack, _ = stack_of(directory, chosen)
+    stack, _ = stack_of(directory, chosen, prefix)
     client = connection.connect()
     before = written.read(directory)
     names = image_names(SERVICES, stack.packages)

@@ -46,12 +46,12 @@ def project(hostname: str) -> str:
     return hostname.replace("-", "--").replace(".", "-")
 
 
-def neighbours(hostname: str) -> str:
+def neighbours(project: str) -> str:
     """The domain in which the engine's DNS has services beside a site: the name of the network for look-ups.
 
     No top-level domain has an underscore (RFC 3696 section 2), so nothing else is asked of that DNS.
     """
-    return f"{project(hostname)}_lookup"
+    return f"{project}_lookup"
 
 
 def _without_credentials(token: str) -> str:

@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool
 
+from mailstack.engine import execution
 from mailstack.errors import EngineError
 
 RELAY_PORT = 1080
@@ -117,7 +118,7 @@ class Edge:
             sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
             init=True,
         )
-        machine = Machine(container, address)
+        machine = Machine(self._client, container, address)
         with contextlib.ExitStack() as unless_started:
             unless_started.callback(machine.remove)
             self._network.connect(container, ipv4_address=str(address))
@@ -132,8 +133,9 @@ class Edge:
 class Machine:
     """A container of the world."""
 
-    def __init__(self, container: Container, address: ipaddress.IPv4Address) -> None:
+    def __init__(self, client: docker.DockerClient, container: Container, address: ipaddress.IPv4Address) -> None:
         self.address = address
+        self._client = client
         self._container = container
 
     @property
@@ -143,11 +145,7 @@ class Machine:
 
     def run(self, *command: str) -> str:
         """Run a command in the container; its output. Raises EngineError if it fails."""
-        status, output = self._container.exec_run(list(command))
-        text = bytes(output).decode(errors="replace")  # type: ignore[arg-type]
-        if status:
-            raise EngineError(f"{' '.join(command)}: exit {status}: {text}")
-        return text
+        return execution.run(self._client, self.id, command).decode(errors="replace")
 
     def published(self, port: int) -> tuple[str, int]:
         """Where on this host a port of the container is."""

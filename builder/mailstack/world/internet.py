@@ -17,8 +17,8 @@ from mailstack.world.site import Site
 
 # RFC 5737: addresses that no real host has.
 EDGE = ipaddress.IPv4Network("198.51.100.0/24")
-NAMESERVER = EDGE[2]
-FIRST_SITE = 10
+_NAMESERVER = 2
+_FIRST_SITE = 10
 # The sites' inner networks, 32 addresses each.
 INNER = ipaddress.IPv4Network("172.30.240.0/22")
 
@@ -36,37 +36,49 @@ networks:
 class Internet(Temporary):
     """A name server and an edge network at first; stacks and hosts are added.
 
-    The records' TTL is so short that changes are soon seen; give another one (seconds) where caches should work.
+    Worlds of one engine need a name and networks of their own, the edge of 128 addresses. The records' TTL is so short
+    that changes are soon seen; give another one (seconds) where caches should work.
     """
 
-    def __init__(self, directory: Path, *, base_image: str, name: str = "mailstack-world", ttl: int = TTL) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        base_image: str,
+        name: str = "mailstack-world",
+        edge: ipaddress.IPv4Network = EDGE,
+        inner: ipaddress.IPv4Network = INNER,
+        ttl: int = TTL,
+    ) -> None:
         super().__init__()
         self._directory = directory
         self._base_image = base_image
         self._name = name
+        self._network = edge
         self._ttl = ttl
-        self._inner = INNER.subnets(new_prefix=27)
-        self._addresses = (EDGE[at] for at in range(FIRST_SITE, 100))
+        self._inner = inner.subnets(new_prefix=27)
+        self._addresses = (edge[at] for at in range(_FIRST_SITE, 100))
 
     def _start(self) -> None:
         client = connection.connect()
         packages = Packages(self._base_image)
         self.image = image_name("world", packages)
         images.build_missing(client, {"world": self.image}, packages)
-        self.edge = Edge(client, self._name, EDGE)
+        self.edge = Edge(client, self._name, self._network)
         self._cleanup.callback(self.edge.remove)
         self.zones = self._directory / "zones"
         Nameserver.prepare(self.zones)
+        address = self._network[_NAMESERVER]
         machine = self._machine(
             "ns",
-            NAMESERVER,
+            address,
             ["knotd", "-c", "/zones/knot.conf"],
             ports=(53,),
             volumes={self.zones: "/zones"},
             tmpfs=dict.fromkeys(("/run/knot", "/var/lib/knot"), f"uid={IDS.world},gid={IDS.world}"),
         )
         wait_for(lambda: machine.run("knotc", "-b", "status"), "the name server does not start")
-        self.names = Nameserver(machine, self.zones, NAMESERVER, self._ttl)
+        self.names = Nameserver(machine, self.zones, address, self._ttl)
         self.names.publish()
         self.trust_anchor = self.names.trust_anchor()
 
@@ -82,7 +94,7 @@ class Internet(Temporary):
         Only what ties it to its place is replaced: ports, resolver, addresses.
         """
         address = next(self._addresses)
-        place = {
+        settings = {
             "PUBLIC_ADDRESSES": str(address),
             "PUBLISH_ADDRESSES": "",
             "RESOLVER_FORWARDERS": str(self.names.address),
@@ -90,9 +102,10 @@ class Internet(Temporary):
             "SUBNET": str(next(self._inner)),
             "BASE_IMAGE": self._base_image,
         }
-        merged = {**environment, **{PREFIX + name: value for name, value in place.items()}}
+        merged = {**environment, **{PREFIX + name: value for name, value in settings.items()}}
         directory = self._directory / environment[f"{PREFIX}HOSTNAME"]
-        site = Site(directory, merged, place=_PLACE.format(address=address, edge=self._name), override=override)
+        place = _PLACE.format(address=address, edge=self._name)
+        site = Site(directory, merged, place=place, override=override, prefix=f"{self._name}-")
         for record in records(site.stack):
             self.names.set(record.name, record.type, rdata(record).to_text())
         self.names.publish()

@@ -10,7 +10,7 @@ from mailstack.settings.model import PREFIX, Settings, variable
 from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
 from mailstack.values.mail import MAX_LABEL
 from mailstack.values.network import PRIVATE_IPV4, Network
-from mailstack.values.servers import HostPort, host_port, neighbours
+from mailstack.values.servers import HostPort, host_port, neighbours, project
 
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
 # Where a network for the containers is looked for, the one of the examples first.
@@ -23,7 +23,7 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     for setting, token, at in _servers(chosen):
         if at.host == chosen.hostname:
             yield fault(setting, token, "points to the container itself; use another machine's address")
-        if at.service and len(neighbours(chosen.hostname)) > MAX_LABEL:
+        if at.service and len(neighbours(project(chosen.hostname))) > MAX_LABEL:
             remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
             yield fault(setting, token, remedy)
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:

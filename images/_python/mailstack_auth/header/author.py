@@ -2,7 +2,7 @@
 
 From is what a person sees, and programs read it in different ways as soon as it is not well-formed: one takes the first
 domain in it, another one the last. So what is taken here is the grammar of RFC 5322 section 3.4 with the liberties that
-honest mail takes and no program misreads, and nothing else. tests/integration/test_from_fields.py asks the programs.
+honest mail takes and no program misreads, and nothing else. test_from_fields.py (tests/integration) asks the programs.
 """
 
 import re
