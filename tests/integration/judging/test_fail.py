@@ -1,6 +1,8 @@
 """What is not right is seen: SPF and DKIM failures of every kind, asserted on the reply and in the headers."""
 
+import base64
 import subprocess
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -18,6 +20,7 @@ from support import (
     address_of,
     count,
     delivered,
+    dkim_by_hand,
     dkim_results,
     dkim_sign,
     dmarc_result,
@@ -178,6 +181,19 @@ def test_dns_without_an_answer(sender: str, world: Internet, insider: Machine, a
     assert count(bravo, "user@bravo.example", about) == 1
 
 
+def test_a_signature_decides_where_spf_gets_no_answer(world: Internet, outsider: Machine, bravo: Site) -> None:
+    """DNS does not answer for the envelope sender: what its author's own signature shows to be genuine is delivered."""
+    world.names.break_zone("broken.example")
+    key = published_key(world.names, "decides", "signer.example")
+    about = subject("signed, SPF temperror")
+    content = message("someone@signer.example", "user@bravo.example", about)
+    signed = dkim_sign(content, "signer.example", "decides", key)
+    assert send(outsider, address_of(bravo), "someone@broken.example", "user@bravo.example", signed).code == 250
+    arrived = delivered(bravo, "user@bravo.example", about)
+    assert spf_result(arrived, bravo).result == "temperror"
+    assert [one.result for one in dkim_results(arrived, bravo)] == ["pass"]
+
+
 def test_temperror_can_be_tagged(world: Internet, outsider: Machine, delta: Site) -> None:
     """With spf_temperror=tag the message is delivered, with the result in its header."""
     world.names.break_zone("broken.example")
@@ -305,6 +321,36 @@ def test_unsigned(outsider: Machine, bravo: Site) -> None:
     about, sender = subject("unsigned"), "someone@listed.example"
     send(outsider, address_of(bravo), sender, "user@bravo.example", message(sender, "user@bravo.example", about))
     assert [one.result for one in dkim_results(delivered(bravo, "user@bravo.example", about), bravo)] == ["none"]
+
+
+HOUR, PUBLISHED = 3600, "v=DKIM1; k=rsa; p="
+# What may be wrong with a signature that its key has made: the tags, the key's record, whether it passes.
+ODD = {
+    "nothing": ({}, PUBLISHED, True),
+    "a clock that is a minute fast": ({"t": 60}, PUBLISHED, True),
+    "expired for two hours": ({"t": -3 * HOUR, "x": -2 * HOUR}, PUBLISHED, False),
+    "from in two hours": ({"t": 2 * HOUR}, PUBLISHED, False),
+    "a key of Ed25519": ({}, "v=DKIM1; k=ed25519; p=" + base64.b64encode(b"k" * 32).decode(), False),
+    "a key for rsa-sha1 alone": ({}, "v=DKIM1; h=sha1; k=rsa; p=", False),
+    "a key that is not for mail": ({}, "v=DKIM1; s=tlsrpt; k=rsa; p=", False),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_signature_that_no_verifier_may_take(kind: str, world: Internet, outsider: Machine, bravo: Site) -> None:
+    """OpenDKIM, whose pass is believed, says what dmarc would say where it verifies itself."""
+    (tags, record, passes), selector = ODD[kind], f"odd-{list(ODD).index(kind)}"
+    key = rsa_key()
+    value = record + public_key(key) if record.endswith("p=") else record
+    world.names.set(f"{selector}._domainkey.signer.example", "TXT", f'"{value[:200]}" "{value[200:]}"')
+    world.names.publish()
+    about, now = subject(kind), int(time.time())
+    content = message("someone@signer.example", "user@bravo.example", about)
+    times = {name: now + seconds for name, seconds in tags.items()}
+    signed = dkim_by_hand(content, key, d="signer.example", s=selector, **times)
+    assert send(outsider, address_of(bravo), "someone@listed.example", "user@bravo.example", signed).code == 250
+    (result,) = dkim_results(delivered(bravo, "user@bravo.example", about), bravo)
+    assert (result.result == "pass") is passes
 
 
 @pytest.mark.parametrize("kind", ["good", "body changed", "wrong key", "no key", "512 bits", "revoked"])
