@@ -204,7 +204,8 @@ def test_the_base_image_is_made(machine: Machine) -> None:
     """Where no registry has it."""
     no_image(machine, "exit 0")
     done = machine.run("engine")
-    assert (done.returncode, len(lines(done))) == (0, 1)
+    # On a machine without Debian's keyring a line about that follows.
+    assert (done.returncode, lines(done)[0]) == (0, "no registry has the base image; making it from Debian's packages")
     assert machine.called("mailstack") == ["mailstack base --needed", "mailstack base"]
 
 
