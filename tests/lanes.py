@@ -119,7 +119,9 @@ def run(names: tuple[str, ...]) -> list[Lane]:
 
 def main() -> int:
     """The exit code: 1 if a lane failed, 130 after Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell's background job ignores SIGINT otherwise.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     SAID.mkdir(parents=True, exist_ok=True)
     try:
         build_images()
