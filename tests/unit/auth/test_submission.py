@@ -85,8 +85,8 @@ SPELLINGS = {
     "final dot": (" Jo <jo@ours.example.>", "write ours.example"),
     "an encoded word": (" jo@=?utf-8?q?b=C3=BCcher?=.example", "no valid domain"),
     "U-labels of another's domain": (" jo@b\u00fcro.example", ""),
-    "no domain": (" MAILER-DAEMON", "names no domain; write an address"),
-    "no address": (" Jo <>", "names no domain; write an address"),
+    "no domain": (" MAILER-DAEMON", "has no domain; write an address"),
+    "no address": (" Jo <>", "has no domain; write an address"),
 }
 
 
