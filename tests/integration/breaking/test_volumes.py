@@ -135,11 +135,11 @@ def test_volumes_of_other_ids(
     assert foxtrot.run("postfix", "sh", "-c", "postfix check 2>&1") == b""
     owner = foxtrot.run("postfix", "stat", "-c", "%u:%g", "/var/spool/postfix/maildrop").decode().strip()
     assert owner == f"{IDS.postfix}:{IDS.postdrop}"
-    repaired = [line for line in foxtrot.log("postfix")[lines:] if "giving " in line]
+    repaired = [line for line in foxtrot.log("postfix")[lines:] if "changing the owner of " in line]
     assert repaired
     foxtrot.compose("restart", "postfix")
     wait_healthy(foxtrot)
-    assert [line for line in foxtrot.log("postfix")[lines:] if "giving " in line] == repaired
+    assert [line for line in foxtrot.log("postfix")[lines:] if "changing the owner of " in line] == repaired
 
 
 @pytest.mark.parametrize(
