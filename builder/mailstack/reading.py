@@ -14,7 +14,7 @@ def content(path: Path) -> bytes:
     with path.open("rb") as stream:
         found = stream.read(MAX_OCTETS + 1)
     if len(found) > MAX_OCTETS:
-        raise OSError(errno.EFBIG, f"holds more than {MAX_OCTETS >> 20} MiB; see that it is the right file", str(path))
+        raise OSError(errno.EFBIG, f"is larger than {MAX_OCTETS >> 20} MiB; check that it is the right file", str(path))
     return found
 
 

@@ -66,7 +66,7 @@ def check(
         raise EngineError(f"the configuration of {service} could not be checked: {reason(error)}") from None
     if status:
         where = ", ".join(f"{DIRECTORY}/{name}" for name in added) or f"configuration of {service}"
-        raise SettingsError([Fault(where, None, f"{service} does not take it, so nothing was written:\n{said}")])
+        raise SettingsError([Fault(where, None, f"{service} rejects this file; nothing was written:\n{said}")])
 
 
 def override(directory: Path) -> Path | None:
@@ -84,7 +84,7 @@ def check_compose(directory: Path, content: bytes) -> dict[str, Any]:
         _check_version()
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
         said = done.stderr.decode(errors="replace").strip()
-        raise SettingsError([Fault(where, None, f"docker compose does not take it, so nothing was written:\n{said}")])
+        raise SettingsError([Fault(where, None, f"docker compose rejects this file; nothing was written:\n{said}")])
     services: dict[str, Any] = json.loads(done.stdout)["services"]
     return services
 

@@ -41,7 +41,7 @@ def domain_name(token: str) -> str:
             text = idna.encode(text, uts46=True).decode()
         except idna.IDNAError:
             raise ValueError(
-                "holds a character that no domain name has (RFC 5891); write it such as example.com"
+                "has a character that domain names cannot have (RFC 5891); write it such as example.com"
             ) from None
     text = text.lower()
     labels = text.split(".")

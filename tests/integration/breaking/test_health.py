@@ -206,7 +206,7 @@ def test_wrong_key(kind: str, foxtrot: Site) -> None:
         recreate(foxtrot, "opendkim")
         wait_not_healthy(foxtrot, "opendkim")
         wait_for(
-            lambda: [line for line in foxtrot.log("opendkim") if f"{path.name} is not the key" in line],
+            lambda: [line for line in foxtrot.log("opendkim") if f"{path.name} is damaged or does not match" in line],
             "the log does not name the key",
         )
         assert not any("PRIVATE" in line for line in foxtrot.log("opendkim"))
