@@ -118,8 +118,8 @@ def check_mounts(directory: Path, services: Mapping[str, Any], own: Mapping[str,
         other = next((target for target, path in files.items() if _at(mounts, target) != [str(directory / path)]), None)
         if other:
             remedy = (
-                f"puts something else, or nothing, at {other} in {name}, in place of mailstack's file; write what you "
-                f"add into {DIRECTORY}/, or mount it elsewhere"
+                f"replaces or removes mailstack's file {other} in {name}; put your additions into "
+                f"{DIRECTORY}/, or mount your file elsewhere"
             )
             faults.append(Fault(str(override(directory) or directory / ".env"), None, remedy))
     if faults:

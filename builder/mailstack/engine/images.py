@@ -234,6 +234,6 @@ def not_fetched(packages: Packages) -> str:
         remedy = "check that the value is right and the server answers"
         return f"Debian's packages could not be fetched by {', '.join(used)}; {remedy}"
     return (
-        "Debian's packages could not be fetched; where the Internet cannot be reached directly, set "
+        "Debian's packages could not be fetched; if the Internet cannot be reached directly, set "
         f"{PREFIX}APT_MIRROR or {PREFIX}BUILD_PROXY"
     )

@@ -29,11 +29,11 @@ _SERVICE = re.compile(r"(\S+\s+\S+)\s")
 # From opendkim.conf(5): what a container is made for, and what the options On-... take.
 _FIXED = {
     **dict.fromkeys(
-        ("socket", "umask", "userid", "changerootdirectory", "background"), "by which Postfix finds opendkim"
+        ("socket", "umask", "userid", "changerootdirectory", "background"), "which Postfix needs to find opendkim"
     ),
-    **dict.fromkeys(("authservid", "authservidwithjobid"), "by which dmarc finds opendkim's results"),
-    "mode": "without which mail leaves unsigned, or comes in unverified",
-    "include": "whose file the build does not see: write its lines here",
+    **dict.fromkeys(("authservid", "authservidwithjobid"), "which dmarc needs to find opendkim's results"),
+    "mode": "so mail would leave unsigned or come in unverified",
+    "include": "but the build does not see that file: write its lines here",
 }
 _ACTIONS = ("accept", "discard", "quarantine", "reject", "tempfail")
 # postconf(5): which milters see a message, and what they learn of it. Without dmarc among them, after OpenDKIM, mail

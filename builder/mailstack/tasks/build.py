@@ -102,7 +102,7 @@ def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -
     if not before:
         return []
     found = [
-        f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
+        f"{key.path} is new: publish {key.name} before 'docker compose up', because OpenDKIM then signs with it"
         for key in stack.keys
         if directory / key.path not in known
     ]

@@ -15,7 +15,7 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 def network(token: str) -> Network:
     """An address or a network in CIDR notation, host bits zero; without a zone id, as in address()."""
     if "%" in token:
-        raise ValueError("has a zone id, which tables cannot hold; write it without, such as fe80::/64")
+        raise ValueError("has a zone id, which tables cannot contain; write it without one, such as fe80::/64")
     try:
         meant = ipaddress.ip_network(token, strict=False)
     except ValueError:

@@ -122,7 +122,7 @@ BROKEN = [
     ("compose.override.yaml", "services: {postfix: {memlimit: 64m}}\n", "memlimit"),
     ("compose.override.yaml", "services: [postfix\n", "compose.override.yaml"),
     *(
-        ("compose.override.yaml", text, "something else, or nothing, at /etc/postfix/main.cf in postfix")
+        ("compose.override.yaml", text, "mailstack's file /etc/postfix/main.cf in postfix")
         for text in (
             'services: {postfix: {volumes: ["./own:/etc/postfix/main.cf:ro"]}}\n',
             "services: {postfix: {configs: [{source: own, target: /etc/postfix/main.cf}]}}\nconfigs: {own: {file: ./own}}\n",

@@ -82,7 +82,7 @@ CASES = {
     ),
     "a header too long": (
         plain("a.example", *[Field(b"X", b"x" * 50_000)] * TOO_MANY),
-        "552 5.3.4 header is too long, the limit is 2097152 octets, where each field counts 450 more",
+        "552 5.3.4 header is too long (limit: 2097152 octets; each field counts 450 extra)",
     ),
     "the longest field": (
         plain("a.example", Field(b"References", b"x" * (MAX_FIELD_OCTETS - len(b"References:"))), **FROM_A),
@@ -90,7 +90,7 @@ CASES = {
     ),
     "a field too long": (
         plain("a.example", Field(b"References", b"x" * MAX_FIELD_OCTETS), **FROM_A),
-        "552 5.3.4 header field References is too long, the limit is 53999 octets",
+        "552 5.3.4 header field References is too long (limit: 53999 octets)",
     ),
     "ours, by our SPF": (
         plain("ours.example", client=AUTHORISED, sender=b"jo@ours.example"),

@@ -165,12 +165,12 @@ def test_a_directory_too_deep(tmp_path: Path) -> None:
     [
         (
             "Socket inet:8891@localhost",
-            "sets Socket, by which Postfix finds opendkim; remove the line",
+            "sets Socket, which Postfix needs to find opendkim; remove the line",
         ),
         ("AuthservID mail.example.com", "sets AuthservID"),
         ("umask\t000", "sets umask"),
-        ("  MODE\tv", "sets MODE, without which mail leaves unsigned, or comes in unverified"),
-        ("INCLUDE /etc/own.conf", "sets INCLUDE, whose file the build does not see"),
+        ("  MODE\tv", "sets MODE, so mail would leave unsigned or come in unverified"),
+        ("INCLUDE /etc/own.conf", "sets INCLUDE, but the build does not see that file"),
         ("On-Default foo", "has 'On-Default foo'; write On-Default with one of accept, discard"),
         ("On-KeyNotFound", "has 'On-KeyNotFound'"),
     ],

@@ -752,7 +752,7 @@ def test_settings_that_agree(changes):
                 ("ip4:198.51.100.1 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
                 ("ip6:2001:db8::25 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
                 ("-mx -all", {}, "it does not name this host"),
-                ("-all", {}, "it does not name this host, so other servers refuse its mail; add a:mail.example.com"),
+                ("-all", {}, "it does not name this host, so other servers reject its mail; add a:mail.example.com"),
             ]
         ),
         *(

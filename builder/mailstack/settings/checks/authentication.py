@@ -59,7 +59,7 @@ def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
         and spf.covers(record, chosen.hostname, set(chosen.domains), chosen.public_addresses) is False
     ):
         missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
-        yield f"it does not name this host, so other servers refuse its mail; add {missing}"
+        yield f"it does not name this host, so other servers reject its mail; add {missing}"
 
 
 def _outside(networks: Iterable[Network], others: Collection[Network]) -> Iterator[Network]:

@@ -24,7 +24,7 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         if at.host == chosen.hostname:
             yield fault(setting, token, "points to the container itself; use another machine's address")
         if at.service and len(neighbours(project(chosen.hostname))) > MAX_LABEL:
-            remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            remedy = f"has no DNS name next to {chosen.hostname}, which is too long; use its address"
             yield fault(setting, token, remedy)
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield fault(

@@ -40,12 +40,12 @@ def public_key(record: bytes, algorithm: bytes, tags: Mapping[bytes, bytes]) -> 
     if published.get(b"v", b"DKIM1") != b"DKIM1":
         raise PermError("the key record has an unknown version")
     if b"sha256" not in lists.get(b"h", [b"sha256"]):
-        raise PermError("the key is for other hash algorithms")
+        raise PermError("the key does not allow this hash algorithm")
     if not {b"email", b"*"} & set(lists.get(b"s", [b"*"])):
         raise PermError("the key is not for mail")
     identity = tags.get(b"i", tags[b"d"]).rpartition(b"@")[2].lower()
     if b"s" in lists.get(b"t", []) and identity != tags[b"d"].lower():
-        raise PermError("the key is not for sub-domains in i=")
+        raise PermError("the key does not allow a sub-domain in i=")
     if published.get(b"k", b"rsa").lower() != ALGORITHMS.get(algorithm):
         raise PermError("the key is for another algorithm")
     if not key:
