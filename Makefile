@@ -32,7 +32,7 @@ engine: $(BIN)/mailstack
 	@tools/set-up engine
 
 .PHONY: up
-up: .env engine ## Build and start the stack of .env (env.example, if there is none), and say what comes next
+up: .env engine ## Build and start the stack of .env (env.example, if there is none), and print the next steps
 	$(BIN)/mailstack build --no-next
 	$(COMPOSE) --progress quiet up -d --wait
 	@echo
@@ -69,7 +69,7 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: reference
-reference: $(INSTALLED) ## Write env.example and README's settings table anew from the settings
+reference: $(INSTALLED) ## Write env.example and README's settings table from the settings
 	$(BIN)/python -m mailstack.settings.reference
 
 .PHONY: figures
@@ -79,7 +79,7 @@ figures: $(INSTALLED) engine ## Measure sizes, memory, ready and build times, ag
 SAVED = $(if $(SAVE),--save $(SAVE))
 
 .PHONY: bench-quick
-bench-quick: $(INSTALLED) engine ## Measure mailstack beside other set-ups, in five minutes (bench/README.md); SAVE=FILE keeps the figures
+bench-quick: $(INSTALLED) engine ## Compare mailstack with other mail servers, in five minutes (bench/README.md); SAVE=FILE keeps the figures
 	$(BIN)/python -m bench run --quick $(SAVED)
 
 .PHONY: bench

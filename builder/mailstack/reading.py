@@ -10,11 +10,11 @@ MAX_OCTETS = 16 * 1024 * 1024
 def content(path: Path) -> bytes:
     """A regular file's content. Raises OSError, with the remedy in its words, for anything else."""
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file; name one that holds text", str(path))
+        raise OSError(errno.EINVAL, "not a regular file; name a text file", str(path))
     with path.open("rb") as stream:
         found = stream.read(MAX_OCTETS + 1)
     if len(found) > MAX_OCTETS:
-        raise OSError(errno.EFBIG, f"holds more than {MAX_OCTETS >> 20} MiB; see that it is the right file", str(path))
+        raise OSError(errno.EFBIG, f"is larger than {MAX_OCTETS >> 20} MiB; check that it is the right file", str(path))
     return found
 
 

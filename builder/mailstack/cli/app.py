@@ -36,7 +36,7 @@ class _Group(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of a fault.")
 @click.version_option(version(), message="mailstack %(version)s")
 def main(*, debug: bool) -> None:
-    """One env file in, a hardened mail appliance out. Works in the current directory, which holds .env."""
+    """Turn one .env into a mail server on Docker. Works in the current directory, which has .env."""
 
 
 for _verb in (build.init, build.build, build.base, status.status, status.first_steps, config.config, dns.dns):

@@ -15,26 +15,26 @@ from mailstack.tasks.init import write
 
 
 @click.command()
-@click.option("--hostname", help="The appliance's own name, such as mail.example.com.")
-@click.option("--domains", help="The mail domains, commas between.")
-@click.option("--mailboxes", help="The addresses that exist, commas between.")
+@click.option("--hostname", help="The mail server's own name, such as mail.example.com.")
+@click.option("--domains", help="The mail domains, separated by commas.")
+@click.option("--mailboxes", help="The addresses that exist, separated by commas.")
 def init(**flags: str | None) -> None:
-    """Write a .env with every setting explained; asks for what no flag says."""
+    """Write a .env that explains every setting; ask for each value without a flag."""
     path = write(here(), flags)
-    console.progress(f"{path.name} is written; look through it, then: mailstack build")
+    console.progress(f"{path.name} written; check it, then run: mailstack build")
 
 
 @click.command()
 @click.option("--refresh", is_flag=True, help="Build all images again, with the newest Debian packages.")
-@click.option("--rollback", is_flag=True, help="Put back the compose.yaml of the build before, files and images too.")
-@click.option("--next/--no-next", "say_next", default=True, help="Say what comes next; 'make up' does it itself.")
+@click.option("--rollback", is_flag=True, help="Restore compose.yaml of the previous build, with its files and images.")
+@click.option("--next/--no-next", "say_next", default=True, help="Print the next command; 'make up' runs it itself.")
 def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
     if rollback and refresh:
         raise click.UsageError("--refresh and --rollback exclude each other")
     if rollback:
         console.warn(*task.roll_back(here()))
-        console.progress("compose.yaml is that of the build before. Next: docker compose up -d --wait")
+        console.progress("compose.yaml restored from the previous build. Next: docker compose up -d --wait")
         return
     done = task.build(here(), os.environ, refresh=refresh)
     console.warn(*done.warnings)
@@ -48,7 +48,7 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
 
 @click.command()
 @click.option("--replace", is_flag=True, help="Rebuild it although it exists.")
-@click.option("--needed", is_flag=True, help="Only ask: exit code 1 if it exists, or a registry has it and answers.")
+@click.option("--needed", is_flag=True, help="Only check: exit code 1 if it exists, or a registry has it and answers.")
 def base(*, replace: bool, needed: bool) -> None:
     """Make the base image from Debian's packages, where there is no registry to pull it from."""
     if needed:

@@ -20,11 +20,11 @@ from mailstack.tasks.status import why_not_well
 @click.command()
 @JSON
 def status(*, as_json: bool) -> None:
-    """Show services, queue, images and keys. Exit code 5 if a service is not well."""
+    """Show services, queue, images and keys. Exit code 5 if a service has a problem."""
     try:
         data, warnings = task.status(here(), os.environ)
     except (SettingsError, DkimKeyError, SecretError):
-        console.warn("the services were not looked at; 'docker compose ps' and 'docker compose logs' show them")
+        console.warn("service status was not checked; see 'docker compose ps' and 'docker compose logs'")
         raise
     console.warn(*warnings)
     click.echo(json_text(data) if as_json else status_text(data), nl=False)
@@ -34,7 +34,7 @@ def status(*, as_json: bool) -> None:
 
 @click.command(name="first-steps")
 def first_steps() -> None:
-    """Say how to send a first message with this site."""
+    """Print how to send a first message with this site."""
     click.echo(compose.spoken(steps.first_steps(read_settings(here(), os.environ))), nl=False)
 
 

@@ -46,8 +46,8 @@ def beside(stack: Stack) -> str:
     addresses = " and ".join(map(str, stack.public_addresses))
     host = "" if addresses else f"an A record of {stack.hostname} with this host's address; "
     return (
-        f"Needed as well: {host}a PTR record of {addresses or 'that address'} with {stack.hostname}, which your "
-        f"provider sets; no AAAA record of {stack.hostname}, since nothing listens on IPv6"
+        f"Also needed: {host}a PTR record of {addresses or 'that address'} with {stack.hostname}, which your "
+        f"provider sets; no AAAA record of {stack.hostname}, because nothing listens on IPv6"
     )
 
 
@@ -102,7 +102,7 @@ def _dmarc(stack: Stack) -> list[_Row]:
         # RFC 9990 section 4: a receiver outside the organisational domain says that it wants the reports. Names of
         # which one lies below the other count as one organisation; an authorisation too many does no harm.
         rows += [
-            ("TXT", f"{one}._report._dmarc.{receiver}", "v=DMARC1;", f"DMARC: {receiver} takes reports about {one}")
+            ("TXT", f"{one}._report._dmarc.{receiver}", "v=DMARC1;", f"DMARC: {receiver} accepts reports about {one}")
             for one in owners
             if one != receiver and not receiver.endswith(f".{one}") and not one.endswith(f".{receiver}")
         ]

@@ -41,7 +41,7 @@ def make(client: docker.DockerClient, packages: Packages) -> None:
         try:
             client.api.import_image_from_file(str(archive), repository=name, tag=tag or "latest")
         except Failure as error:
-            raise EngineError(f"{packages.base_image}: the engine did not take the image: {reason(error)}") from None
+            raise EngineError(f"{packages.base_image}: the engine rejected the image: {reason(error)}") from None
 
 
 def _bootstrap(archive: Path, packages: Packages) -> None:

@@ -66,7 +66,7 @@ def check(
         raise EngineError(f"the configuration of {service} could not be checked: {reason(error)}") from None
     if status:
         where = ", ".join(f"{DIRECTORY}/{name}" for name in added) or f"configuration of {service}"
-        raise SettingsError([Fault(where, None, f"{service} does not take it, so nothing was written:\n{said}")])
+        raise SettingsError([Fault(where, None, f"{service} rejects this file; nothing was written:\n{said}")])
 
 
 def override(directory: Path) -> Path | None:
@@ -84,7 +84,7 @@ def check_compose(directory: Path, content: bytes) -> dict[str, Any]:
         _check_version()
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
         said = done.stderr.decode(errors="replace").strip()
-        raise SettingsError([Fault(where, None, f"docker compose does not take it, so nothing was written:\n{said}")])
+        raise SettingsError([Fault(where, None, f"docker compose rejects this file; nothing was written:\n{said}")])
     services: dict[str, Any] = json.loads(done.stdout)["services"]
     return services
 
@@ -118,8 +118,8 @@ def check_mounts(directory: Path, services: Mapping[str, Any], own: Mapping[str,
         other = next((target for target, path in files.items() if _at(mounts, target) != [str(directory / path)]), None)
         if other:
             remedy = (
-                f"puts something else, or nothing, at {other} in {name}, in place of mailstack's file; write what you "
-                f"add into {DIRECTORY}/, or mount it elsewhere"
+                f"replaces or removes mailstack's file {other} in {name}; put your additions into "
+                f"{DIRECTORY}/, or mount your file elsewhere"
             )
             faults.append(Fault(str(override(directory) or directory / ".env"), None, remedy))
     if faults:

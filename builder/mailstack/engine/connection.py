@@ -101,7 +101,7 @@ def _no_answer(found: Endpoint, text: str) -> str:
     if "PermissionError" in text or "Permission denied" in text:
         return (
             f"{where} may not be used by this user; add the user to the group 'docker' "
-            "(sudo usermod -aG docker USER), log in again, and see that 'docker info' works"
+            "(sudo usermod -aG docker USER), log in again, and check that 'docker info' works"
         )
     if any(word in text for word in ("FileNotFoundError", "No such file", "refused", "Failed to resolve")):
         remedy = (
@@ -109,8 +109,8 @@ def _no_answer(found: Endpoint, text: str) -> str:
             if found.other
             else "start it (systemctl start docker), or install Docker"
         )
-        return f"no container engine answers at {found.name}; {remedy}, and see that 'docker info' works"
-    return f"{where} does not answer ({text}); see that 'docker info' works as this user"
+        return f"no container engine answers at {found.name}; {remedy}, and check that 'docker info' works"
+    return f"{where} does not answer ({text}); check that 'docker info' works as this user"
 
 
 def reason(error: Exception) -> str:

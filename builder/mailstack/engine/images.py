@@ -56,7 +56,7 @@ def exists(client: docker.DockerClient, name: str) -> bool:
     except docker.errors.ImageNotFound:
         return False
     except Failure as error:
-        raise EngineError(f"{name}: the engine does not know such a name: {reason(error)}") from None
+        raise EngineError(f"{name}: the engine rejects this image name: {reason(error)}") from None
     return True
 
 
@@ -112,7 +112,7 @@ def age(client: docker.DockerClient, name: str) -> int:
     try:
         history = client.images.get(name).history()
     except Failure as error:
-        raise EngineError(f"{name}: the engine does not say how old it is: {reason(error)}") from None
+        raise EngineError(f"{name}: cannot read its age from the engine: {reason(error)}") from None
     installed = [int(layer["Created"]) for layer in history if "install-packages " in layer["CreatedBy"]]
     return int((time.time() - max(installed, default=time.time())) / _DAY)
 
@@ -120,8 +120,8 @@ def age(client: docker.DockerClient, name: str) -> int:
 def age_warnings(ages: Mapping[str, int], limit: int) -> list[str]:
     """A sentence for each image that is older than limit, in days."""
     return [
-        f"{PREFIX}IMAGE_MAX_AGE: {name} was made {days} days ago, more than {limit}, and lacks the security updates "
-        "since; run: mailstack build --refresh && docker compose up -d --wait"
+        f"{PREFIX}IMAGE_MAX_AGE: {name} was made {days} days ago, more than {limit}, so later security updates "
+        "are missing; run: mailstack build --refresh && docker compose up -d --wait"
         for name, days in ages.items()
         if days > limit
     ]
@@ -221,7 +221,9 @@ def _hint(event: Mapping[str, Any], packages: Packages) -> str:
     code = event.get("errorDetail", {}).get("code")
     if code == _NOT_FETCHED:
         return not_fetched(packages)
-    return f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: see that it is an image of Debian 13, which all are made from"
+    return (
+        f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: check that it is an image of Debian 13, the base of all images"
+    )
 
 
 def not_fetched(packages: Packages) -> str:
@@ -229,8 +231,9 @@ def not_fetched(packages: Packages) -> str:
     ways = {"APT_MIRROR": packages.mirror, "APT_SNAPSHOT": packages.snapshot, "BUILD_PROXY": packages.proxy}
     used = [f"{PREFIX}{name}: {value!r}" for name, value in ways.items() if value]
     if used:
-        return f"Debian's packages could not be fetched by {', '.join(used)}; see that the value is right and answers"
+        remedy = "check that the value is right and the server answers"
+        return f"Debian's packages could not be fetched by {', '.join(used)}; {remedy}"
     return (
-        "Debian's packages could not be fetched; where the Internet cannot be reached directly, set "
+        "Debian's packages could not be fetched; if the Internet cannot be reached directly, set "
         f"{PREFIX}APT_MIRROR or {PREFIX}BUILD_PROXY"
     )

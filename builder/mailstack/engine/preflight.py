@@ -12,7 +12,7 @@ from mailstack.errors import EngineError
 # Of release 20.10.
 _OLDEST_API = (1, 41)
 _HIDES = (
-    "clients will arrive under the gateway's address, so SPF fails for everybody; nobody is trusted for that address. "
+    "clients appear under the gateway's address, so SPF fails for all of them, and none of them is trusted. "
     "Run the stack on an engine that keeps client addresses"
 )
 
@@ -22,7 +22,7 @@ def warnings(client: docker.DockerClient) -> list[str]:
     try:
         about, version = client.info(), client.version()
     except Failure as error:
-        raise EngineError(f"the engine does not say what it is: {reason(error)}") from None
+        raise EngineError(f"cannot read the engine's version: {reason(error)}") from None
     api = tuple(int(part) for part in version["ApiVersion"].split("."))
     if api < _OLDEST_API:
         raise EngineError(f"the engine is release {version['Version']}, which is too old; install 20.10 or newer")

@@ -70,7 +70,7 @@ def look(
         there = {one.labels.get(_SERVICE): one for one in found}
         services = [_service(client, name, there.get(name), *built) for name, built in wanted.items()]
     except Failure as error:
-        raise EngineError(f"the engine does not say how {project} is: {reason(error)}") from None
+        raise EngineError(f"cannot read the state of {project} from the engine: {reason(error)}") from None
     return services, _queue_length(there.get("postfix"))
 
 
@@ -113,7 +113,7 @@ def _containers(client: docker.DockerClient, project: str, service: str) -> list
     try:
         return client.containers.list(filters={"label": labels}, ignore_removed=True)
     except Failure as error:
-        raise EngineError(f"the engine does not say how {service} is: {reason(error)}") from None
+        raise EngineError(f"cannot read the state of {service} from the engine: {reason(error)}") from None
 
 
 # Where services keep what they did with messages that they did not just accept (mailstack_auth.counts).

@@ -50,5 +50,5 @@ def _checked(directory: Path) -> tuple[str, list[str]]:
     except OSError as error:
         raise SecretError(f"{path}: cannot be read: {os_reason(error)}") from None
     if not _FORM.fullmatch(content):
-        raise SecretError(f"{path}: is not what was written there; remove it, and a new one is made")
+        raise SecretError(f"{path}: is damaged; remove it, and 'mailstack build' makes a new one")
     return hashlib.sha256(content).hexdigest(), warnings

@@ -21,8 +21,8 @@ from mailstack.values.mail import GOOD_KEY_BITS, MIN_KEY_BITS
 DIRECTORY = Path("secrets/dkim")
 _PUBLIC = re.compile(rb"-----BEGIN ([A-Z ]*PUBLIC KEY)-----.*?-----END \1-----\s*", re.DOTALL)
 _REMEDY = (
-    "Restore the key from a backup; or remove this file and the .txt beside it to have a new one made, "
-    "and publish its record"
+    "Restore the key from a backup; or remove this file and its .txt, run 'mailstack build' for a new "
+    "key, and publish its record"
 )
 
 
@@ -96,7 +96,7 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
     if not (directory / path).exists():
         raise DkimKeyError(
             f"{where}: the private key is missing. Restore it from a backup; "
-            f"or remove {published} to have a new one made, and publish its record"
+            f"or remove {published}, run 'mailstack build' for a new key, and publish its record"
         )
     warnings = loose_modes(directory, path, path.parent, path.parent.parent)
     private = _load(directory / path, where, known=(directory / published).exists())
@@ -130,7 +130,7 @@ def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
     if not pem.strip():
         raise DkimKeyError(f"{where}: the file is empty. {_REMEDY}")
     if b"PUBLIC KEY" in pem and b"PRIVATE KEY" not in pem:
-        raise DkimKeyError(f"{where}: holds a public key. Put the private key there")
+        raise DkimKeyError(f"{where}: is a public key. Put the private key there")
     # Some programs write the public half in front.
     pem = _PUBLIC.sub(b"", pem)
     unusable = f"{where}: is not a whole RSA private key of at least {MIN_KEY_BITS} bits in PEM form. {_REMEDY}"
@@ -145,7 +145,7 @@ def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
     if not _whole(key.private_numbers()):
         raise DkimKeyError(unusable)
     if key.key_size < MIN_KEY_BITS:
-        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers refuse less than {MIN_KEY_BITS}. {_REMEDY}")
+        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers reject less than {MIN_KEY_BITS}. {_REMEDY}")
     return key
 
 

@@ -22,18 +22,18 @@ TARGETS = {
     "opendkim/opendkim.conf": "etc/opendkim/opendkim.conf",
     "resolver/unbound.conf": "etc/unbound/mailstack.conf",
 }
-_CAN_BE = f"files that can be added to are {', '.join(TARGETS)}"
+_CAN_BE = f"possible names are {', '.join(TARGETS)}"
 # postconf(5): "name = value"; master(5): service and type are the first two fields.
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)\s*=")
 _SERVICE = re.compile(r"(\S+\s+\S+)\s")
 # From opendkim.conf(5): what a container is made for, and what the options On-... take.
 _FIXED = {
     **dict.fromkeys(
-        ("socket", "umask", "userid", "changerootdirectory", "background"), "by which Postfix finds opendkim"
+        ("socket", "umask", "userid", "changerootdirectory", "background"), "which Postfix needs to find opendkim"
     ),
-    **dict.fromkeys(("authservid", "authservidwithjobid"), "by which dmarc finds opendkim's results"),
-    "mode": "without which mail leaves unsigned, or comes in unverified",
-    "include": "whose file the build does not see: write its lines here",
+    **dict.fromkeys(("authservid", "authservidwithjobid"), "which dmarc needs to find opendkim's results"),
+    "mode": "so mail would leave unsigned or come in unverified",
+    "include": "but the build does not see that file: write its lines here",
 }
 _ACTIONS = ("accept", "discard", "quarantine", "reject", "tempfail")
 # postconf(5): which milters see a message, and what they learn of it. Without dmarc among them, after OpenDKIM, mail
@@ -61,7 +61,7 @@ def read(directory: Path) -> dict[str, str]:
     for path in _files(root, refuse):
         name = path.relative_to(root).as_posix()
         if name not in TARGETS:
-            refuse(path, f"is appended to nothing; {_CAN_BE}")
+            refuse(path, f"is not used; {_CAN_BE}")
             continue
         try:
             found[name] = reading.text(path)
@@ -94,7 +94,7 @@ def _files(root: Path, refuse: Callable[[str | Path, str], None]) -> list[Path]:
         if Path(parent) != root:
             for name in sorted(directories):
                 if not name.startswith("."):
-                    refuse(Path(parent, name), f"is a directory, none of whose files is appended; {_CAN_BE}")
+                    refuse(Path(parent, name), f"is a directory, whose files are not used; {_CAN_BE}")
             directories.clear()
     return sorted(found)
 
@@ -104,12 +104,12 @@ def _unjudged(text: str) -> Iterator[str]:
     for entry in re.sub(r"\n(?:#.*\n|\s*\n)*[ \t]+", " ", text).splitlines():
         parameter = _parameter(entry) or ""
         if _MILTERS.fullmatch(parameter):
-            yield f"sets {parameter}, so that mail would bypass dmarc; name your own milters in {PREFIX}EXTRA_MILTERS"
+            yield f"sets {parameter}, so mail would bypass dmarc; name your own milters in {PREFIX}EXTRA_MILTERS"
         elif parameter == _DEFAULT_ACTION:
             yield f"sets {parameter}; write {PREFIX}MILTER_DEFAULT_ACTION in .env"
         elif parameter == "receive_override_options" and "no_milters" in entry:
             yield (
-                "has no_milters in receive_override_options, so that mail would bypass dmarc; write it in master.cf "
+                "has no_milters in receive_override_options, so mail would bypass dmarc; write it in master.cf "
                 "for a service on 127.0.0.1"
             )
 

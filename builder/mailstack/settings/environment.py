@@ -18,10 +18,10 @@ _ALL_BUT = 0.9
 # Variables of docker compose, by which it would start something else than what was built.
 _OF_COMPOSE = {
     "COMPOSE_PROJECT_NAME": (
-        f"would start this site under another name than its own, which is made from {PREFIX}HOSTNAME; remove it"
+        f"would start this site under another project name than its own, which comes from {PREFIX}HOSTNAME; remove it"
     ),
     "COMPOSE_FILE": (
-        "would have docker compose read other files than compose.yaml; remove it, and write what you add into "
+        "would make docker compose read other files than compose.yaml; remove it, and put your additions into "
         "compose.override.yaml"
     ),
 }
@@ -65,7 +65,7 @@ def gather(directory: Path, environment: Mapping[str, str]) -> Gathered:
 
 def _nothing_set(file: Path) -> str:
     if file.exists():
-        return f"sets no {PREFIX} variable; write {PREFIX}HOSTNAME and the others into it, as README's table has them"
+        return f"sets no {PREFIX} variable; add {PREFIX}HOSTNAME and the other settings of README's table"
     if file.is_symlink():
         return f"is a link to {file.readlink()}, which does not exist; put the file there, or remove the link"
     return "does not exist; 'mailstack init' writes one"
@@ -97,7 +97,7 @@ def _of_file(file: Path) -> Gathered:
     for one in bindings:
         where = f"{file}, line {one.original.line}"
         if one.error or (one.key is not None and one.value is None):
-            remedy = "is not NAME=VALUE; a value with blanks stands in quotes, and a quote that opens also closes"
+            remedy = "is not NAME=VALUE; put a value with blanks in quotes, and close each quote"
             # The rest of the line, or a line of somebody else's, may be a secret.
             name = _OURS.match(one.original.string)
             found.faults.append(Fault(where, name and name[1], remedy))
@@ -119,11 +119,11 @@ def _misread(one: Binding, before: Mapping[str, str]) -> Iterator[str]:
             yield f"is not read by mailstack; did you mean {near[0]}?"
         return
     if one.key in before:
-        yield "is set a second time, and the first line would count for nothing; remove one of them"
+        yield "is set twice; remove one line"
     if one.value and "$" in one.value and not _IN_SINGLE_QUOTES.match(one.original.string):
         yield (
-            "holds a $, and mailstack puts in no other variable's value: write that value itself. Where a $ is meant, "
-            "put the whole into single quotes, or docker compose takes it for a variable"
+            "contains $, but variables are not expanded here: write the value itself. For a literal $, put the value "
+            "in single quotes"
         )
 
 
@@ -136,7 +136,7 @@ def _read_files(directory: Path, found: Gathered) -> None:
             continue
         path = found.values.pop(name)
         if setting in given:
-            remedy = f"is set beside {setting}, in .env or in the environment; remove one of the two"
+            remedy = f"is set, and so is {setting}, in .env or in the environment; remove one of the two"
             found.faults.append(Fault(name, path, remedy))
             continue
         found.unread.add(setting)
@@ -149,5 +149,5 @@ def _read_files(directory: Path, found: Gathered) -> None:
         except (OSError, ValueError) as error:
             # A path with a NUL in it is a ValueError.
             said = os_reason(error) if isinstance(error, OSError) else error
-            remedy = f"cannot be read: {said}; write a path from the directory of .env"
+            remedy = f"cannot be read: {said}; write a path relative to the directory of .env"
             found.faults.append(Fault(name, path, remedy))

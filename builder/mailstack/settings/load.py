@@ -24,7 +24,7 @@ _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mir
 # Values of older versions, and what does the same now.
 _FORMER = {
     ("local_sender", action): f"was a value of an older version; write {variable('local_sender')}=envelope and "
-    f"{variable('local_sender_action')}={action}, or leave it out for the new default 'aligned'"
+    f"{variable('local_sender_action')}={action}, or remove it for the new default 'aligned'"
     for action in ("discard", "reject")
 }
 _RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|SASL|SMTP_(?:USER|PASS)")
@@ -119,11 +119,11 @@ def _setting(name: str) -> str:
 def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
     if _RELAY_LOGIN.search(name.upper()):
-        remedy = "is no setting of mailstack; logging in to a relay is not supported yet"
-        return Fault(name, None, f"{remedy}, so use one that takes mail from this host's address")
+        remedy = "is not a setting of mailstack; logging in to a relay is not supported yet"
+        return Fault(name, None, f"{remedy}, so use one that accepts mail from this host's address")
     near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in KNOWN], n=1)
     return Fault(
-        name, None, f"is no setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
+        name, None, f"is not a setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
     )
 
 

@@ -102,7 +102,7 @@ def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -
     if not before:
         return []
     found = [
-        f"{key.path} is new: publish {key.name} before 'docker compose up', which signs with it at once"
+        f"{key.path} is new: publish {key.name} before 'docker compose up', because OpenDKIM then signs with it"
         for key in stack.keys
         if directory / key.path not in known
     ]
@@ -115,7 +115,7 @@ def _other_project(before: str | None, project: str | None) -> list[str]:
         return []
     return [
         (
-            f"the host name is the name of the compose project: what runs as {before} goes on beside this one. End it "
+            f"the compose project is named after the host name: the old project {before} still runs. Stop it "
             f"with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
             f"{before}_mail"
         )

@@ -25,8 +25,8 @@ def first_steps(chosen: Settings) -> str:
         lines.append(f"  docker compose logs postfix    # status=sent, by {chosen.delivery.server}")
     lines += [
         "",
-        "Before mail goes out into the world: publish the records (mailstack dns records), let",
+        "Before you send mail to the world: publish the records (mailstack dns records), let",
         f"{chosen.hostname} resolve to this host's IPv4 address and the address back to the name (PTR),",
-        "without an AAAA record, and see that port 25 is open in both directions.",
+        "without an AAAA record, and check that port 25 is open in both directions.",
     ]
     return "\n".join(lines) + "\n"

@@ -15,8 +15,8 @@ from mailstack.settings.reference import SET, env_file
 
 _QUESTIONS = {
     "hostname": "This host's name, as in its PTR record",
-    "domains": "Mail domains, commas between",
-    "mailboxes": "Mailboxes, commas between",
+    "domains": "Mail domains, separated by commas",
+    "mailboxes": "Mailboxes, separated by commas",
 }
 _HEAD = "# Settings of mailstack, by 'mailstack init'. After a change: mailstack build\n"
 
@@ -51,7 +51,7 @@ def _ask(name: str, answers: Mapping[str, str]) -> str:
         except click.Abort as error:
             if isinstance(error.__context__, EOFError):
                 flags = ", ".join(f"--{one}" for one in _QUESTIONS)
-                remedy = f"the input ended before all was answered; where nobody answers, give {flags}"
+                remedy = f"the input ended before all questions were answered; without a terminal, use {flags}"
                 raise SettingsError([Fault("mailstack init", None, remedy)]) from None
             raise
         wrong = [one for one in _faults({**SET, **answers, name: answer}) if one.variable == variable(name)]

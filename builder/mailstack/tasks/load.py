@@ -78,7 +78,7 @@ def _what_uses(name: str, chosen: Settings) -> str:
     if not mark:
         return "its name is not SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
     if domain not in {*chosen.domains, chosen.hostname}:
-        return f"{domain} is no domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
+        return f"{domain} is not a domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
     changes = []
     if selector != chosen.dkim_selector:
         changes.append(f"{PREFIX}DKIM_SELECTOR={selector}")

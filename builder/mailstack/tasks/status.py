@@ -93,11 +93,12 @@ def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
         yield ": some containers are still from an earlier build; run: docker compose up -d --wait"
     down = [one["name"] for one in services if one["state"] != "running"]
     if down:
-        yield f": {', '.join(down)} does not run; see 'docker compose logs {' '.join(down)}'"
+        verb = "is" if len(down) == 1 else "are"
+        yield f": {', '.join(down)} {verb} not running; see 'docker compose logs {' '.join(down)}'"
     silent = [one["milter"] for one in data["milters"] if one["fault"]]
     if silent:
         yield (
             f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS does not answer; start it, "
-            "or take it out and run: mailstack build && docker compose up -d --wait"
+            "or remove it and run: mailstack build && docker compose up -d --wait"
         )
-    yield " is not well; 'docker compose ps' and 'docker compose logs' say more"
+    yield " has a problem; see 'docker compose ps' and 'docker compose logs'"

@@ -15,7 +15,7 @@ MAX_NAME, MAX_LABEL = 253, 63
 # RFC 5321 section 4.5.3.1.1.
 MAX_LOCAL_PART = 64
 MAX_HOSTNAME = 64  # hostname(7)
-# RFC 8301 section 3.2: signers use at least 1024 bits, and should use 2048; verifiers refuse less than 1024.
+# RFC 8301 section 3.2: signers use at least 1024 bits, and should use 2048; verifiers reject less than 1024.
 MIN_KEY_BITS = 1024
 GOOD_KEY_BITS = 2048
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -41,7 +41,7 @@ def domain_name(token: str) -> str:
             text = idna.encode(text, uts46=True).decode()
         except idna.IDNAError:
             raise ValueError(
-                "holds a character that no domain name has (RFC 5891); write it such as example.com"
+                "has a character that domain names cannot have (RFC 5891); write it such as example.com"
             ) from None
     text = text.lower()
     labels = text.split(".")

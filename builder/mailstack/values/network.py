@@ -15,14 +15,14 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 def network(token: str) -> Network:
     """An address or a network in CIDR notation, host bits zero; without a zone id, as in address()."""
     if "%" in token:
-        raise ValueError("has a zone id, which tables cannot hold; write it without, such as fe80::/64")
+        raise ValueError("has a zone id, which tables cannot contain; write it without one, such as fe80::/64")
     try:
         meant = ipaddress.ip_network(token, strict=False)
     except ValueError:
         raise ValueError("is not a network; write CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32") from None
     if isinstance(meant, ipaddress.IPv6Network) and meant.subnet_of(_MAPPED):
         plain = ipaddress.IPv4Network((int(meant[0]) & 0xFFFFFFFF, meant.prefixlen - _MAPPED.prefixlen))
-        raise ValueError(f"is IPv4 in the form of IPv6, which no client has; write {plain}")
+        raise ValueError(f"is an IPv4-mapped IPv6 network, which matches no client; write {plain}")
     try:
         return ipaddress.ip_network(token)
     except ValueError:
@@ -86,7 +86,7 @@ def public_address(token: str) -> ipaddress.IPv4Address:
     # is_reserved holds the broadcast address.
     if found.is_unspecified or found.is_loopback or found.is_link_local or found.is_multicast or found.is_reserved:
         raise ValueError(
-            "is not the address of a host in the Internet; write the one that other servers see, such as 192.0.2.25"
+            "is not the address of a host on the Internet; write the one that other servers see, such as 192.0.2.25"
         )
     return found
 

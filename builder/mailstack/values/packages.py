@@ -25,7 +25,7 @@ def url(token: str | None) -> str | None:
         raise ValueError("is not a URL; write it such as http://mirror.example.com/debian")
     if not re.fullmatch(r"[A-Za-z0-9:/._~\[\]-]+", token):
         raise ValueError(
-            "holds characters other than letters, digits and . _ ~ -; write it such as http://192.0.2.80:3142"
+            "has characters other than letters, digits and . _ ~ -; write it such as http://192.0.2.80:3142"
         )
     return token.rstrip("/")
 
@@ -35,7 +35,7 @@ def image(token: str) -> str:
     if not re.fullmatch(
         r"[a-z0-9][a-zA-Z0-9._/-]*(?::[0-9]+/[a-zA-Z0-9._/-]+)?(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?", token, re.ASCII
     ):
-        raise ValueError("is not the name of an image; write it such as debian:trixie-slim")
+        raise ValueError("is not an image name; write it such as debian:trixie-slim")
     return token
 
 
@@ -43,4 +43,4 @@ def snapshot(token: str | None) -> str | None:
     """A moment in UTC as archives of snapshots name their directories: ISO 8601, basic format."""
     if token is None or re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", token, re.ASCII):
         return token
-    raise ValueError("is not a moment in UTC; write it such as 20261101T000000Z")
+    raise ValueError("is not a timestamp in UTC; write it such as 20261101T000000Z")

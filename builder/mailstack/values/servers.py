@@ -69,7 +69,7 @@ def _host(token: str) -> str:
         return str(address(token))
     name = token.lower()
     if name in _NO_HOST:
-        raise ValueError("is no host; to have none, leave the value empty")
+        raise ValueError("is not a host; for no host, leave the value empty")
     if name == "localhost" or name in OWN_SERVICES:
         raise ValueError("is one of these containers itself; use another machine's address or another service's name")
     return name if _SERVICE.fullmatch(name) else domain_name(token)
@@ -118,8 +118,8 @@ def _plain_start(server: HostPort) -> HostPort:
     """A server that greets in plain text; Postfix would wait for that on a port where TLS begins at once."""
     if server.port == IMPLICIT_TLS:
         raise ValueError(
-            f"has port {IMPLICIT_TLS}, where TLS begins at once (RFC 8314) and a log-in is asked for; neither is "
-            "supported yet. Write a server that takes mail from this host's address, such as smtp.example.net:25"
+            f"has port {IMPLICIT_TLS}, where TLS starts at once (RFC 8314) and a login is required; neither is "
+            "supported yet. Write a server that accepts mail from this host's address, such as smtp.example.net:25"
         )
     return server
 

@@ -76,9 +76,9 @@ def spf_record(token: str) -> str:
     if not words or words[0].lower() != "v=spf1":
         raise ValueError("is not an SPF record; it starts with v=spf1, such as 'v=spf1 mx -all'")
     if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
-        raise ValueError("holds characters that an SPF record cannot have; write it without quotes and backslashes")
+        raise ValueError("has characters that an SPF record cannot have; write it without quotes and backslashes")
     if len(token) > _MAX_RECORD:
-        raise ValueError(f"has {len(token)} characters, and no record of DNS more than {_MAX_RECORD}; shorten it")
+        raise ValueError(f"has {len(token)} characters, and a DNS record has {_MAX_RECORD} at most; shorten it")
     for word in words[1:]:
         _see_kind(word)
     for term in terms(token):
@@ -92,8 +92,8 @@ def spf_record(token: str) -> str:
     count = _lookups(token)
     if count > MAX_LOOKUPS:
         raise ValueError(
-            f"has {count} terms that look something up, and more than {MAX_LOOKUPS} are an error to every receiver "
-            "(RFC 7208 section 4.6.4); write addresses as ip4: in place of some"
+            f"has {count} terms that need DNS lookups, and more than {MAX_LOOKUPS} are an error to every receiver "
+            "(RFC 7208 section 4.6.4); write addresses as ip4: instead of some"
         )
     return " ".join(words)
 
@@ -105,12 +105,12 @@ def _see_kind(word: str) -> None:
         name, _, value = word.partition("=")
         meant = f"{name}:{value}" if value and term.name != "all" else name
         raise ValueError(
-            f"has {shown(word)}, by which receivers let nobody send: a colon stands after the name of a mechanism; "
+            f"has {shown(word)}, which receivers ignore; a colon follows the name of a mechanism; "
             f"write {meant if len(meant) <= MAX_NAME else f'{name}:…'}"
         )
     if not _MODIFIER.match(word) and not _MECHANISM.fullmatch(_bare(word.lower())):
         raise ValueError(
-            f"has a term that is no SPF mechanism: {shown(word)}; that is an error to every receiver; write it "
+            f"has a term that is not an SPF mechanism: {shown(word)}; that is an error to every receiver; write it "
             "such as 'v=spf1 mx -all'"
         )
 
@@ -119,7 +119,7 @@ def _see(text: str) -> None:
     """See that the value of a term is what its name asks for (sections 5 and 6); a macro may be anything."""
     term = _term(text)
     if "%" in _MACRO.sub("", term.text):
-        raise ValueError("has a % that begins no macro, such as %{i} (RFC 7208 section 7)")
+        raise ValueError("has a % that does not begin a macro, such as %{i} (RFC 7208 section 7)")
     if term.name in {"ip4", "ip6"}:
         version = int(term.name[2])
         try:
@@ -191,14 +191,14 @@ def remarks(record: str) -> Iterator[str]:
         elif term.name == "ptr":
             yield f"{term.text!r} is slow, and not used any more (RFC 7208 section 5.5); write addresses in its place"
         elif term.name == "redirect" and "all" in names:
-            yield f"{term.text!r} counts for nothing beside 'all'; remove one of them"
+            yield f"{term.text!r} has no effect next to 'all'; remove one of them"
     for text in sorted(text for text, count in Counter(term.text for term in found).items() if count > 1):
-        yield f"{text!r} stands there twice; remove one"
+        yield f"{text!r} is listed twice; remove one"
     if not {"all", "redirect"} & set(names):
         yield "it says nothing about other hosts; end it with ~all or -all"
     if len(record) > MAX_OCTETS:
         yield (
-            f"it has {len(record)} octets, and answers of DNS with more than {MAX_OCTETS} may get lost (RFC 7208 "
+            f"it has {len(record)} octets, and DNS answers of more than {MAX_OCTETS} may get lost (RFC 7208 "
             "section 3.4); put some of its terms into a record of another name, and 'include:' that"
         )
 

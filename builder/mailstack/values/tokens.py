@@ -55,7 +55,7 @@ def byte_size(least: int, most: int) -> Callable[[object], object]:
         except ValidationError:
             raise ValueError("is not a size; write bytes, or a number with kB, MB, KiB or MiB, such as 25MiB") from None
         if size < least:
-            raise ValueError(f"is too small; {least // 1024}KiB is the least that every server takes (RFC 5321)")
+            raise ValueError(f"is too small; {least // 1024}KiB is the least that every server accepts (RFC 5321)")
         if size > most:
             raise ValueError(f"is too large; write {most // 1024**3}GiB or less")
         return size

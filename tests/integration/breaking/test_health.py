@@ -206,7 +206,7 @@ def test_wrong_key(kind: str, foxtrot: Site) -> None:
         recreate(foxtrot, "opendkim")
         wait_not_healthy(foxtrot, "opendkim")
         wait_for(
-            lambda: [line for line in foxtrot.log("opendkim") if f"{path.name} is not the key" in line],
+            lambda: [line for line in foxtrot.log("opendkim") if f"{path.name} is damaged or does not match" in line],
             "the log does not name the key",
         )
         assert not any("PRIVATE" in line for line in foxtrot.log("opendkim"))
@@ -221,7 +221,7 @@ def test_wrong_authserv_id(service: str, foxtrot: Site) -> None:
     with changed(path, b"mailstack-" + b"0" * 40 + b"\n"):
         recreate(foxtrot, service)
         wait_not_healthy(foxtrot, service)
-        said = "secrets/authserv-id is not the one that was built with; run: mailstack build"
+        said = "secrets/authserv-id changed since the last build; run: mailstack build"
         wait_for(lambda: [line for line in foxtrot.log(service) if said in line], "the log does not name the file")
         assert not any("0" * 40 in line for line in foxtrot.log(service))
     recreate(foxtrot, service)

@@ -54,7 +54,7 @@ def test_memory(
     before = {one: engine_client.api.inspect_container(foxtrot.container(one)) for one in SERVICES}
 
     def ended() -> bool:
-        if service in SUPERVISED and any("the worker ended with -9" in line for line in foxtrot.log(service)):
+        if service in SUPERVISED and any("worker exited with -9" in line for line in foxtrot.log(service)):
             return True
         return bool(engine_client.api.inspect_container(container)["RestartCount"] > before[service]["RestartCount"])
 

@@ -73,11 +73,11 @@ CAUSES = {
         None,
         'server:\n  val-override-date: "20200101000000"\n',
         {},
-        "not valid yet, if the clock of this",
+        "not valid yet, or the clock of this",
     ),
-    "clock ahead": (None, 'server:\n  val-override-date: "20400101000000"\n', {}, "expired, if the clock of this host"),
-    "no signatures": ("strip", "", STRIPPED, "signatures are missing: a server of MAILSTACK_RESOLVER_FORWARDERS"),
-    "no keys": ("nodata", "", STRIPPED, "keys are missing: a server of MAILSTACK_RESOLVER_FORWARDERS"),
+    "clock ahead": (None, 'server:\n  val-override-date: "20400101000000"\n', {}, "expired, or the clock of this host"),
+    "no signatures": ("strip", "", STRIPPED, "signatures are missing: a forwarder in MAILSTACK_RESOLVER_FORWARDERS"),
+    "no keys": ("nodata", "", STRIPPED, "DNSSEC keys are missing: a forwarder in MAILSTACK_RESOLVER_FORWARDERS"),
 }
 
 
@@ -119,7 +119,7 @@ def test_nobody_answers(foxtrot: Site, forwarders: list[Faults], engine_client: 
         container = foxtrot.container("resolver")
         expected = (
             "healthy",
-            "no other server answers: the Internet, or MAILSTACK_RESOLVER_FORWARDERS, is out of reach\n",
+            "no name server answers: check the Internet connection and MAILSTACK_RESOLVER_FORWARDERS\n",
         )
         wait_for(
             lambda: said(foxtrot, engine_client) == expected, "it does not say that nobody answers", NOTICED_WITHIN

@@ -135,11 +135,11 @@ def test_volumes_of_other_ids(
     assert foxtrot.run("postfix", "sh", "-c", "postfix check 2>&1") == b""
     owner = foxtrot.run("postfix", "stat", "-c", "%u:%g", "/var/spool/postfix/maildrop").decode().strip()
     assert owner == f"{IDS.postfix}:{IDS.postdrop}"
-    repaired = [line for line in foxtrot.log("postfix")[lines:] if "giving " in line]
+    repaired = [line for line in foxtrot.log("postfix")[lines:] if "changing the owner of " in line]
     assert repaired
     foxtrot.compose("restart", "postfix")
     wait_healthy(foxtrot)
-    assert [line for line in foxtrot.log("postfix")[lines:] if "giving " in line] == repaired
+    assert [line for line in foxtrot.log("postfix")[lines:] if "changing the owner of " in line] == repaired
 
 
 @pytest.mark.parametrize(
@@ -334,16 +334,17 @@ def test_memory_limit(
     container = golf.container("policyd-spf")
     golf.run("postfix", "perl", "-e", REQUESTS)
     wait_for(
-        lambda: sum("what came last is cut off" in line for line in golf.log("policyd-spf")) == 1000, "not all end"
+        lambda: sum("closing connection: incomplete request" in line for line in golf.log("policyd-spf")) == 1000,
+        "not all end",
     )
-    assert not any("the worker ended" in line for line in golf.log("policyd-spf"))
+    assert not any("worker exited" in line for line in golf.log("policyd-spf"))
     starts = engine_client.api.inspect_container(container)["RestartCount"]
     with contextlib.suppress(EngineError):  # the connections break when the service ends
         golf.run("postfix", "perl", "-e", REQUESTS, "held")
     # It takes the worker, or the supervisor and the worker with it.
     wait_for(
         lambda: (
-            any("the worker ended with -9, starting another" in line for line in golf.log("policyd-spf"))
+            any("worker exited with -9; starting a new one" in line for line in golf.log("policyd-spf"))
             or engine_client.api.inspect_container(container)["RestartCount"] > starts
         ),
         "the kernel did not end policyd-spf",

@@ -68,7 +68,7 @@ def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
         done = run(env_example, *status)
         assert done.returncode == 5
         assert re.search(r"^policyd-spf +exited", done.stdout, flags=re.MULTILINE)
-        assert re.search("mail-example-com: policyd-spf does not run; see '.*compose logs policyd-spf'", done.stderr)
+        assert re.search("mail-example-com: policyd-spf is not running; see '.*compose logs policyd-spf'", done.stderr)
     finally:
         assert run(env_example, "docker", "compose", "up", "--detach", "--wait").returncode == 0
 

@@ -267,7 +267,7 @@ def test_clients_without_an_address_of_their_own(stack_of_env_example, engine: N
         client.rcpt("user@example.com")
     wait_for(
         lambda: any(
-            "arrives under the engine's own address" in line and "[172.30.253.1]" in line
+            "hidden behind the engine's gateway" in line and "[172.30.253.1]" in line
             for line in stack_of_env_example.get_logs("postfix")[0].splitlines()
         ),
         "the log does not say that the client arrived as the gateway",

@@ -102,11 +102,11 @@ def test_what_is_not_signed(insider: Machine, bravo: Site, engine_client: docker
     """Mail of a trusted client that dmarc keeps from being signed is refused, in one line of dmarc and of Postfix."""
     content = message("user@bravo.example", "x@listed.example", subject("two authors"), extra=["From: y@bravo.example"])
     reply = send(insider, address_of(bravo), "user@bravo.example", "x@listed.example", content, port=587)
-    assert (reply.code, reply.text) == (550, "5.6.0 not signed: there is more than one From field")
+    assert (reply.code, reply.text) == (550, "5.6.0 not signed: the message has more than one From field")
     (line,) = [one for one in lines_with(engine_client, bravo, "postfix", "milter-reject") if "5.6.0" in one]
     queue_id = line.split(": ")[1]
     (said,) = lines_with(engine_client, bravo, "dmarc", queue_id)
-    assert said == f"dmarc: {queue_id}: action=reject reason='there is more than one From field'"
+    assert said == f"dmarc: {queue_id}: action=reject reason='the message has more than one From field'"
     assert not any(queue_id in one for one in log(engine_client, bravo, "opendkim"))
 
 

@@ -22,7 +22,7 @@ from support import (
 )
 
 LIMIT = 53_999
-TOO_LONG = "552 5.3.4 header field {} is too long, the limit is 53999 octets"
+TOO_LONG = "552 5.3.4 header field {} is too long (limit: 53999 octets)"
 
 
 @pytest.fixture(scope="module")

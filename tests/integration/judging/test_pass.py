@@ -312,4 +312,4 @@ def test_changed_on_the_way(outsider: Machine, insider: Machine, alpha: Site, br
         assert dmarc_result(arrived, bravo).result == "fail"
     changed = original.replace(b"From: user@alpha", b"From: ceo@listed.example\r\nFrom: user@alpha")
     reply = send(outsider, address_of(bravo), "user@listed.example", "user@bravo.example", changed)
-    assert (reply.code, reply.text) == (550, "5.7.1 there is more than one From field")
+    assert (reply.code, reply.text) == (550, "5.7.1 the message has more than one From field")

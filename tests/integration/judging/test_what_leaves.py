@@ -121,7 +121,7 @@ def test_every_genuine_author_is_signed(insider: Machine, alpha: Site, bravo: Si
         content = message(author, "user@bravo.example", about, extra=["Sender: user@alpha.example"])
         reply = send(insider, address_of(alpha), "user@alpha.example", "user@bravo.example", content, port=587)
         if "alpha.example." in author:
-            expected = "5.6.0 not signed: the domain in From is not written as in DNS; write alpha.example"
+            expected = "5.6.0 not signed: the domain in From is not in its DNS form; write alpha.example"
             assert (reply.code, reply.text) == (550, expected)
         else:
             assert reply.code == 250, (author, reply)

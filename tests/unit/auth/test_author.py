@@ -304,16 +304,16 @@ def test_several_authors_that_are_refused(value):
 REASONS = {
     b" Doe, Jane <j@a.example>": 'From has a comma outside of quotes; write the name in quotes: "Doe, Jane" <jane@domain.example>',
     b" J; D <j@a.example>": "a semicolon outside of quotes; write the name in quotes",
-    b' J "D <j@a.example>': "a quotation mark without a second one",
-    b" J (D <j@a.example>": "a bracket that is not closed",
-    b" J :) <j@a.example>": "a bracket that is not opened",
+    b' J "D <j@a.example>': "an unclosed quotation mark",
+    b" J (D <j@a.example>": "an unclosed or too deeply nested parenthesis",
+    b" J :) <j@a.example>": "a closing parenthesis without an opening one",
     b" J\\, <j@a.example>": "a backslash outside of quotes",
-    b" J <3 <j@a.example>": 'a "<" or ">" too many',
+    b" J <3 <j@a.example>": 'an extra "<" or ">"',
     b" <j@a.example> J": 'text after the ">"',
-    b" J @ D <j@a.example>": 'an "@" in the name; leave it out, or write the name in quotes',
+    b" J @ D <j@a.example>": 'an "@" in the name; remove it, or write the name in quotes',
     b" J\x08 <j@a.example>": "the control character 0x08",
     b" j@a_.-example": "no valid domain",
-    b" [J <j@a.example>": "a square bracket without a second one",
+    b" [J <j@a.example>": "an unmatched square bracket",
     b" J <j @a.example>": "is not a name and one address",
 }
 

@@ -73,16 +73,16 @@ CASES = {
     ),
     "SPF fail, and no policy": (
         plain("bare.example", sender=b"jo@spf-fails.example"),
-        f"550 5.7.23 SPF fail: {STRANGER} may not send with MAIL FROM spf-fails.example",
+        f"550 5.7.23 SPF fail: {STRANGER} is not authorized to send for MAIL FROM spf-fails.example",
     ),
-    "no author": (Sent((Field(b"Subject", b" one"),)), "550 5.7.1 there is no From field"),
+    "no author": (Sent((Field(b"Subject", b" one"),)), "550 5.7.1 the message has no From field"),
     "two authors": (
         plain("a.example", from_("bare.example"), **FROM_A),
-        "550 5.7.1 there is more than one From field",
+        "550 5.7.1 the message has more than one From field",
     ),
     "a header too long": (
         plain("a.example", *[Field(b"X", b"x" * 50_000)] * TOO_MANY),
-        "552 5.3.4 header is too long, the limit is 2097152 octets, where each field counts 450 more",
+        "552 5.3.4 header is too long (limit: 2097152 octets; each field counts 450 extra)",
     ),
     "the longest field": (
         plain("a.example", Field(b"References", b"x" * (MAX_FIELD_OCTETS - len(b"References:"))), **FROM_A),
@@ -90,7 +90,7 @@ CASES = {
     ),
     "a field too long": (
         plain("a.example", Field(b"References", b"x" * MAX_FIELD_OCTETS), **FROM_A),
-        "552 5.3.4 header field References is too long, the limit is 53999 octets",
+        "552 5.3.4 header field References is too long (limit: 53999 octets)",
     ),
     "ours, by our SPF": (
         plain("ours.example", client=AUTHORISED, sender=b"jo@ours.example"),
@@ -158,7 +158,7 @@ def test_a_notice_without_an_author(tmp_path):
     mail = replace(notice, sender=b"jo@a.example")
     assert (
         seen(tmp_path, mail).reply
-        == '550 5.7.1 From names no domain; write an address: "Doe, Jane" <jane@domain.example>'
+        == '550 5.7.1 From has no domain; write an address: "Doe, Jane" <jane@domain.example>'
     )
 
 
@@ -322,7 +322,7 @@ def test_exempt_clients(tmp_path):
     policy = replace(POLICY, skip_networks=tuple(map(ipaddress.ip_network, ["198.51.100.0/24"])))
     found = seen(tmp_path, Sent(KNOWN), policy=policy)
     assert found.results() == ["spf=none", "dkim=pass", "dmarc=pass"]
-    assert b"spf=none (not judged, relay)" in found.values(authres.NAME)[0]
+    assert b"spf=none (not checked: relay)" in found.values(authres.NAME)[0]
 
 
 @pytest.mark.parametrize("sender", HOSTILE)

@@ -66,7 +66,7 @@ def replies(octets):
 
 
 # The peer's fault, not an error of ours.
-PEER = "closing a connection: (?!.*Error)"
+PEER = "closing connection: (?!.*Error)"
 
 
 async def talk(octets, judge, *, end=True):

@@ -63,12 +63,12 @@ EXEMPT = {
     "relay by network": (
         message("192.0.2.53"),
         "relay",
-        "PREPEND X-SPF-Skipped: mail.example.com trusts 192.0.2.53 to hand on mail",
+        "PREPEND X-SPF-Skipped: 192.0.2.53 is a trusted forwarder of mail.example.com",
     ),
     "relay by network, IPv6": (
         message("2001:DB8:53::1"),
         "relay",
-        "PREPEND X-SPF-Skipped: mail.example.com trusts 2001:db8:53::1 to hand on mail",
+        "PREPEND X-SPF-Skipped: 2001:db8:53::1 is a trusted forwarder of mail.example.com",
     ),
 }
 
@@ -86,7 +86,7 @@ def test_relay_by_domain(client):
     """A client that a listed domain's record names is not judged; whatever it sends, it gets no result."""
     judgement, action = judge(POLICY, message(client), Server.of(ZONE))
     assert judgement == Judgement(exempt="relay")
-    assert action == f"PREPEND X-SPF-Skipped: mail.example.com trusts {client} to hand on mail"
+    assert action == f"PREPEND X-SPF-Skipped: {client} is a trusted forwarder of mail.example.com"
 
 
 def test_relay_by_domain_is_not_asked_about_what_passes():
@@ -104,7 +104,7 @@ def test_a_relay_that_cannot_be_known_is_not_refused():
     assert action.startswith("DEFER_IF_PERMIT 4.7.24 ")
     known = Policy.from_json(DATA | {"skip_domains": ["relay.example"]})
     _, action = judge(known, message("192.0.2.1"), Server.of(ZONE))
-    assert action == "550 5.7.23 SPF fail: 192.0.2.1 may not send with MAIL FROM fail.example"
+    assert action == "550 5.7.23 SPF fail: 192.0.2.1 is not authorized to send for MAIL FROM fail.example"
 
 
 def test_a_known_fail_may_be_a_relays():
@@ -196,7 +196,7 @@ def test_refusal_is_a_status_and_a_line(domain, reason, doubtful):
 def test_refusal_says_what_is_broken():
     """The postmaster reads in the reply what is wrong with the record."""
     text = refusal(Result("helo", "a.example", "permerror", "SPF Permanent Error: Too many DNS lookups"), "192.0.2.1")
-    assert text == "550 5.7.24 SPF of HELO a.example cannot be checked, its record is broken: Too many DNS lookups"
+    assert text == "550 5.7.24 SPF permerror for HELO a.example: invalid record: Too many DNS lookups"
 
 
 def test_policy_is_the_sites():
@@ -243,7 +243,7 @@ def test_our_name_in_helo_is_nobody_elses(domain):
     policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early"}})
     judgement = Judgement(Evaluation(Result("helo", domain, "fail", ""), None))
     action = policy.action(judgement, Message.of({"client_address": "192.0.2.1", "helo_name": domain}))
-    assert action == f"550 5.7.23 SPF fail: 192.0.2.1 may not send with HELO {domain}"
+    assert action == f"550 5.7.23 SPF fail: 192.0.2.1 is not authorized to send for HELO {domain}"
 
 
 def test_waiting_for_dns_has_an_end():

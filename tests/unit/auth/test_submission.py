@@ -85,8 +85,8 @@ SPELLINGS = {
     "final dot": (" Jo <jo@ours.example.>", "write ours.example"),
     "an encoded word": (" jo@=?utf-8?q?b=C3=BCcher?=.example", "no valid domain"),
     "U-labels of another's domain": (" jo@b\u00fcro.example", ""),
-    "no domain": (" MAILER-DAEMON", "names no domain; write an address"),
-    "no address": (" Jo <>", "names no domain; write an address"),
+    "no domain": (" MAILER-DAEMON", "has no domain; write an address"),
+    "no address": (" Jo <>", "has no domain; write an address"),
 }
 
 
@@ -108,7 +108,7 @@ def test_inside_takes_what_will_be_signed(value, asked):
 def test_inside_refuses_a_header_too_long(tmp_path):
     """What was not looked at in whole is not signed."""
     sent = plain("a.example", *[Field(b"X", b"x" * 50_000)] * TOO_MANY)
-    assert str(seen(tmp_path, sent, role="inside").reply).startswith("552 5.3.4 header is too long, the limit is ")
+    assert str(seen(tmp_path, sent, role="inside").reply).startswith("552 5.3.4 header is too long (limit: ")
 
 
 def test_inside_refuses_a_field_too_long(tmp_path):
@@ -116,7 +116,7 @@ def test_inside_refuses_a_field_too_long(tmp_path):
     longest = b" " + b"x" * (MAX_FIELD_OCTETS - len(b"To: "))
     assert seen(tmp_path, plain("a.example", Field(b"To", longest)), role="inside").reply is None
     reply = seen(tmp_path, plain("a.example", Field(b"To", longest + b"x")), role="inside").reply
-    assert reply == "552 5.3.4 header field To is too long, the limit is 53999 octets"
+    assert reply == "552 5.3.4 header field To is too long (limit: 53999 octets)"
 
 
 SIGNED_WELL = "v=1; a=rsa-sha256; d=b.example; s=k; h=from; bh=AAAA; b=AAAA"

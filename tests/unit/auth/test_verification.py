@@ -241,7 +241,7 @@ TAGS = {
     "x= in days to come": ({"t": "1500000000", "x": "99999999999"}, "pass"),
     "x= is over": ({"t": "1500000000", "x": "1500086400"}, "fail"),
     "t= in days to come": ({"t": "99999999999"}, "fail"),
-    "x= is no number": ({"x": "never"}, "permerror"),
+    "x= is not a number": ({"x": "never"}, "permerror"),
     "From is not signed": ({"h": "subject"}, "permerror"),
     "From is not signed, but a field with a name like it": ({"h": "x-from:fromm:subject"}, "permerror"),
     "no version": ({"v": None}, "permerror"),

@@ -36,7 +36,7 @@ def test_what_is_no_secret_is_refused(tmp_path, content):
     authserv_id.ensure(tmp_path)
     path = tmp_path / authserv_id.FILE
     path.write_text(content)
-    with pytest.raises(SecretError, match="remove it, and a new one is made") as caught:
+    with pytest.raises(SecretError, match="remove it, and 'mailstack build' makes a new one") as caught:
         authserv_id.ensure(tmp_path)
     assert str(path) in str(caught.value)
     assert not content.strip() or content.strip() not in str(caught.value)

@@ -73,7 +73,7 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
     done = CliRunner().invoke(main, ["build", "--rollback"])
     assert done.exit_code == 0
     assert ("compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr) == edited
-    other = "warning: the host name is the name of the compose project: what runs as mx-example-com goes on beside"
+    other = "warning: the compose project is named after the host name: the old project mx-example-com still runs"
     assert (other in done.stderr) == (hostname == "mx.example.com")
-    assert "compose.yaml is that of the build before" in done.stderr
+    assert "compose.yaml restored from the previous build" in done.stderr
     assert written.read(tmp_path).project == "mail-example-com"

@@ -125,6 +125,6 @@ def test_files_in_place_of_ours(tmp_path: Path, mounts: dict[str, Any], taken: b
         checker.check_mounts(tmp_path, {"postfix": text}, own)
     else:
         with pytest.raises(
-            SettingsError, match=r"compose\.override\.yml: puts something else, or nothing, at /etc/a in postfix"
+            SettingsError, match=r"compose\.override\.yml: replaces or removes mailstack's file /etc/a in postfix"
         ):
             checker.check_mounts(tmp_path, {"postfix": text}, own)

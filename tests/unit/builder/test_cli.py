@@ -61,7 +61,7 @@ def test_status_with_wrong_settings() -> None:
     done = run("status", MAILSTACK_SPF_FAIL="nope")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "MAILSTACK_SPF_FAIL: 'nope'" in done.stderr
-    assert compose.spoken("the services were not looked at; 'docker compose ps'") in done.stderr
+    assert compose.spoken("service status was not checked; see 'docker compose ps'") in done.stderr
 
 
 def test_init_quotes(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_init_that_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The end of input is told with the flags that answer; Ctrl-C ends with 130; neither writes anything."""
     done = run("init", typed="mail.example.com\n")
     assert done.exit_code == 2
-    assert "give --hostname, --domains, --mailboxes" in done.stderr
+    assert "use --hostname, --domains, --mailboxes" in done.stderr
 
     def interrupted(*_: object, **__: object) -> None:
         raise click.Abort
@@ -237,9 +237,7 @@ def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
     (tmp_path / "overrides/postfix/main.fc").write_text("x = y\n")
     done = run("config", "check")
     assert done.exit_code == 2
-    assert "overrides/postfix/main.fc: is appended to nothing; files that can be added to are postfix/main.cf" in (
-        done.stderr
-    )
+    assert "overrides/postfix/main.fc: is not used; possible names are postfix/main.cf" in (done.stderr)
     (tmp_path / "overrides/postfix/main.fc").unlink()
     (tmp_path / key.path).write_text("cut")
     done = run("config", "check")
@@ -411,7 +409,7 @@ def test_overrides_hide_no_setting(tmp_path: Path, command: list[str]) -> None:
     done = run(*command)
     assert done.exit_code == 2
     assert "MAILSTACK_HOSTNAME: 'mail'" in done.stderr
-    assert "overrides/stray: is appended to nothing" in done.stderr
+    assert "overrides/stray: is not used" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["status"], ["first-steps"]])
@@ -442,7 +440,7 @@ def test_env_without_settings(tmp_path: Path) -> None:
     """Check and init do not send a person from one to the other: what check advises can be done."""
     (tmp_path / ".env").write_text("# nothing\nTZ=UTC\n")
     said = run("config", "check").stderr
-    assert "sets no MAILSTACK_ variable; write MAILSTACK_HOSTNAME and the others into it" in said
+    assert "sets no MAILSTACK_ variable; add MAILSTACK_HOSTNAME and the other settings" in said
     assert "already exists; edit it, or move it away first" in run("init", *FLAGS).stderr
     (tmp_path / ".env").rename(tmp_path / "away")
     assert run("init", *FLAGS).exit_code == 0
@@ -483,7 +481,7 @@ ODD = {
     fifo: "not a regular file",
     device: "not a regular file",
     Path.mkdir: "not a regular file",
-    huge: "holds more than",
+    huge: "is larger than",
 }
 NAMED = {
     "list": "MAILSTACK_MAILBOXES_FILE: 'list': ",
@@ -510,7 +508,7 @@ def test_what_has_no_end(tmp_path: Path, name: str, make: Callable[[Path], None]
     done = run("config", "check", **environment)
     assert done.exit_code in {2, 3}
     if (make, name) == (Path.mkdir, "overrides/postfix/main.cf"):
-        assert f"{name}: is a directory, none of whose files is appended" in done.stderr
+        assert f"{name}: is a directory, whose files are not used" in done.stderr
         return
     assert NAMED[name] in done.stderr
     assert ODD[make] in done.stderr

@@ -151,7 +151,7 @@ BROKEN = {
     "cut after 200 bytes": (lambda pem: pem[:200], "is not a whole RSA private key"),
     "cut in its last line": (lambda pem: pem[:-40], "is not a whole RSA private key"),
     "not text": (lambda pem: bytes(range(256)), "is not a whole RSA private key"),
-    "public": (public_pem, "holds a public key"),
+    "public": (public_pem, "is a public key"),
     "another algorithm": (lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
     "encrypted": (lambda pem: pem_of(loaded(pem), b"passphrase"), "is encrypted"),
     "encrypted as of old": (lambda pem: pem_of(loaded(pem), b"passphrase", OLD_FORM), "is encrypted"),

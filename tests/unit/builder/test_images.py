@@ -45,7 +45,7 @@ def test_a_digest_is_no_name_for_an_image_that_is_made() -> None:
 def test_a_failed_step_names_the_base_image() -> None:
     """A step that fails for another reason than the network may be the fault of a base image that is not Debian 13."""
     event = {"error": "returned a non-zero code: 127", "errorDetail": {"code": 127}}
-    with pytest.raises(EngineError, match=r"MAILSTACK_BASE_IMAGE: 'alpine:3': see that it is an image of Debian 13"):
+    with pytest.raises(EngineError, match=r"MAILSTACK_BASE_IMAGE: 'alpine:3': check that it is an image of Debian 13"):
         images._follow(iter([event]), "mailstack/postfix:1", Packages("alpine:3"))
 
 
@@ -56,7 +56,7 @@ def test_an_engine_that_stops_answering() -> None:
         raise docker.errors.APIError("gone")
 
     client: Any = SimpleNamespace(info=refuse, images=SimpleNamespace(get=refuse))
-    with pytest.raises(EngineError, match="mailstack/postfix:1: the engine does not say how old it is: gone"):
+    with pytest.raises(EngineError, match="mailstack/postfix:1: cannot read its age from the engine: gone"):
         images.age(client, "mailstack/postfix:1")
-    with pytest.raises(EngineError, match="the engine does not say what it is: gone"):
+    with pytest.raises(EngineError, match="cannot read the engine's version: gone"):
         preflight.warnings(client)

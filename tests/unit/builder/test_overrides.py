@@ -70,7 +70,7 @@ def test_an_override_recreates_its_service(tmp_path: Path) -> None:
 
 
 def test_files_that_go_nowhere(tmp_path: Path) -> None:
-    """Each file that is appended to nothing is named, and so is one that is no text; an editor's leavings are not."""
+    """Each file that is not used is named, and so is one that is no text; an editor's leavings are not."""
     put(tmp_path, "postfix/main.cf", "x = y\n")
     (tmp_path / "overrides/postfix/.main.cf.swp").write_bytes(b"\xff")
     (tmp_path / "overrides/opendkim").mkdir()
@@ -137,7 +137,7 @@ def test_links_that_lead_round(tmp_path: Path, links: dict[str, str], named: set
     with pytest.raises(SettingsError) as caught:
         overrides.read(tmp_path)
     assert {fault.variable.removeprefix("overrides/") for fault in caught.value.faults} >= named
-    assert all("files that can be added to are postfix/main.cf" in fault.remedy for fault in caught.value.faults)
+    assert all("possible names are postfix/main.cf" in fault.remedy for fault in caught.value.faults)
 
 
 def test_a_hidden_directory(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_directory_too_deep(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         overrides.read(tmp_path)
     assert [str(fault).partition(";")[0] for fault in caught.value.faults] == [
-        f"overrides/postfix/{one}: is a directory, none of whose files is appended" for one in ("conf.d", "main.cf")
+        f"overrides/postfix/{one}: is a directory, whose files are not used" for one in ("conf.d", "main.cf")
     ]
 
 
@@ -165,12 +165,12 @@ def test_a_directory_too_deep(tmp_path: Path) -> None:
     [
         (
             "Socket inet:8891@localhost",
-            "sets Socket, by which Postfix finds opendkim; remove the line",
+            "sets Socket, which Postfix needs to find opendkim; remove the line",
         ),
         ("AuthservID mail.example.com", "sets AuthservID"),
         ("umask\t000", "sets umask"),
-        ("  MODE\tv", "sets MODE, without which mail leaves unsigned, or comes in unverified"),
-        ("INCLUDE /etc/own.conf", "sets INCLUDE, whose file the build does not see"),
+        ("  MODE\tv", "sets MODE, so mail would leave unsigned or come in unverified"),
+        ("INCLUDE /etc/own.conf", "sets INCLUDE, but the build does not see that file"),
         ("On-Default foo", "has 'On-Default foo'; write On-Default with one of accept, discard"),
         ("On-KeyNotFound", "has 'On-KeyNotFound'"),
     ],
@@ -199,7 +199,7 @@ def test_milters_of_postfix(tmp_path: Path, name: str) -> None:
     """Nobody's milters take dmarc's place; a comment, and the milters of a service of one's own, are no such thing."""
     put(tmp_path, "postfix/main.cf", f"# {name} = inet:192.0.2.1:11332\n{name}_x = y\n")
     put(tmp_path, "postfix/master.cf", f"10026 inet n - y - - smtpd\n  -o {name}=\n")
-    words = f"overrides/postfix/main.cf: sets {name}, so that mail would bypass dmarc; name your own milters in"
+    words = f"overrides/postfix/main.cf: sets {name}, so mail would bypass dmarc; name your own milters in"
     with pytest.raises(SettingsError, match=f"^{re.escape(words)} MAILSTACK_EXTRA_MILTERS"):
         put(tmp_path, "postfix/main.cf", f"{name} = inet:192.0.2.1:11332\n")
 

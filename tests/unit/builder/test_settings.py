@@ -382,7 +382,7 @@ def test_unknown_name(name, meant):
     """A name that is no setting is a fault; what it is nearly like is proposed, and nothing else."""
     with pytest.raises(SettingsError) as caught:
         load(environment() | {name: "1"})
-    remedy = f"is no setting of mailstack; {f'did you mean {meant}?' if meant else 'remove it'}"
+    remedy = f"is not a setting of mailstack; {f'did you mean {meant}?' if meant else 'remove it'}"
     assert caught.value.faults == (Fault(name, None, remedy),)
 
 
@@ -414,7 +414,7 @@ CONTRADICTIONS = [
         {"aliases": "a@example.com=b@example.com,b@example.com=a@example.com"},
         "aliases",
         "a@example.com=b@example.com",
-        "a@example.com → b@example.com → a@example.com; give one another target",
+        "a@example.com → b@example.com → a@example.com; change one of the targets",
         {"aliases": "a@example.com=b@example.com,b@example.com=user@example.com"},
     ),
     (
@@ -546,7 +546,7 @@ CONTRADICTIONS = [
             {name: f"{before}{host}{after}"} | given,
             name,
             f"{before}{host}{after}",
-            f"for these containers alone; use another MAILSTACK_SUBNET, such as {other}",
+            f"only for these containers; use another MAILSTACK_SUBNET, such as {other}",
             {"subnet": other},
         )
         for name, before, after in (
@@ -719,7 +719,10 @@ def test_settings_that_agree(changes):
             for one in ("10.1.2.3", "172.31.255.1", "192.168.1.1", "100.64.0.1", "100.127.255.254", "198.51.100.1")
         ),
         ({"public_addresses": "100.63.255.255,100.128.0.0"}, []),
-        ({"relay_host": "smtp.example.net:587", "spf_record": SPF}, ["MAILSTACK_RELAY_HOST: smtp.example.net:587 is"]),
+        (
+            {"relay_host": "smtp.example.net:587", "spf_record": SPF},
+            ["MAILSTACK_RELAY_HOST: smtp.example.net:587: most servers require"],
+        ),
         ({"relay_host": "smtp.example.net:25", "spf_record": SPF}, []),
         ({"resolver_trust_anchors": OLD_ANCHOR}, [f"{ANCHORS}: the root key 38696 is missing"]),
         ({"resolver_trust_anchors": ANCHOR}, [f"{ANCHORS}: the root key 20326 is missing"]),
@@ -741,15 +744,15 @@ def test_settings_that_agree(changes):
                 (
                     "mx redirect=_spf.example.net -all",
                     {},
-                    "'redirect=_spf.example.net' counts for nothing beside 'all'",
+                    "'redirect=_spf.example.net' has no effect next to 'all'",
                 ),
-                ("mx a:h.example.net a:h.example.net -all", {}, "'a:h.example.net' stands there twice"),
+                ("mx a:h.example.net a:h.example.net -all", {}, "'a:h.example.net' is listed twice"),
                 ("mx", {}, "it says nothing about other hosts; end it with"),
                 ("mx " + " ".join(f"ip4:192.0.2.{one}" for one in range(30)) + " -all", {}, "it has 4"),
                 ("ip4:198.51.100.1 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
                 ("ip6:2001:db8::25 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
                 ("-mx -all", {}, "it does not name this host"),
-                ("-all", {}, "it does not name this host, so other servers refuse its mail; add a:mail.example.com"),
+                ("-all", {}, "it does not name this host, so other servers reject its mail; add a:mail.example.com"),
             ]
         ),
         *(
@@ -782,16 +785,16 @@ def test_settings_that_agree(changes):
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         (
             {"spf_skip_networks": "192.0.2.53,192.0.2.54", "dmarc_skip_networks": "192.0.2.54,2001:db8::/32"},
-            ["MAILSTACK_SPF_SKIP_NETWORKS: nobody looks at the SPF of what 192.0.2.53/32 hands on"],
+            ["MAILSTACK_SPF_SKIP_NETWORKS: SPF does not check mail that 192.0.2.53/32 forwards"],
         ),
         ({"spf_skip_networks": "192.0.2.53", "dmarc_action": "mark"}, []),
         (
             {"dmarc_report_addresses": "user@example.com,dmarc@example.com"},
-            ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@example.com is no mailbox here"],
+            ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@example.com is not a mailbox here"],
         ),
         (
             LMTP | {"dmarc_report_addresses": "dmarc@mail.example.com,root@mail.example.com"},
-            ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@mail.example.com is no mailbox here"],
+            ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@mail.example.com is not a mailbox here"],
         ),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
         *(
@@ -900,7 +903,7 @@ def test_value_from_a_file(tmp_path):
         ({"MAILSTACK_DOMAINS_FILE": "latin.txt"}, "'latin.txt': is not UTF-8"),
         (
             {"MAILSTACK_DOMAINS_FILE": "latin.txt", "MAILSTACK_DOMAINS": "example.com"},
-            "is set beside MAILSTACK_DOMAINS",
+            "is set, and so is MAILSTACK_DOMAINS",
         ),
     ],
 )
@@ -915,7 +918,7 @@ def test_file_that_gives_no_value(tmp_path, extra, words):
 
 def test_file_of_no_setting(tmp_path):
     """NAME_FILE of a name that is no setting is unknown, like the name."""
-    with pytest.raises(SettingsError, match="MAILSTACK_DOMIANS_FILE: is no setting"):
+    with pytest.raises(SettingsError, match="MAILSTACK_DOMIANS_FILE: is not a setting"):
         load(read_environment(tmp_path, environment() | {"MAILSTACK_DOMIANS_FILE": "x"}))
 
 
@@ -960,9 +963,9 @@ def test_a_log_in_at_a_relay(name):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("MAILSTACK_MAILBOXES=user@${DOMAIN}", "puts in no other variable's value: write that value itself"),
-        ("MAILSTACK_HOSTNAME=mx.example.com", "the first line would count for nothing; remove one of them"),
-        ("MAILSTACK_HOSTNAME_FILE=name", "is set beside MAILSTACK_HOSTNAME, in .env or in the environment"),
+        ("MAILSTACK_MAILBOXES=user@${DOMAIN}", "variables are not expanded here: write the value itself"),
+        ("MAILSTACK_HOSTNAME=mx.example.com", "is set twice; remove one line"),
+        ("MAILSTACK_HOSTNAME_FILE=name", "is set, and so is MAILSTACK_HOSTNAME, in .env or in the environment"),
     ],
 )
 def test_cause_in_an_env_file(tmp_path, line, words):
@@ -977,7 +980,7 @@ def test_cause_in_an_env_file(tmp_path, line, words):
 def test_env_file_that_sets_nothing(tmp_path):
     """It is not called missing, and nobody is sent to a command that refuses to write over it; nor a link to nothing."""
     (tmp_path / ".env").write_text("HOME_PAGE=x\n")
-    with pytest.raises(SettingsError, match="sets no MAILSTACK_ variable; write MAILSTACK_HOSTNAME"):
+    with pytest.raises(SettingsError, match="sets no MAILSTACK_ variable; add MAILSTACK_HOSTNAME"):
         read_environment(tmp_path, {})
     (tmp_path / ".env").unlink()
     (tmp_path / ".env").symlink_to("elsewhere")
@@ -1022,25 +1025,25 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
         ("include:example.net..", "no domain name"),
         ("redirect=a", "no domain name"),
         ("redirect=a.example redirect=b.example", "redirect= more than once"),
-        ("a:%(x)", "a % that begins no macro"),
-        ("exists:%{i", "a % that begins no macro"),
-        ("exists:%{c}.example.com", "a % that begins no macro"),
-        ("exists:%{i0}.example.com", "a % that begins no macro"),
-        ("exists:100%.example.com", "a % that begins no macro"),
+        ("a:%(x)", "a % that does not begin a macro"),
+        ("exists:%{i", "a % that does not begin a macro"),
+        ("exists:%{c}.example.com", "a % that does not begin a macro"),
+        ("exists:%{i0}.example.com", "a % that does not begin a macro"),
+        ("exists:100%.example.com", "a % that does not begin a macro"),
         ("ip4:192.0.2.0/024", "no IPv4 address"),
         ("ip4:192.0.2.0/255.255.255.0", "no IPv4 address"),
         ("mx/08", "no domain name"),
-        ("include:example.com", "'include:example.com', and is the record of example.com itself"),
-        ("redirect=Example.com.", "'redirect=example.com.', and is the record of example.com itself"),
-        (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that look something up"),
-        ("include=_spf.example.net", "'include=_spf.example.net', by which receivers let nobody send"),
+        ("include:example.com", "itself with 'include:example.com', as the record of example.com"),
+        ("redirect=Example.com.", "itself with 'redirect=example.com.', as the record of example.com"),
+        (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that need DNS lookups"),
+        ("include=_spf.example.net", "'include=_spf.example.net', which receivers ignore"),
         *((f"{one}=h.example.net", f"; write {one}:h.example.net") for one in ("include", "a", "mx", "ptr", "exists")),
         *((f"{one}=192.0.2.1", f"; write {one}:192.0.2.1") for one in ("ip4", "-ip4")),
         ("IP6=2001:db8::/32", "; write IP6:2001:db8::/32"),
         ("all=x mx", "; write all"),
         ("mx=", "; write mx"),
-        *((f"{one}mx", f"no SPF mechanism: '{one}mx'") for one in ("++", "-+~", "--", "~?")),
-        ("+redirect=_spf.example.net", "no SPF mechanism: '+redirect=_spf.example.net'"),
+        *((f"{one}mx", f"not an SPF mechanism: '{one}mx'") for one in ("++", "-+~", "--", "~?")),
+        ("+redirect=_spf.example.net", "not an SPF mechanism: '+redirect=_spf.example.net'"),
         *((f"{one}:/24", "no domain name") for one in ("a", "mx", "-a")),
         ("a://64", "no domain name"),
         ("a:%{d}/33", "a prefix longer"),

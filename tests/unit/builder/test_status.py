@@ -110,15 +110,15 @@ START = "run: docker compose up -d --wait"
 @pytest.mark.parametrize(
     ("states", "fault", "built", "words"),
     [
-        ({"postfix": ("restarting", True)}, "", True, ": postfix does not run; see 'docker compose logs postfix'"),
-        ({"postfix": ("exited", False)}, "", True, ": postfix does not run; see 'docker compose logs postfix'"),
+        ({"postfix": ("restarting", True)}, "", True, ": postfix is not running; see 'docker compose logs postfix'"),
+        ({"postfix": ("exited", False)}, "", True, ": postfix is not running; see 'docker compose logs postfix'"),
         (
             {"dmarc": ("exited", True), "resolver": ("paused", True)},
             "",
             True,
-            ": dmarc, resolver does not run; see 'docker compose logs dmarc resolver'",
+            ": dmarc, resolver are not running; see 'docker compose logs dmarc resolver'",
         ),
-        ({"postfix": ("restarting", True)}, "Postfix cannot be asked", True, ": postfix does not run;"),
+        ({"postfix": ("restarting", True)}, "Postfix cannot be asked", True, ": postfix is not running;"),
         ({"postfix": ("running", False)}, "", True, f": some containers are still from an earlier build; {START}"),
         (
             {"postfix": ("running", False), "dmarc": ("exited", True)},
@@ -129,7 +129,7 @@ START = "run: docker compose up -d --wait"
         ({"dmarc": (NOT_THERE, False)}, "", True, f": dmarc was not started; {START}"),
         (dict.fromkeys(SERVICES, (NOT_THERE, False)), "", True, f" was not started; {START}"),
         ({}, "refused", True, f": {MILTER} in MAILSTACK_EXTRA_MILTERS does not answer; start it"),
-        ({}, "", True, " is not well; 'docker compose ps'"),
+        ({}, "", True, " has a problem; see 'docker compose ps'"),
         ({"postfix": ("exited", False)}, "refused", False, ": settings, overrides or files have changed"),
     ],
 )

@@ -54,11 +54,14 @@ REFUSED = [
     (servers.host_port, "smtp.example.net:٢٥", SPELLING),
     (servers.host_port, "smtp.example.net:0", "has a port outside 1 to 65535"),
     (servers.host_port, "smtp.example.net:65536", "has a port outside 1 to 65535"),
-    *((servers.host_port, f"{one}:25", f"'{one}' is no host; to have none") for one in ["null", "none", "true", "OFF"]),
+    *(
+        (servers.host_port, f"{one}:25", f"'{one}' is not a host; for no host")
+        for one in ["null", "none", "true", "OFF"]
+    ),
     *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
     *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.OWN_SERVICES]),
-    *((servers.server, one, "where TLS begins at once") for one in ["smtp.example.net:465", "smarthost:465"]),
-    (servers.delivery, "smtp:mailboxes.example.net:465", "where TLS begins at once"),
+    *((servers.server, one, "where TLS starts at once") for one in ["smtp.example.net:465", "smarthost:465"]),
+    (servers.delivery, "smtp:mailboxes.example.net:465", "where TLS starts at once"),
     *(
         (network.public_address, one, "is not the address of a host")
         for one in ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"]  # noqa: S104
@@ -86,8 +89,8 @@ REFUSED = [
     *((spf.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
     (spf.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
     (spf.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
-    (spf.spf_record, "v=spf1 mx\n-all", "holds characters that an SPF record cannot have"),
-    (spf.spf_record, "v=spf1 a:bücher.example -all", "holds characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 mx\n-all", "has characters that an SPF record cannot have"),
+    (spf.spf_record, "v=spf1 a:bücher.example -all", "has characters that an SPF record cannot have"),
     (spf.spf_record, "v=spf1 ~all -all", "'all' more than once"),
     (spf.spf_record, "v=spf1 -all mx", "not at its end"),
     (spf.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
@@ -119,7 +122,7 @@ REFUSED = [
     (packages.url, "http://user:secret@mirror.example.com/debian", "has a password in it"),
     (packages.url, "http://mirror.example.com/debian?x=1", "is not a URL"),
     (packages.url, "ftp://mirror.example.com/debian", "is not a URL"),
-    (packages.url, "http://mirror.example.com/debian|id", "holds characters"),
+    (packages.url, "http://mirror.example.com/debian|id", "has characters"),
     # [a-z] matches it where case is ignored.
     (mail.mailbox, "\N{LATIN SMALL LETTER LONG S}ales@example.com", LOCAL_PART),
     # A comment in Postfix's tables; and what Postfix takes for no recipient (postconf(5), allow_min_user).

@@ -45,7 +45,7 @@ def warnings(chosen: Settings) -> list[str]:
     addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
     domains = set(chosen.domains)
     return [
-        f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is no mailbox here, so reports will be refused; add it to "
+        f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is not a mailbox here, so reports will be rejected; add it to "
         + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
         if (_listed(chosen, {}) if _domain(one) in domains else _domain(one) == chosen.hostname)
@@ -78,15 +78,13 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             if not may_be_meant(domain, refused_domains):
                 yield fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
         elif one.address in names.mailboxes:
-            yield fault("aliases", token, f"is a mailbox as well; remove it here or from {PREFIX}MAILBOXES")
+            yield fault("aliases", token, f"is also a mailbox; remove it here or from {PREFIX}MAILBOXES")
         elif targets[one.address] != one.target:
-            yield fault(
-                "aliases", token, f"is listed with the target {targets[one.address]} as well; keep one of the two"
-            )
+            yield fault("aliases", token, f"also has the target {targets[one.address]}; keep one of the two")
         elif circle and end not in reported:
             reported.add(end)
             way = " → ".join(_way(one.address, targets))
-            yield fault("aliases", token, f"leads to no mailbox, only in a circle: {way}; give one another target")
+            yield fault("aliases", token, f"ends in an alias loop: {way}; change one of the targets")
         elif not circle:
             yield from _end(token, end, chosen, refused, names)
 
@@ -118,7 +116,7 @@ def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names
         if not may_be_meant(end, refused.get("mailboxes", ())):
             yield fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
     elif _domain(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
-        yield fault("aliases", token, f"leads to no mailbox; the host name has {', '.join(HOST_ROLES)} only")
+        yield fault("aliases", token, f"leads to no mailbox; the host name has only {', '.join(HOST_ROLES)}")
 
 
 def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
@@ -141,11 +139,11 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     tokens = [*refused.get("mailboxes", ()), *refused.get("aliases", ())]
     if _domain(one) in chosen.domains and _listed(chosen, refused):
         if not may_be_meant(one, tokens):
-            yield fault("postmaster", one, f"is no mailbox; add it to {PREFIX}MAILBOXES")
+            yield fault("postmaster", one, f"is not a mailbox; add it to {PREFIX}MAILBOXES")
     elif _domain(one) == chosen.hostname not in chosen.domains:
         yield fault(
             "postmaster",
             one,
-            "is at the host name, whose mail goes to this very address; write a mailbox of a domain, such as "
+            "belongs to the host name, whose mail goes to this same address; write a mailbox of a domain, such as "
             f"{next(iter(chosen.mailboxes), 'user@' + chosen.domains[0])}",
         )

@@ -17,7 +17,7 @@ def contradictions(chosen: Settings) -> Iterator[Fault]:
             yield fault(
                 "spf_record",
                 record,
-                f"has {term!r}, and is the record of {domain} itself: an error to every receiver; remove that term",
+                f"includes itself with {term!r}, as the record of {domain}: an error to every receiver; remove it",
             )
 
 
@@ -32,20 +32,20 @@ def warnings(chosen: Settings) -> list[str]:
         found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
     if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
         found.append(
-            f"{PREFIX}RELAY_HOST: {chosen.relay_host} is a port where most servers ask for a log-in, which is not "
-            "supported yet; mail stays in the queue unless this one takes it from this host's address"
+            f"{PREFIX}RELAY_HOST: {chosen.relay_host}: most servers require a login on this port, which is not "
+            "supported yet; mail stays in the queue unless this one accepts it from this host's address"
         )
     if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
         found.append(
-            f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} is done to nothing while "
+            f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} has no effect while "
             f"{PREFIX}LOCAL_SENDER is 'off'; write 'aligned' or 'envelope' there"
         )
     if chosen.milter_default_action == "accept":
         found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
     if chosen.dmarc_action == "follow":
         found += [
-            f"{PREFIX}SPF_SKIP_NETWORKS: nobody looks at the SPF of what {one} hands on, so DMARC would refuse mail "
-            f"that SPF alone shows to be genuine; list it in {PREFIX}DMARC_SKIP_NETWORKS as well"
+            f"{PREFIX}SPF_SKIP_NETWORKS: SPF does not check mail that {one} forwards, so DMARC would reject mail "
+            f"that only SPF shows to be genuine; add it to {PREFIX}DMARC_SKIP_NETWORKS as well"
             for one in _outside(chosen.spf_skip_networks, chosen.dmarc_skip_networks)
         ]
     return found
@@ -59,7 +59,7 @@ def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
         and spf.covers(record, chosen.hostname, set(chosen.domains), chosen.public_addresses) is False
     ):
         missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
-        yield f"it does not name this host, so other servers refuse its mail; add {missing}"
+        yield f"it does not name this host, so other servers reject its mail; add {missing}"
 
 
 def _outside(networks: Iterable[Network], others: Collection[Network]) -> Iterator[Network]:

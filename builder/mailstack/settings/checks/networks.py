@@ -24,19 +24,19 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         if at.host == chosen.hostname:
             yield fault(setting, token, "points to the container itself; use another machine's address")
         if at.service and len(neighbours(project(chosen.hostname))) > MAX_LABEL:
-            remedy = f"has no name in DNS beside {chosen.hostname}, which is too long; use its address"
+            remedy = f"has no DNS name next to {chosen.hostname}, which is too long; use its address"
             yield fault(setting, token, remedy)
     if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
         yield fault(
             "port_submission",
             str(chosen.port_submission),
-            f"is {PREFIX}PORT_SMTP as well; choose another port, or 0 to publish none",
+            f"is also {PREFIX}PORT_SMTP; choose another port, or 0 to publish none",
         )
     if len(chosen.publish_addresses) > 1 and ipaddress.IPv4Address(0) in chosen.publish_addresses:
         yield fault(
             "publish_addresses",
             str(ipaddress.IPv4Address(0)),
-            "is every address already; remove it or all others",
+            "already means every address; remove it or all others",
         )
     if "subnet" not in refused:
         yield from _in_subnet(chosen)
@@ -44,13 +44,13 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def warnings(chosen: Settings) -> list[str]:
     found = [
-        f"{PREFIX}TRUSTED_NETWORKS: {one} is a whole private range; every container and every client that the "
-        "engine shows under its gateway's address could relay through this host"
+        f"{PREFIX}TRUSTED_NETWORKS: {one} is a whole private range; containers, and clients that appear under the "
+        "gateway's address, could relay through this host"
         for one in chosen.trusted_networks
         if any(one.overlaps(wide) and one.prefixlen <= wide.prefixlen for wide in _PRIVATE)
     ]
     found += [
-        f"{PREFIX}TRUSTED_NETWORKS: {one} is wider than any one network, and all its hosts could relay through this "
+        f"{PREFIX}TRUSTED_NETWORKS: {one} is wider than any single network, and all its hosts could relay through this "
         "one; list the senders' own networks"
         for one in chosen.trusted_networks
         if one.prefixlen < _OWN_PREFIX[one.version] and not any(one.overlaps(wide) for wide in _PRIVATE)
@@ -100,10 +100,10 @@ def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     )
     for setting, token, at in servers:
         if (found := _ipv4_address(at.host)) and found in chosen.subnet:
-            yield fault(setting, token, f"is inside {PREFIX}SUBNET, which is for these containers alone; use {another}")
+            yield fault(setting, token, f"is inside {PREFIX}SUBNET, which is only for these containers; use {another}")
     for name, networks in lists.items():
-        effect = "everybody could relay" if name == "trusted_networks" else "nobody there would be judged"
-        shown = f"the engine shows clients under an address of its own there, the gateway, so {effect}"
+        effect = "could relay" if name == "trusted_networks" else "would skip the checks"
+        shown = f"clients can appear under the gateway's address in this network, so any client {effect}"
         for one in networks:
             if one.version == chosen.subnet.version and one.subnet_of(chosen.subnet):
                 yield fault(

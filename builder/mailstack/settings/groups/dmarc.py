@@ -23,51 +23,51 @@ class Dmarc(Group):
     )
     dmarc_action: Literal["follow", "reject", "mark"] = Field(
         default="follow",
-        description="Mail from outside that fails DMARC: 'follow' (what the author's domain publishes, by RFC 9989 "
-        "section 7.4: 'reject' counts as 'quarantine' where SPF or DKIM passes for another domain, as for mailing "
-        "lists), 'reject' (refused then, too) or 'mark' (delivered with the result).",
+        description="What happens to mail from outside that fails DMARC: 'follow' (what the author's domain publishes; "
+        "by RFC 9989 section 7.4, 'reject' counts as 'quarantine' where SPF or DKIM passes for another domain, as for "
+        "mailing lists), 'reject' (rejected in that case, too) or 'mark' (delivered with the result).",
         examples=["reject"],
     )
     dmarc_skip_networks: SkippedNetworks = Field(
         default=(),
-        description="Trusted forwarders and mailing lists: what they hand on is delivered although it fails DMARC. "
+        description="Trusted forwarders and mailing lists: mail that they forward is delivered even if it fails DMARC. "
         "This grants nothing else.",
         examples=["192.0.2.54"],
     )
     dmarc_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(
         default=(),
-        description="The same by domain, where SPF or DKIM shows that the mail comes from it or a name below it.",
+        description="The same by domain: SPF or DKIM must pass for it or a name below it.",
         examples=["lists.example.net"],
     )
     dns_wait_hours: Annotated[int, BeforeValidator(tokens.whole_number(0, MAX_WAIT, "a number of hours"))] = Field(
         default=4,
-        description="How many hours mail from outside waits at most (451) while DNS does not answer for what decides; "
-        "0: it does not wait.",
+        description="How many hours mail from outside waits at most (451) while a deciding DNS lookup fails. 0: it "
+        "does not wait.",
         examples=["24"],
     )
     dns_wait_action: Literal["quarantine", "reject"] = Field(
         default="quarantine",
-        description="What happens to it then: 'quarantine' (delivered, with the reason in X-Mailstack-Quarantine) or "
-        "'reject'.",
+        description="What happens to that mail afterwards: 'quarantine' (delivered, with the reason in "
+        "X-Mailstack-Quarantine) or 'reject'.",
         examples=["reject"],
     )
     unknown_sender_domain: Literal["defer", "reject", "accept"] = Field(
         default="defer",
-        description="Mail from outside whose MAIL FROM domain has neither MX nor address, so that nobody can be "
-        "answered: 'defer' (450, the sender retries), 'reject' (550) or 'accept'.",
+        description="What happens to mail from outside whose MAIL FROM domain has neither MX nor address, so that no "
+        "reply can be delivered: 'defer' (450, the sender retries), 'reject' (550) or 'accept'.",
         examples=["reject"],
     )
     local_sender: Literal["aligned", "envelope", "off"] = Field(
         default="aligned",
-        description="Which mail from outside uses our domains without leave: 'aligned' (in the envelope sender or in "
-        "From, and no SPF or DKIM pass shows that it may), 'envelope' (in the envelope sender, whatever the results) "
-        "or 'off' (none).",
+        description="Which mail from outside counts as forged use of our domains: 'aligned' (in the envelope sender or "
+        "in From, without an SPF or DKIM pass for them), 'envelope' (in the envelope sender, whatever the results) or "
+        "'off' (none).",
         examples=["envelope"],
     )
     local_sender_action: Literal["discard", "reject"] = Field(
         default="discard",
-        description="What happens to mail that uses one in the envelope sender while SPF and DKIM pass for no domain: "
-        "'discard' (accepted and dropped, since a bounce would go to the person whose address was used) or 'reject'. "
-        "Other such mail is refused, or quarantined where SPF or DKIM passes for another domain.",
+        description="What happens to mail with a forged envelope sender if SPF and DKIM pass for no domain: 'discard' "
+        "(accepted and dropped, because a bounce would go to the person whose address was used) or 'reject'. "
+        "Other forged mail is rejected, or quarantined if SPF or DKIM passes for another domain.",
         examples=["reject"],
     )

@@ -12,19 +12,19 @@ from mailstack.values.mail import DomainName
 
 class Identity(Group):
     hostname: Annotated[DomainName, AfterValidator(mail.public_name)] = Field(
-        description="The appliance's own name: HELO, banner, MX target, Authentication-Results. It must resolve to "
+        description="The mail server's own name: HELO, banner, MX target, Authentication-Results. It must resolve to "
         "this host, and the address must resolve back to it (PTR).",
         examples=["mail.example.com"],
     )
     domains: Annotated[tuple[DomainName, ...], *TOKENS, Field(min_length=1)] = Field(
-        description="The mail domains. The first one holds the shared DKIM key and the shared DMARC record.",
+        description="The mail domains. The first one has the shared DKIM key record and the shared DMARC record.",
         examples=["example.com,example.net"],
     )
     public_addresses: Annotated[
         tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(network.public_address)], ...], *TOKENS
     ] = Field(
         default=(),
-        description="The IPv4 addresses that other servers see when this host sends. With them the printed records "
-        "hold the host's A record, and SPF names addresses (no look-ups) in place of 'mx'.",
+        description="The IPv4 addresses that other servers see when this host sends. If set, the printed records "
+        "include the host's A record, and SPF lists addresses (no look-ups) instead of 'mx'.",
         examples=["192.0.2.25"],
     )

@@ -16,7 +16,12 @@ TOKENS = (BeforeValidator(split_list), AfterValidator(_unique))
 COMMA_TOKENS = (BeforeValidator(split_commas),)
 
 SkippedNetworks = Annotated[
-    tuple[Annotated[network.Network, BeforeValidator(network.narrow_network("would leave nobody to be judged"))], ...],
+    tuple[
+        Annotated[
+            network.Network, BeforeValidator(network.narrow_network("would exempt almost every client from the check"))
+        ],
+        ...,
+    ],
     *TOKENS,
 ]
 

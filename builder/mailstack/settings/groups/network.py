@@ -17,37 +17,37 @@ class Network(Group):
         tuple[Annotated[ipaddress.IPv4Address, BeforeValidator(network.ipv4_address)], ...], *TOKENS
     ] = Field(
         default=(ipaddress.IPv4Address(0),),
-        description="The host's IPv4 addresses to listen on; empty: nothing is published. IPv4 only, because behind "
-        "the engine's IPv6 hand-over every client would look like the bridge's gateway. One that is in "
-        "PUBLIC_ADDRESSES as well is also the one by which mail leaves.",
+        description="The host's IPv4 addresses to listen on; empty: no port is published. IPv4 only, because over "
+        "IPv6 the engine shows every client under the bridge gateway's address. An address that is also in "
+        "PUBLIC_ADDRESSES is the source address of mail that leaves.",
         examples=["192.0.2.25"],
     )
     port_smtp: _Port = Field(
-        default=25, description="The host's port for mail from outside; 0: not published.", examples=["2525"]
+        default=25, description="The host's port for incoming mail; 0: not published.", examples=["2525"]
     )
     port_submission: _Port = Field(
         default=587,
-        description="The host's port for submission, published where TRUSTED_NETWORKS has somebody who may use it; 0: "
-        "never.",
+        description="The host's port for submission, published if TRUSTED_NETWORKS has a client that may use it. 0: "
+        "never published.",
         examples=["0"],
     )
     resolver_forwarders: Annotated[
         tuple[Annotated[servers.Forwarder, BeforeValidator(servers.forwarder)], ...], *TOKENS
     ] = Field(
         default=(),
-        description="Resolvers to ask, ADDRESS or ADDRESS@PORT; they must pass DNSSEC on. Empty: ask the root servers "
-        "and everyone below them.",
+        description="The resolvers to ask: ADDRESS or ADDRESS@PORT. They must support DNSSEC. Empty: the resolver asks "
+        "the root servers and all other name servers itself.",
         examples=["192.0.2.53,192.0.2.54@5353"],
     )
     resolver_trust_anchors: Annotated[tuple[TrustAnchor, ...], *COMMA_TOKENS] = Field(
         default=(),
-        description="DNSSEC trust anchors in place of the Internet's root keys, which come with the image: DS or "
-        "DNSKEY records, commas between. For the root write all of its keys, the next one included.",
+        description="DNSSEC trust anchors instead of the Internet's root keys, which are in the image: DS or DNSKEY "
+        "records, separated by commas. For the root, write all of its keys, including the next one.",
         examples=[",".join(dnssec.ROOT_ANCHORS)],
     )
     subnet: Annotated[ipaddress.IPv4Network, BeforeValidator(network.subnet)] = Field(
         default=ipaddress.IPv4Network("172.30.253.0/25"),
-        description="Private IPv4 addresses for the networks of the containers, at least a /27. With a /27 there is no "
-        "room for containers of your own on the network 'inner'.",
+        description="The private IPv4 range for the containers' networks, at least a /27. A /27 has no room for "
+        "containers of your own on the network 'inner'.",
         examples=["10.99.0.0/27"],
     )

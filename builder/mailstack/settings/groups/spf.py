@@ -20,14 +20,14 @@ class Spf(Group):
     )
     spf_record: SpfRecord | None = Field(
         default=None,
-        description="The whole SPF record of the domains, in place of the generated one.",
+        description="The whole SPF record of the domains, instead of the generated one.",
         examples=["v=spf1 mx include:_spf.example.net -all"],
     )
     spf_fail: SpfFailAction = Field(
         default="reject",
-        description="Mail whose SPF result is fail: 'reject' (refused after DATA, unless DKIM shows that the author's "
-        "domain sent it), 'tag' (delivered with the result), or 'reject-early' (refused at RCPT, before DKIM is known; "
-        "forwarded mail suffers).",
+        description="What happens to mail with the SPF result fail: 'reject' (rejected after DATA, unless DKIM passes "
+        "for the author's domain), 'tag' (delivered with the result) or 'reject-early' (rejected at RCPT, before DKIM "
+        "is known; this also hits forwarded mail).",
         examples=["tag"],
     )
     spf_softfail: SpfAction = Field(
@@ -35,19 +35,19 @@ class Spf(Group):
     )
     spf_permerror: SpfAction = Field(
         default="tag",
-        description="The same for permerror, a broken record: 'tag' or 'reject-early'.",
+        description="The same for permerror, an invalid record: 'tag' or 'reject-early'.",
         examples=["reject-early"],
     )
     spf_temperror: Literal["defer", "defer-early", "tag"] = Field(
         default="defer",
-        description="When DNS does not answer for an SPF record: 'defer' (the sender retries, where the result could "
-        "matter once DKIM is known), 'defer-early' (at RCPT, before DKIM is known) or 'tag'.",
+        description="The same for temperror, a failed DNS lookup: 'defer' (after DATA, where the result still matters "
+        "with DKIM known; the sender retries), 'defer-early' (at RCPT, before DKIM is known) or 'tag'.",
         examples=["tag"],
     )
     spf_skip_networks: SkippedNetworks = Field(
         default=(),
-        description="Relays that hand on other people's mail (a backup MX, a forwarder): their mail is not judged by "
-        "SPF. This grants nothing else; they may not relay.",
+        description="Relays that forward other people's mail (a backup MX, a forwarder): their mail is exempt from the "
+        "SPF check. This grants nothing else; they may not relay.",
         examples=["192.0.2.53"],
     )
     spf_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(

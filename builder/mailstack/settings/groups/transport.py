@@ -17,24 +17,24 @@ class Transport(Group):
     milter_default_action: Literal["tempfail", "accept"] = Field(
         default="tempfail",
         description="What happens while OpenDKIM or an extra milter is down: 'tempfail' (mail waits) or 'accept' (mail "
-        "leaves unsigned, and comes in judged without it). While dmarc is down mail waits in any case.",
+        "leaves unsigned, and comes in without that check). While dmarc is down, mail always waits.",
         examples=["accept"],
     )
     extra_milters: Annotated[tuple[Annotated[str, BeforeValidator(servers.milter)], ...], *TOKENS] = Field(
         default=(),
-        description="Milters of your own (rspamd, ClamAV), unix:PATH from Postfix's queue directory or inet:HOST:PORT, "
-        "where HOST may be a service of compose.override.yaml. "
-        "Mail from outside reaches them after DMARC has judged it, mail from inside before it is signed.",
+        description="Your own milters (rspamd, ClamAV): unix:PATH, relative to Postfix's queue directory, or "
+        "inet:HOST:PORT, where HOST may be a service of compose.override.yaml. Mail from outside reaches them after "
+        "the DMARC check, mail from inside before it is signed.",
         examples=["unix:rspamd/milter.sock"],
     )
     relay_host: Annotated[servers.HostPort | None, BeforeValidator(servers.server)] = Field(
         default=None,
-        description="Send everything to this server, HOST or HOST:PORT, in place of the recipients' MX. It must take "
-        "mail from this host's address: a log-in, and TLS from the start (port 465), are not supported yet.",
+        description="Send all mail to this server, HOST or HOST:PORT, instead of the recipients' MX. It must accept "
+        "mail from this host's address: a login, and TLS from the start (port 465), are not supported yet.",
         examples=["smtp.example.net:25"],
     )
     message_size: Annotated[int, BeforeValidator(tokens.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
         default=50 * 1024 * 1024,
-        description="The largest message, with its MIME encoding; bytes, or with a unit (kB, MB, KiB, MiB).",
+        description="The largest message, including its MIME encoding: bytes, or with a unit (kB, MB, KiB, MiB).",
         examples=["25MiB"],
     )

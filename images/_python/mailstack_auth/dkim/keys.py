@@ -38,14 +38,14 @@ def public_key(record: bytes, algorithm: bytes, tags: Mapping[bytes, bytes]) -> 
         raise PermError("the key record is malformed") from None
     lists = {tag: [one.strip(WHITE) for one in text.split(b":")] for tag, text in published.items() if tag != b"p"}
     if published.get(b"v", b"DKIM1") != b"DKIM1":
-        raise PermError("the key record is of an unknown version")
+        raise PermError("the key record has an unknown version")
     if b"sha256" not in lists.get(b"h", [b"sha256"]):
-        raise PermError("the key is for other hash algorithms")
+        raise PermError("the key does not allow this hash algorithm")
     if not {b"email", b"*"} & set(lists.get(b"s", [b"*"])):
         raise PermError("the key is not for mail")
     identity = tags.get(b"i", tags[b"d"]).rpartition(b"@")[2].lower()
     if b"s" in lists.get(b"t", []) and identity != tags[b"d"].lower():
-        raise PermError("the key is not for sub-domains in i=")
+        raise PermError("the key does not allow a sub-domain in i=")
     if published.get(b"k", b"rsa").lower() != ALGORITHMS.get(algorithm):
         raise PermError("the key is for another algorithm")
     if not key:
@@ -76,7 +76,7 @@ def verifies(key: Key, signature: bytes, digest: bytes) -> bool:
     """Whether a signature of a SHA-256 hash is the key's. Raises PermError for one of another length."""
     octets = -(-key.key_size // 8) if isinstance(key, RSAPublicKey) else _ED25519_OCTETS
     if len(signature) != octets:
-        raise PermError(f"the signature has {len(signature)} octets, the key's have {octets}")
+        raise PermError(f"the signature has {len(signature)} octets, the key needs {octets}")
     try:
         if isinstance(key, RSAPublicKey):
             key.verify(signature, digest, PKCS1v15(), Prehashed(SHA256()))

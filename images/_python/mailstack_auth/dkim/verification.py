@@ -83,7 +83,7 @@ class Verifier:
         digest, length = self._body.digest(for_body)
         covered = int(tags.get(b"l", length))
         if covered > length:
-            raise PermError("l= is more than the body has")
+            raise PermError("l= is larger than the body")
         if covered < length:
             return Finding("policy", "l= leaves a part of the body unsigned", bits)
         if digest != body_hash:
@@ -133,7 +133,7 @@ def _read(value: bytes) -> tuple[dict[bytes, bytes], list[bytes], bytes, bytes]:
 def _check_applicable(tags: Mapping[bytes, bytes], signed_names: Iterable[bytes]) -> None:
     """See that the signature can be verified at all (RFC 6376 sections 3.5 and 6.1.1). Raises PermError."""
     if tags.get(b"v") != b"1":
-        raise PermError("unknown version of DKIM")
+        raise PermError("unknown DKIM version")
     if b"from" not in signed_names:
         raise PermError("From is not signed")
     methods = [method.strip(WHITE).lower() for method in tags.get(b"q", b"dns/txt").split(b":")]
@@ -144,7 +144,7 @@ def _check_applicable(tags: Mapping[bytes, bytes], signed_names: Iterable[bytes]
     if not names.within(identity, domain):
         raise PermError("i= is outside d=")
     if any(tag in tags and not _NUMBER.fullmatch(tags[tag]) for tag in (b"l", b"t", b"x")):
-        raise PermError("l=, t= or x= is no number")
+        raise PermError("l=, t= or x= is not a number")
     if b"t" in tags and b"x" in tags and int(tags[b"x"]) <= int(tags[b"t"]):
         raise PermError("x= is before t=")
 

@@ -98,7 +98,7 @@ class Inbound:
             try:
                 author = author_domain(message.fields)
                 if author is None and message.sender != b"<>":
-                    ambiguous = 'From names no domain; write an address: "Doe, Jane" <jane@domain.example>'
+                    ambiguous = 'From has no domain; write an address: "Doe, Jane" <jane@domain.example>'
             except AmbiguousError as error:
                 ambiguous = str(error)
             message.reading = Reading(author, _sender_domain(message), found, removals, ambiguous)

@@ -19,7 +19,7 @@ def results(evidence: Evidence, outcome: Outcome) -> list[str]:
     """The results that Authentication-Results holds."""
     spf, published = evidence.spf.identifier, evidence.published
     if spf is None:
-        found = [authres.result("spf", "none", {}, comment=f"not judged, {evidence.spf.exempt}")]
+        found = [authres.result("spf", "none", {}, comment=f"not checked: {evidence.spf.exempt}")]
     else:
         scope = "smtp.mailfrom" if spf.identity == "mailfrom" else "smtp.helo"
         found = [authres.result("spf", spf.result, {scope: spf.domain or None})]

@@ -90,15 +90,15 @@ def _read(fields: Fields) -> _Authors:
     # A space before the colon was allowed once (RFC 822 section 3.4.2), and is read by some.
     found = fields.named(b"from")
     if not found:
-        raise AmbiguousError("there is no From field")
+        raise AmbiguousError("the message has no From field")
     if len(found) > 1:
-        raise AmbiguousError("there is more than one From field")
+        raise AmbiguousError("the message has more than one From field")
     if found[0].name.strip() != found[0].name:
-        raise AmbiguousError("there is a space in the name of the From field")
+        raise AmbiguousError("the From field has a space before its colon; remove it")
     value = found[0].value
     authors = _remembered(value) if len(value) <= _MAX_REMEMBERED else _authors(value)
     if authors.several and len(fields.named(b"sender")) != 1:
-        raise AmbiguousError("From names several authors: add a Sender field with one address (RFC 5322 section 3.6.2)")
+        raise AmbiguousError("From has several authors: add a Sender field with one address (RFC 5322 section 3.6.2)")
     return authors
 
 
@@ -119,11 +119,11 @@ def _authors(value: bytes) -> _Authors:
     parts = _parts(value)
     plain = shown == value and _PLAIN.fullmatch(value) is not None
     if len(parts) > 1 and re.search(rb"[\[\]:\\]", value):
-        raise AmbiguousError("From names several authors and holds brackets, colons or backslashes; leave them out")
+        raise AmbiguousError("From has several authors and brackets, colons or backslashes; remove those")
     written = [_author(one, value, plain=plain) for one in parts]
     domain, *others = {_domain(one) for one in written}
     if others:
-        raise AmbiguousError("From names authors of different domains; write authors of one domain")
+        raise AmbiguousError("From has authors of different domains; use authors of one domain")
     as_in_dns = all(one.lower() == str(domain).encode() for one in written)
     return _Authors(domain, as_in_dns, len(written) > 1)
 
@@ -150,11 +150,11 @@ def _author(part: bytes, value: bytes, *, plain: bool) -> bytes:
     if domain is None:
         raise AmbiguousError("the address in From has no valid domain; write one as in jane@example.com")
     if b"=?" in match["local"]:
-        raise AmbiguousError("the address in From holds an encoded word; write it without (RFC 2047 section 5)")
+        raise AmbiguousError("the address in From has an encoded word; write it without one (RFC 2047 section 5)")
     if not match["local"].decode("utf-8", "replace").isprintable():
-        raise AmbiguousError("the address in From holds a blank or an invisible character of Unicode; leave it out")
+        raise AmbiguousError("the address in From has a space or an invisible Unicode character; remove it")
     if match["local"].startswith(b'"') and b"(" in part:
-        raise AmbiguousError("From has a comment beside an address with quotes; leave it out")
+        raise AmbiguousError("From has a comment next to an address with quotes; remove the comment")
     if not plain:
         _check_name(match["name"], match["rest"], domain)
     return match["domain"]
@@ -165,18 +165,18 @@ def _check_name(name: bytes, rest: bytes, domain: str) -> None:
     # Some programs take an address that stands in the name. A whole one of the same domain is common there.
     text = _STRING_OR_COMMENT.sub(lambda one: one["string"] or b" ", name)
     if b"@" in text and (re.search(rb"[\[\]:\\]", text) or not _ends_with_address(text, domain)):
-        raise AmbiguousError(f'From has an "@" in the name; leave it out, or {_QUOTES}')
+        raise AmbiguousError(f'From has an "@" in the name; remove it, or {_QUOTES}')
     comments = [one["comment"] or b"" for part in (name, rest) for one in _STRING_OR_COMMENT.finditer(part)]
     if any(b"@" in one and not _ends_with_address(one, domain) for one in comments):
-        raise AmbiguousError('From has an "@" in a comment; leave it out')
+        raise AmbiguousError('From has an "@" in a comment; remove it')
     # And some decode before they look for quotes and comments.
     shown = _decoded(name)
     if shown != name and b"@" in shown and not (name.count(b"=?") == 1 and _ends_with_address(shown, domain)):
-        raise AmbiguousError('the name in From holds an encoded "@"; leave it out')
+        raise AmbiguousError('the name in From has an encoded "@"; remove it')
     if rest.strip() and re.search(rb"=\?|\\", name):
-        raise AmbiguousError("From has a comment after a name with an encoded word or a backslash; leave it out")
+        raise AmbiguousError("From has a comment after a name with an encoded word or a backslash; remove it")
     if not _CFWS_ALONE.fullmatch(_decoded(rest)):
-        raise AmbiguousError("a comment in From holds encoded brackets or backslashes; leave them out")
+        raise AmbiguousError("a comment in From has encoded parentheses or backslashes; remove them")
 
 
 def _ends_with_address(text: bytes, domain: str) -> bool:
@@ -204,9 +204,9 @@ _EXAMPLE = '"Doe, Jane" <jane@domain.example>'
 _QUOTES = f"write the name in quotes: {_EXAMPLE}"
 # What is wrong with octets that stand outside of strings and comments.
 _FAULTS = {
-    b'"': f"a quotation mark without a second one; write {_EXAMPLE}",
-    b"(": f"a bracket that is not closed, or too many in one another; {_QUOTES}",
-    b")": f"a bracket that is not opened; {_QUOTES}",
+    b'"': f"an unclosed quotation mark; write {_EXAMPLE}",
+    b"(": f"an unclosed or too deeply nested parenthesis; {_QUOTES}",
+    b")": f"a closing parenthesis without an opening one; {_QUOTES}",
     b"\\": f"a backslash outside of quotes; {_QUOTES}",
     b",": f"a comma outside of quotes; {_QUOTES}",
     b";": f"a semicolon outside of quotes; {_QUOTES}",
@@ -217,14 +217,14 @@ def _fault(value: bytes) -> str:
     """Why a field is not a plain address: the first reason that is found."""
     control = re.search(rb"[" + _CONTROL + rb"]", value)
     if control:
-        return f"From holds the control character 0x{ord(control[0]):02X}; leave it out"
+        return f"From has the control character 0x{ord(control[0]):02X}; remove it"
     outside = _INSIDE.sub(lambda one: b'"' if one["open"] else b"", value)
     opened, closed = outside.count(b"<"), outside.count(b">")
     reasons = [
         *((octet in outside, f"From has {fault}") for octet, fault in _FAULTS.items()),
-        (not _AT.search(value), f"From holds no address; write {_EXAMPLE}"),
-        (outside.count(b"[") != outside.count(b"]"), f"From has a square bracket without a second one; {_QUOTES}"),
-        (opened != closed or opened > 1, f'From has a "<" or ">" too many; {_QUOTES}'),
+        (not _AT.search(value), f"From has no address; write {_EXAMPLE}"),
+        (outside.count(b"[") != outside.count(b"]"), f"From has an unmatched square bracket; {_QUOTES}"),
+        (opened != closed or opened > 1, f'From has an extra "<" or ">"; {_QUOTES}'),
         (closed and outside.rpartition(b">")[2].strip(), f'From has text after the ">"; write {_EXAMPLE}'),
         (True, f"From is not a name and one address (RFC 5322 section 3.4); write {_EXAMPLE}"),
     ]

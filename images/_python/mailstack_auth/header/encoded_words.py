@@ -37,7 +37,7 @@ def _text(word: re.Match[bytes]) -> bytes:
         # Where it was cut off, one digit may be left over.
         octets = binascii.a2b_base64(data[: len(data) - (len(data) % 4 == 1)] + b"==")
     else:
-        raise EncodedWordError("is not written in base64")
+        raise EncodedWordError("is not valid base64")
     return octets.decode(charset, "replace").encode("utf-8", "replace")
 
 
@@ -50,11 +50,11 @@ def _codec(name: bytes) -> str:
     # No others are asked for: Python would remember each unknown name for ever.
     if known not in aliases.values():
         if _NOT_ASCII.search(text):
-            raise EncodedWordError("is in a character set that not all programs know")
+            raise EncodedWordError("uses a character set that not all programs support")
         return "latin-1"
     try:
         if _PRINTABLE.decode(known) == _PRINTABLE.decode("ascii"):
             return known
     except (LookupError, UnicodeError):
         pass
-    raise EncodedWordError("is in a character set that is no superset of ASCII")
+    raise EncodedWordError("uses a character set that is not a superset of ASCII")

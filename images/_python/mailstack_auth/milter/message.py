@@ -37,9 +37,9 @@ class Message:
         """Why Postfix or the milter did not take its header whole; empty if they did."""
         if self.cut:
             name = self.cut.decode("ascii", "backslashreplace")
-            return f"header field {name:.60} is too long, the limit is {MAX_FIELD_OCTETS} octets"
+            return f"header field {name:.60} is too long (limit: {MAX_FIELD_OCTETS} octets)"
         if self.header_octets > MAX_HEADER_OCTETS:
-            return f"header is too long, the limit is {MAX_HEADER_OCTETS} octets, where each field counts 450 more"
+            return f"header is too long (limit: {MAX_HEADER_OCTETS} octets; each field counts 450 extra)"
         return ""
 
 

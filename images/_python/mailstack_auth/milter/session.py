@@ -144,7 +144,7 @@ class Session:
         """Hand on a piece of the body, if it is needed."""
         message = self.message
         if message is None:
-            raise ProtocolError("a body without a message")
+            raise ProtocolError("body without a message")
         if not self._in_body:
             self._in_body = True
             message.body = self._judge.body(message)
@@ -155,10 +155,10 @@ class Session:
     def _negotiate(self, data: bytes) -> bytes:
         """Our version, actions and steps (SMFIC_OPTNEG), all of which Postfix offers since 2.6."""
         if len(data) < _NEGOTIATION.size:
-            raise ProtocolError("a negotiation is too short")
+            raise ProtocolError("option negotiation too short")
         version, actions, steps = _NEGOTIATION.unpack_from(data)
         if version < _VERSION or actions & _ACTIONS != _ACTIONS or steps & _STEPS != _STEPS:
-            raise ProtocolError(f"the other side offers version {version}, actions {actions:#x}, steps {steps:#x}")
+            raise ProtocolError(f"peer offers version {version}, actions {actions:#x}, steps {steps:#x}")
         return _packet(b"O", _NEGOTIATION.pack(_VERSION, _ACTIONS, _STEPS))
 
     def _nothing(self, _: bytes) -> bytes:
@@ -196,7 +196,7 @@ def _packets(octets: bytes) -> Iterator[tuple[bytes, bytes, int]]:
     while size - at >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(octets, at)
         if not 0 < length <= _MAX_PACKET:
-            raise ProtocolError(f"a packet of {length} octets")
+            raise ProtocolError(f"invalid packet of {length} octets")
         start, at = at + _LENGTH.size, at + _LENGTH.size + length
         if at > size:
             break

@@ -116,13 +116,13 @@ class Connection(asyncio.BufferedProtocol):
         # An error that is no ProtocolError is one of ours; neither may leave the peer without an end.
         # Nor may a log that cannot be written.
         self.close()
-        self._serving.log(f"closing a connection: {error if isinstance(error, ProtocolError) else repr(error)}")
+        self._serving.log(f"closing connection: {error if isinstance(error, ProtocolError) else repr(error)}")
 
     def _finish(self) -> None:
         cut_off = self._waiting and not self._transport.is_closing()
         self.close()
         if cut_off:
-            self._serving.log("closing a connection: what came last is cut off")
+            self._serving.log("closing connection: incomplete request")
 
     def _drop(self) -> None:
         """Keep nothing. connection_lost would be late: it comes when all others were read, and everything is sent."""

@@ -74,7 +74,7 @@ def listen(path: Path) -> socket.socket:
     Raises OSError if a server still answers at the path.
     """
     if _answers(path):
-        raise OSError(f"{path}: another server answers there")
+        raise OSError(f"{path}: socket is already in use")
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
@@ -108,7 +108,7 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
         caught = signal.sigtimedwait(WATCHED, BEAT_SECONDS)
         if caught is None:
             if why := watch.stuck():
-                log(f"the worker {why}, ending it")
+                log(f"worker {why}; ending it")
                 watch.end(worker)
             continue
         if caught.si_signo in STOP:
@@ -124,7 +124,7 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
             lived = time.monotonic() - started
             if code > 0 and lived < _START_SECONDS:
                 return code  # the engine waits longer each time, and meanwhile nobody waits for an answer
-            log(f"the worker ended with {code}, starting another")
+            log(f"worker exited with {code}; starting a new one")
             if lived < _PAUSE_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
                 return 0
             worker, started = _fork(work), time.monotonic()
@@ -161,9 +161,10 @@ class _Watch:
             self._take()
             return ""
         if time.clock_gettime(self._clock) - self._processor > self._limit:
-            return f"computes for {self._limit:g} s and answers nobody"
+            return f"used {self._limit:g} s of processor time without a reply"
         self._looks += 1
-        return "answers nobody" if self._looks * BEAT_SECONDS > _MAX_SECONDS else ""
+        late = self._looks * BEAT_SECONDS > _MAX_SECONDS
+        return f"did not respond for {_MAX_SECONDS:g} s" if late else ""
 
 
 def _processor_clock(process: int) -> int:

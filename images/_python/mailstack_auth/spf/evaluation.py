@@ -117,7 +117,7 @@ class Evaluator:
                     async with asyncio.timeout_at(deadline):
                         answer = await self._fulfil(wish)
                 except TimeoutError:
-                    wish = worker.throw(OutOfTimeError(f"DNS gave no answer within {seconds:g} s"))
+                    wish = worker.throw(OutOfTimeError(f"DNS did not answer within {seconds:g} s"))
                 except (pyspf.TempError, pyspf.PermError) as error:
                     wish = worker.throw(error)
                 else:

@@ -150,7 +150,7 @@ class Policy:
         """What Postfix is to do (access(5)); waited() says whether a message to be deferred has waited long enough."""
         if judgement.evaluation is None:
             if judgement.exempt == "relay":
-                return f"PREPEND X-SPF-Skipped: {self.hostname} trusts {message.client} to hand on mail"
+                return f"PREPEND X-SPF-Skipped: {message.client} is a trusted forwarder of {self.hostname}"
             return "DUNNO"
         judged = judgement.evaluation.judged
         if self.actions.get(judged.result, "tag") != "tag" and not self._late(judged):
@@ -171,12 +171,12 @@ def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
     """Status codes of RFC 7372 section 3.2, and what the sender's postmaster needs to know."""
     scope = f"{'MAIL FROM' if judged.identity == 'mailfrom' else 'HELO'} {names.shown(judged.domain)}"
     if doubtful and judged.result != "temperror":
-        return f"DEFER_IF_PERMIT 4.7.24 SPF {judged.result} for {scope}, but a DNS lookup failed, please retry"
+        return f"DEFER_IF_PERMIT 4.7.24 SPF {judged.result} for {scope} is not final: a DNS lookup failed, please retry"
     if judged.result == "temperror":
         return f"DEFER_IF_PERMIT 4.7.24 DNS lookup of the SPF record of {scope} failed, please retry"
     if judged.result == "permerror":
-        return f"550 5.7.24 SPF of {scope} cannot be checked, its record is broken: {explain(judged)}"
-    return f"550 5.7.23 SPF {judged.result}: {client} may not send with {scope}"
+        return f"550 5.7.24 SPF permerror for {scope}: invalid record: {explain(judged)}"
+    return f"550 5.7.23 SPF {judged.result}: {client} is not authorized to send for {scope}"
 
 
 def explain(judged: Result) -> str:

@@ -13,7 +13,7 @@ def request(waiting: bytearray) -> dict[str, str] | None:
     """Take the next request away, if it has come whole. Raises ProtocolError."""
     end = waiting.find(_END)
     if (end if end >= 0 else len(waiting)) > MAX_REQUEST:
-        raise ProtocolError("a request is too long")
+        raise ProtocolError("request too long")
     if end < 0:
         return None
     octets = bytes(waiting[:end])
@@ -28,11 +28,11 @@ def parse(octets: bytes) -> dict[str, str]:
     """
     lines = octets.decode("utf-8", "surrogateescape").split("\n")
     if len(lines) > MAX_ATTRIBUTES:
-        raise ProtocolError("a request has too many attributes")
+        raise ProtocolError("request has too many attributes")
     try:
         return dict(line.split("=", 1) for line in lines)
     except ValueError:
-        raise ProtocolError("a line is no attribute") from None
+        raise ProtocolError("invalid line: not NAME=VALUE") from None
 
 
 def question(queue_id: str, client: str, helo: bytes, sender: bytes) -> bytes:

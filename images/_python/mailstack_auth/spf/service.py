@@ -240,7 +240,7 @@ def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
     try:
         left = Writer(RESULTS)
     except OSError as error:
-        log(f"results are left nowhere, each is asked for: {error}")
+        log(f"cannot write results to shared memory; dmarc uses the socket instead: {error}")
         left = None
     deferrals = Deferrals(DEFERRALS, policy.hours * 3600)
     lookups, counts = Lookups(), Counts(COUNTS, log)

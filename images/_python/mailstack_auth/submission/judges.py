@@ -68,9 +68,9 @@ class Submission:
         """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
         author = author_domain(fields)
         if author is None:
-            raise AmbiguousError('From names no domain; write an address: "Doe, Jane" <jane@domain.example>')
+            raise AmbiguousError('From has no domain; write an address: "Doe, Jane" <jane@domain.example>')
         if self._site.ours(author) and not as_in_dns(fields):
-            raise AmbiguousError(f"the domain in From is not written as in DNS; write {author}")
+            raise AmbiguousError(f"the domain in From is not in its DNS form; write {author}")
 
 
 class Signed(Submission):
