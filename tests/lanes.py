@@ -1,4 +1,4 @@
-"""Runs all tests: first those that need no world, then the integration tests in two lanes side by side.
+"""Runs all tests: first those that need no world, images beside the rest, then the integration tests in two lanes side by side.
 
 A lane is a pytest of its own with a world of its own. What it says goes to a file, and its failures are shown when it
 has ended; then come the slowest tests and each lane's time. Nothing is tried a second time.
@@ -32,7 +32,8 @@ LANES = {
     "judging": "mailstack-judging 198.51.100.0/25 172.30.240.0/22",
     "breaking": "mailstack-breaking 198.51.100.128/25 172.30.244.0/22",
 }
-QUICK = "no world"
+# What needs no world: by folder, and the rest.
+IMAGES, REST = "images", "no world"
 SLOWEST = 60
 
 
@@ -41,8 +42,8 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        folders = {one: TESTS / "integration" / one for one in LANES}
-        tests = [folders[name]] if name in LANES else [TESTS, *(f"--ignore={one}" for one in folders.values())]
+        folders = {**{one: TESTS / "integration" / one for one in LANES}, IMAGES: TESTS / IMAGES}
+        tests = [folders[name]] if name in folders else [TESTS, *(f"--ignore={one}" for one in folders.values())]
         self.said = SAID / f"{name}.txt"
         self._results = SAID / f"{name}.xml"
         # Not where pytest puts it by itself: after Ctrl-C it may remove that before the fixtures have removed what uses it.
@@ -125,7 +126,7 @@ def main() -> int:
     SAID.mkdir(parents=True, exist_ok=True)
     try:
         build_images()
-        lanes = [*run((QUICK,)), *run(tuple(LANES))]
+        lanes = [*run((IMAGES, REST)), *run(tuple(LANES))]
     except KeyboardInterrupt:
         print("interrupted")
         return 130
