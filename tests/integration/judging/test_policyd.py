@@ -214,7 +214,7 @@ uvloop.run(run())
 
 def test_what_is_sent_is_sent_at_once(policyd: PolicyServer) -> None:
     """A worker that is killed next takes nothing with it that it has noted as sent; by the image's own event loop."""
-    assert policyd.site.run(SERVICE, "python3", "-c", SEND) == "sent\n"
+    assert policyd.site.run(SERVICE, "python3", "-c", SEND) == b"sent\n"
 
 
 def test_300_connections(policyd: PolicyServer, zone: None, capsys: pytest.CaptureFixture[str]) -> None:
