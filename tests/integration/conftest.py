@@ -15,6 +15,7 @@ import ipaddress
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def world(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
         names.set("broken.example", "A", str(OUTSIDER))
         names.break_zone("broken.example")
         # A host that is not there: mail for it waits in the queue.
-        names.set("late.example", "A", str(EDGE[99]))
+        names.set("late.example", "A", str(EDGE[49]))
         for name in ("sub.bravo.example", "sub.delta.unsigned.example"):
             names.set(name, "A", str(OUTSIDER))
         for name, record in SENDERS.items():
@@ -237,6 +238,7 @@ def programs(engine_client: docker.DockerClient) -> Iterator[tuple[readers.Progr
 
 
 CHECKOUT = Path(__file__).parents[2]
+MAILSTACK = (sys.executable, "-m", "mailstack")
 
 
 def without_settings() -> dict[str, str]:

@@ -18,7 +18,7 @@ from mailstack.world.site import Site
 # RFC 5737: addresses that no real host has.
 EDGE = ipaddress.IPv4Network("198.51.100.0/24")
 _NAMESERVER = 2
-_FIRST_SITE = 10
+_SITES = range(10, 40)
 # The sites' inner networks, 32 addresses each.
 INNER = ipaddress.IPv4Network("172.30.240.0/22")
 
@@ -57,7 +57,7 @@ class Internet(Temporary):
         self._network = edge
         self._ttl = ttl
         self._inner = inner.subnets(new_prefix=27)
-        self._addresses = (edge[at] for at in range(_FIRST_SITE, 100))
+        self._addresses = (edge[at] for at in _SITES)
 
     def _start(self) -> None:
         client = connection.connect()

@@ -34,7 +34,7 @@ from support import (
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "30"))
 # No honest message takes longer, from connecting to the last reply; how many are sent in a second, in and out.
 PATIENCE, RATE = 5.0, 5
-ATTACKER, EVIL = EDGE[70], "hostile.example"
+ATTACKER, EVIL = EDGE[44], "hostile.example"
 HOSTS = 4
 
 

@@ -24,7 +24,7 @@ SERVED_SECONDS = 10
 @pytest.fixture(scope="module")
 def holders(world: Internet) -> list[Machine]:
     """Hosts that hold sessions."""
-    return [world.host(f"holder-{at}", EDGE[120 + at]) for at in range(5)]
+    return [world.host(f"holder-{at}", EDGE[53 + at]) for at in range(5)]
 
 
 def opened(machine: Machine, site: Site, count: int, sockets: contextlib.ExitStack) -> list[socket.socket]:

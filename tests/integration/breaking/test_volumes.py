@@ -27,7 +27,7 @@ def kept(world: Internet, insider: Machine, foxtrot: Site) -> Iterator[tuple[str
     wait_healthy(foxtrot)
     mailed, queued = subject("in the mailbox"), subject("in the queue")
     world.names.set("late.example", "MX", "10 late.example.")
-    world.names.set("late.example", "A", str(EDGE[99]))
+    world.names.set("late.example", "A", str(EDGE[49]))
     world.names.publish()
     content = message("user@foxtrot.example", "user@foxtrot.example", mailed)
     send(insider, address_of(foxtrot), "user@foxtrot.example", "user@foxtrot.example", content, port=587)
@@ -228,7 +228,7 @@ CHANGES = {
     "policyd-spf": {"MAILSTACK_SPF_SOFTFAIL": "reject-early"},
     "dmarc": {"MAILSTACK_DMARC_ACTION": "mark", "MAILSTACK_LOCAL_SENDER_ACTION": "reject"},
     "postfix": {"MAILSTACK_MESSAGE_SIZE": "20MiB"},
-    "resolver": {"MAILSTACK_RESOLVER_FORWARDERS": f"{EDGE[2]},{EDGE[98]}"},
+    "resolver": {"MAILSTACK_RESOLVER_FORWARDERS": f"{EDGE[2]},{EDGE[48]}"},
 }
 
 

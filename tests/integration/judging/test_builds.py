@@ -23,7 +23,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from integration.conftest import CHECKOUT, copy_checkout, run_in, without_settings
+from integration.conftest import CHECKOUT, MAILSTACK, copy_checkout, run_in, without_settings
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
 from mailstack.render.contexts import image_name
@@ -33,7 +33,6 @@ from mailstack.version import version
 from mailstack.world.containers import wait_for
 from place import BASE_IMAGE
 
-MAILSTACK = (sys.executable, "-m", "mailstack")
 MOMENT = "20261101T000000Z"
 NOWHERE = "registry.invalid/debian:trixie-slim"
 

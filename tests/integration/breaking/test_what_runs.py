@@ -10,8 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from integration.conftest import run_in
-from integration.judging.test_builds import MAILSTACK
+from integration.conftest import MAILSTACK, run_in
 from mailstack.tasks import written
 from mailstack.world.containers import wait_for
 
