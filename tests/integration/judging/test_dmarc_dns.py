@@ -323,11 +323,10 @@ def test_one_domain_is_not_another(faults: Faults, keys: Keys, outsider: Machine
     content = sign(by("silent.example"), content, keys) + sign(by("steady.example"), content, keys) + content
     assert Sender(outsider, clouded, "someone@listed.example", content)().code == 250
     (header,) = results(delivered(clouded, "user@foxtrot.example", about), clouded.stack.hostname)
-    assert [(one.method, one.result) for one in header.results] == [
-        ("spf", "pass"),
-        ("dkim", "temperror"),
-        ("dkim", "pass"),
-        ("dmarc", "pass"),
-    ]
+    spf, silent_one, *others = [(one.method, one.result) for one in header.results]
+    # OpenDKIM waits for the key, and says nothing; or it takes the failure, which the resolver remembers for some
+    # seconds, for a missing key.
+    assert silent_one in {("dkim", "temperror"), ("dkim", "fail"), ("dkim", "permerror")}
+    assert [spf, *others] == [("spf", "pass"), ("dkim", "pass"), ("dmarc", "pass")]
     verdict = verdict_of(clouded, content)
-    assert [one["result"] for one in verdict["auth_results"]["dkim"]] == ["temperror", "pass"]
+    assert [one["result"] for one in verdict["auth_results"]["dkim"]] == [silent_one[1], "pass"]
