@@ -187,7 +187,7 @@ def test_wrong_proxy(other_base: str, tmp_path: Path) -> None:
     site(tmp_path, BASE_IMAGE=other_base, BUILD_PROXY="http://127.0.0.1:9")
     done = run_in(tmp_path, *MAILSTACK, "build")
     assert done.returncode == 4
-    assert "MAILSTACK_BUILD_PROXY: 'http://127.0.0.1:9'; see that" in done.stderr
+    assert "MAILSTACK_BUILD_PROXY: 'http://127.0.0.1:9'; check that" in done.stderr
 
 
 def test_interrupted(other_base: str, silent_mirror: str, engine_client: docker.DockerClient, tmp_path: Path) -> None:
