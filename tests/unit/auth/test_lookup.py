@@ -1,6 +1,7 @@
 """mailstack_auth.dns.lookup and runtime.cache: answers of a name server, kept as long as their TTL says and no longer."""
 
 import asyncio
+import contextlib
 import gc
 import mmap
 import os
@@ -8,6 +9,7 @@ import signal
 import time
 import tracemalloc
 
+import dns.asyncresolver
 import dns.exception
 import dns.flags
 import dns.message
@@ -330,3 +332,84 @@ def test_latest_outlives_a_child():
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     assert list(latest) == [digest(key) for key in "bcdé"]
+
+
+class Raw(asyncio.DatagramProtocol):
+    """A name server whose octets a test chooses: by UDP these datagrams, by TCP what a coroutine writes."""
+
+    def __init__(self, datagrams, stream=None):
+        self._datagrams = datagrams
+        self._stream = stream
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def datagram_received(self, data, address):
+        for one in self._datagrams(dns.message.from_wire(data)):
+            self._transport.sendto(one, address)
+
+    async def ask(self, lifetime):
+        """The texts at a name, and how long that took."""
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], port
+        started = loop.time()
+        try:
+            return await Lookups(resolver).texts("a.example", lifetime), loop.time() - started
+        except spf.TempError:
+            return None, loop.time() - started
+        finally:
+            server.close()
+            transport.close()
+
+    async def _serve(self, reader, writer):
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        with contextlib.suppress(ConnectionError):
+            await self._stream(dns.message.from_wire(await reader.readexactly(size)), writer)
+        writer.close()
+
+
+def response(query, *, truncated=False):
+    made = dns.message.make_response(query)
+    made.flags |= dns.flags.TC if truncated else 0
+    if not truncated:
+        made.answer.append(dns.rrset.from_text("a.example.", 300, "IN", "TXT", '"text"'))
+    return made.to_wire()
+
+
+def framed(wire):
+    return len(wire).to_bytes(2, "big") + wire
+
+
+def test_junk_ends_no_lookup():
+    """A datagram that is no message, which anybody may send, is passed over; the answer behind it counts."""
+    server = Raw(lambda query: [b"junk", response(query)[:13], response(query)])
+    assert asyncio.run(server.ask(5))[0] == [b"text"]
+
+
+def test_an_answer_that_does_not_fit_is_none():
+    """A resolver whose buffer is too small says so by TCP as well: that is a failure, and no missing record."""
+
+    async def stream(query, writer):
+        writer.write(framed(response(query, truncated=True)))
+
+    server = Raw(lambda query: [response(query, truncated=True)], stream)
+    assert asyncio.run(server.ask(5))[0] is None
+
+
+@pytest.mark.parametrize("lifetime", [0.5, 5])
+def test_an_answer_in_pieces_has_no_more_time(lifetime):
+    """Each of them comes soon; all together may take as long as one answer may."""
+
+    async def stream(query, writer):
+        for octet in framed(response(query)):
+            writer.write(bytes([octet]))
+            await asyncio.sleep(0.03)
+
+    server = Raw(lambda query: [response(query, truncated=True)], stream)
+    texts, seconds = asyncio.run(server.ask(lifetime))
+    assert texts == (None if lifetime < 1 else [b"text"])
+    assert seconds < lifetime + 1

@@ -30,7 +30,7 @@ DATA = {
     "domains": ["ours.example"],
     "judged_late": True,
     "hours": 4,
-    "check_sender_domain": True,
+    "unknown_sender_domain": "defer",
 }
 POLICY = Policy.from_json(DATA)
 ZONE = {

@@ -78,7 +78,7 @@ POLICY = {
     "domains": [],
     "judged_late": False,
     "hours": 4,
-    "check_sender_domain": True,
+    "unknown_sender_domain": "defer",
 }
 
 
@@ -260,7 +260,7 @@ def test_a_sender_who_cannot_be_answered(program, sender, action):
 @pytest.mark.parametrize(
     ("changes", "others", "code"),
     [
-        ({"check_sender_domain": False}, {}, "PREPEND"),
+        ({"unknown_sender_domain": "accept"}, {}, "PREPEND"),
         ({}, {"client": "127.0.0.1"}, "DUNNO"),
         ({}, {"sasl_username": "user"}, "DUNNO"),
         ({"domains": ["missing.example"]}, {}, "PREPEND"),

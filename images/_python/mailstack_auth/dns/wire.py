@@ -4,6 +4,7 @@ dnspython takes 0.1 ms for a record whose owner has 127 labels, and 1.5 ms if th
 answer of 64 kB with thousands of MX or PTR records would stop the event loop for four seconds.
 """
 
+import asyncio
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,6 +22,8 @@ _MAX_OTHERS = 4
 
 # RFC 1035 section 4.1: octets of a header, of a question and a record behind their names, and the least of a pointer.
 _HEADER, _QUESTION, _RECORD, _POINTER = 12, 4, 10, 0xC0
+# The flag TC in a header's third octet.
+_TRUNCATED = 0x02
 
 _Receive = Callable[[int, float | None], Awaitable[bytes]]
 
@@ -38,7 +41,11 @@ class Backend(type(dns.asyncbackend.get_backend("asyncio"))):  # type: ignore[mi
 
         async def cut_datagram(size: int, seconds: float | None) -> tuple[bytes, Any]:
             wire, source = await receive(size, seconds)
-            return cut(wire), source
+            try:
+                return cut(wire), source
+            except dns.exception.FormError:
+                # Anybody may send one. dnspython waits for another, as it does where this one is not the server's.
+                return b"", source
 
         made.recvfrom = cut_datagram
         return made
@@ -54,11 +61,25 @@ class _Stream:
     async def receive(self, size: int, seconds: float | None) -> bytes:
         """So many octets of the next message at the most; none at the end."""
         if not self._cut:
-            length = await self._whole(2, seconds)
-            wire = cut(await self._whole(int.from_bytes(length, "big"), seconds)) if length else b""
-            self._cut = length and len(wire).to_bytes(2, "big") + wire
+            try:
+                async with asyncio.timeout(seconds):
+                    self._cut = await self._message(seconds)
+            except TimeoutError:
+                raise dns.exception.Timeout from None
         part, self._cut = self._cut[:size], self._cut[size:]
         return part
+
+    async def _message(self, seconds: float | None) -> bytes:
+        """The next message, cut, behind its length; none at the end. Raises dns.exception.FormError."""
+        length = await self._whole(2, seconds)
+        wire = await self._whole(int.from_bytes(length, "big"), seconds)
+        if not wire:
+            return b""
+        if len(wire) > _HEADER and wire[2] & _TRUNCATED:
+            # By TCP that is a resolver whose buffer is too small; dnspython would take what is missing for not there.
+            raise dns.exception.FormError
+        wire = cut(wire)
+        return len(wire).to_bytes(2, "big") + wire
 
     async def _whole(self, size: int, seconds: float | None) -> bytes:
         """So many octets; none if the connection ends before."""

@@ -91,8 +91,8 @@ class Policy:
     # The site's own, and whether SPF's fail for one of them, or a sub-domain, is no reason to refuse at RCPT.
     domains: frozenset[str] = frozenset()
     judged_late: bool = False
-    # Whether the sender's domain must be one that can be answered.
-    check_sender_domain: bool = True
+    # What Postfix does where the sender's domain cannot be answered: "defer", "reject" or "accept".
+    unknown_sender_domain: str = "defer"
     # How long DNS may make a message wait.
     hours: int = 4
 
@@ -106,7 +106,7 @@ class Policy:
             skip_domains=tuple(data["skip_domains"]),
             domains=frozenset(data["domains"]),
             judged_late=data["judged_late"],
-            check_sender_domain=data["check_sender_domain"],
+            unknown_sender_domain=data["unknown_sender_domain"],
             hours=data["hours"],
         )
 

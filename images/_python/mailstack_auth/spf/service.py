@@ -122,15 +122,17 @@ class Server:
             return TROUBLE
         line, usual = decision(message, judgement, action), action.startswith(_USUAL)
         if not usual:
-            rule = "sender domain" if action == _UNKNOWN else "SPF"
-            self._counts.add("defer" if action.startswith("DEFER") else "reject", rule)
+            if action == _UNKNOWN:
+                self._counts.add(self._policy.unknown_sender_domain, "sender domain")
+            else:
+                self._counts.add("defer" if action.startswith("DEFER") else "reject", "SPF")
         self._log.write(f"policyd-spf: {line}", soon=usual)
         return action
 
     async def _answerable(self, message: Message, judgement: Judgement) -> bool:
         """Whether the sender's domain can be answered, or need not be."""
         policy, domain, found = self._policy, message.domain, judgement.evaluation
-        if not policy.check_sender_domain or judgement.exempt in {"authenticated", "trusted"}:
+        if policy.unknown_sender_domain == "accept" or judgement.exempt in {"authenticated", "trusted"}:
             return True
         if not domain or domain in policy.domains or domain[0] == "[":
             return True
