@@ -233,6 +233,7 @@ REFUSED = {
     "vertical tab": b" Jo\x0b<user@a.example>",
     "line end": b" user@a.example\r\n",
     "line end without a fold": b" Jo\r\n<user@a.example>",
+    "encoded word without an end": b" =?utf-8*en?q?=21admin= <any@evil.a_b>",
 }
 
 

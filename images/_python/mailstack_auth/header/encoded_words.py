@@ -7,6 +7,8 @@ from functools import lru_cache
 
 # Also with blanks and question marks in its text, which only some programs take.
 _WORD = re.compile(rb"=\?([^?]*+)\?([bBqQ])\?(.*?)\?=", re.DOTALL)
+# What Python takes for a word up to the end of the field: its text begins with an escape, and nothing ends it.
+_OPEN = re.compile(rb"=\?[^?]*+\?[bBqQ]\?=[0-9A-Fa-f]{2}\Z")
 _BETWEEN = re.compile(rb"\?=[ \t]++(?==\?)")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+=*+")
@@ -24,6 +26,8 @@ def decoded(octets: bytes) -> bytes:
     """A field's value with all encoded words decoded, in UTF-8. Raises EncodedWordError. Takes linear time."""
     # After the last end of a word none begins: that is not looked for from each beginning.
     end = octets.rfind(b"?=") + 2
+    if _OPEN.search(octets[: end + 2]):
+        raise EncodedWordError("has no end")
     return _WORD.sub(_text, _BETWEEN.sub(b"?=", octets[:end])) + octets[end:] if b"=?" in octets[:end] else octets
 
 
