@@ -14,7 +14,7 @@ from mailstack_auth.dmarc.evidence import Evidence, Reading
 from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.header import authres
-from mailstack_auth.header.author import AmbiguousError, author_domain
+from mailstack_auth.header.author import NO_DOMAIN, AmbiguousError, author_domain
 from mailstack_auth.milter.message import Edit, Insert, Message, Readdress, Verdict
 from mailstack_auth.milter.screening import QUARANTINE, claims
 from mailstack_auth.runtime.counts import Counts
@@ -98,7 +98,7 @@ class Inbound:
             try:
                 author = author_domain(message.fields)
                 if author is None and message.sender != b"<>":
-                    ambiguous = 'From has no domain; write an address: "Doe, Jane" <jane@domain.example>'
+                    ambiguous = NO_DOMAIN
             except AmbiguousError as error:
                 ambiguous = str(error)
             message.reading = Reading(author, _sender_domain(message), found, removals, ambiguous)

@@ -13,6 +13,9 @@ from mailstack_auth import names
 from mailstack_auth.header.encoded_words import EncodedWordError, decoded
 from mailstack_auth.header.fields import Fields
 
+# For mail that must have an author.
+NO_DOMAIN = 'From has no domain; write an address: "Doe, Jane" <jane@domain.example>'
+
 
 class AmbiguousError(Exception):
     """There is no author domain that all readers agree on. One line of ASCII says why, and what to write."""

@@ -57,7 +57,7 @@ class Query(pyspf.query):  # type: ignore[misc]
     # What pyspf calls.
 
     def dns(self, name: str, qtype: str, cnames: object = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002, FBT001, FBT002
-        """The values at a name. Our lookups follow CNAMEs, and keep what pyspf would keep for one evaluation."""
+        """The values at a name. Our lookups follow CNAMEs, and cache answers for their TTL."""
         name = str(name).removesuffix(".").lower()
         if not all(0 < len(label) < 64 for label in name.split(".")):  # noqa: PLR2004
             return []

@@ -8,7 +8,7 @@ from functools import partial
 
 from mailstack_auth import names
 from mailstack_auth.dkim import signatures
-from mailstack_auth.header.author import AmbiguousError, as_in_dns, author_domain
+from mailstack_auth.header.author import NO_DOMAIN, AmbiguousError, as_in_dns, author_domain
 from mailstack_auth.header.fields import Fields
 from mailstack_auth.milter.message import Delete, Insert, Message, Verdict
 from mailstack_auth.milter.screening import claims, every
@@ -68,7 +68,7 @@ class Submission:
         """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
         author = author_domain(fields)
         if author is None:
-            raise AmbiguousError('From has no domain; write an address: "Doe, Jane" <jane@domain.example>')
+            raise AmbiguousError(NO_DOMAIN)
         if self._site.ours(author) and not as_in_dns(fields):
             raise AmbiguousError(f"the domain in From is not in its DNS form; write {author}")
 
