@@ -86,6 +86,7 @@ FOOLED = (
     "any@evil.example a.bank.example <any@evil.example>",
     "admin@bank.example m <any@evil.example>",
     "any@evil.example .bank.example <any@evil.example>",
+    "any@evil.example()(.bank.example)",
     '"admin@bank.example\\\\" <any@evil.example>',
     '"admin@bank.example" any@evil.example <any@evil.example>',
     "=?utf-8?q?admin=40bank.example=2C?= <any@evil.example>",

@@ -91,8 +91,11 @@ class Internet(Temporary):
     def site(self, environment: Mapping[str, str], override: str = "") -> Site:
         """Add a stack with a site's own settings and its compose.override.yaml, and publish its records.
 
-        Only what ties it to its place is replaced: ports, resolver, addresses.
+        Only what ties it to its place is replaced: ports, resolver, addresses. Each has a host name of its own.
         """
+        directory = self._directory / environment[f"{PREFIX}HOSTNAME"]
+        if directory.exists():
+            raise ValueError(f"this world has a site {directory.name} already")
         address = next(self._addresses)
         settings = {
             "PUBLIC_ADDRESSES": str(address),
@@ -103,12 +106,13 @@ class Internet(Temporary):
             "BASE_IMAGE": self._base_image,
         }
         merged = {**environment, **{PREFIX + name: value for name, value in settings.items()}}
-        directory = self._directory / environment[f"{PREFIX}HOSTNAME"]
         place = _PLACE.format(address=address, edge=self._name)
         site = Site(directory, merged, place=place, override=override, prefix=f"{self._name}-")
         for record in records(site.stack):
             self.names.set(record.name, record.type, rdata(record).to_text())
         self.names.publish()
+        # A world of this name that was killed has left its mail.
+        site.remove_volumes()
         self._cleanup.callback(site.down)
         site.up()
         return site

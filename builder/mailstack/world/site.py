@@ -69,7 +69,17 @@ class Site:
 
     def down(self) -> None:
         """Remove everything, the mail included."""
-        self.compose("down", "--volumes", "--timeout", "5")
+        self.compose("down", "--timeout", "5")
+        self.remove_volumes()
+
+    def remove_volumes(self) -> None:
+        """Remove the mail and whatever else was kept, also what compose.yaml does not name any more."""
+        label = f"com.docker.compose.project={self.stack.project}"
+        try:
+            for volume in self._client.volumes.list(filters={"label": label}):
+                volume.remove()
+        except Failure as error:
+            raise EngineError(f"volumes of {self.stack.project}: {reason(error)}") from None
 
     def compose(self, *arguments: str) -> bytes:
         """Run docker compose in the directory; its stdout. Raises EngineError with its stderr if it fails."""

@@ -48,57 +48,57 @@ services:
 
 
 @pytest.fixture(scope="module")
-def india(world: Internet) -> Iterator[Site]:
-    india = site(
+def november(world: Internet) -> Iterator[Site]:
+    november = site(
         world,
-        "mail.india.example",
-        "india.example",
+        "mail.november.example",
+        "november.example",
         OVERRIDE.format(image=world.image, program=json.dumps(LMTP)),
         DELIVERY="lmtp:example:2424",
         EXTRA_MILTERS="inet:filter:8894",
         TRUSTED_NETWORKS=str(INSIDER),
     )
-    yield india
-    india.down()
+    yield november
+    november.down()
 
 
-def test_delivery_and_milter_by_name(india: Site, insider: Machine) -> None:
+def test_delivery_and_milter_by_name(november: Site, insider: Machine) -> None:
     """Mail reaches the mailbox server by its service's name, changed by the milter that was found by its own."""
     about = subject("by name")
-    content = message("user@india.example", "user@india.example", about)
-    reply = send(insider, address_of(india), "user@india.example", "user@india.example", content, port=587)
+    content = message("user@november.example", "user@november.example", about)
+    reply = send(insider, address_of(november), "user@november.example", "user@november.example", content, port=587)
     assert reply.code == 250
-    wait_for(lambda: any(about in line for line in india.log("example")), "it did not reach the mailbox server")
-    assert any("Changed on the way." in line for line in india.log("example"))
+    wait_for(lambda: any(about in line for line in november.log("example")), "it did not reach the mailbox server")
+    assert any("Changed on the way." in line for line in november.log("example"))
 
 
-def test_service_that_is_down(india: Site, insider: Machine) -> None:
+def test_service_that_is_down(november: Site, insider: Machine) -> None:
     """While the named service is stopped mail waits; when it is back, under whatever address, mail goes there."""
-    india.compose("rm", "--stop", "--force", "example")
+    november.compose("rm", "--stop", "--force", "example")
     about = subject("waits")
-    content = message("user@india.example", "user@india.example", about)
-    send(insider, address_of(india), "user@india.example", "user@india.example", content, port=587)
+    content = message("user@november.example", "user@november.example", about)
+    send(insider, address_of(november), "user@november.example", "user@november.example", content, port=587)
     wait_for(
         lambda: any(
-            "status=deferred" in line and f"example.{india.stack.neighbours}" in line for line in india.log("postfix")
+            "status=deferred" in line and f"example.{november.stack.neighbours}" in line for line in november.log("postfix")
         ),
         "Postfix did not try",
     )
-    assert not any("status=bounced" in line for line in india.log("postfix"))
-    india.compose("up", "--detach", "example")
+    assert not any("status=bounced" in line for line in november.log("postfix"))
+    november.compose("up", "--detach", "example")
 
     def arrived() -> bool:
-        india.run("postfix", "postqueue", "-f")
-        return any(about in line for line in india.log("example"))
+        november.run("postfix", "postqueue", "-f")
+        return any(about in line for line in november.log("example"))
 
     wait_for(arrived, "mail did not go on")
 
 
-def test_other_names_are_asked_of_dns(india: Site, outsider: Machine) -> None:
+def test_other_names_are_asked_of_dns(november: Site, outsider: Machine) -> None:
     """A service that is called like a top-level domain takes nothing away from that."""
     sender = "someone@listed.example"
     about = subject("by DNS")
-    content = message(sender, "user@india.example", about)
-    reply = send(outsider, address_of(india), sender, "user@india.example", content)
+    content = message(sender, "user@november.example", about)
+    reply = send(outsider, address_of(november), sender, "user@november.example", content)
     assert reply.code == 250
-    wait_for(lambda: any(about in line for line in india.log("example")), "it did not reach the mailbox server")
+    wait_for(lambda: any(about in line for line in november.log("example")), "it did not reach the mailbox server")

@@ -61,6 +61,7 @@ _NOBODY = re.compile(_NAME + rb"(?:(?><[ \t]*+(?:" + _ATOM + rb")?+[ \t]*+>)" + 
 _PART = re.compile(
     rb"((?:[^\"(),\\" + _CONTROL + rb"]|(?>\\(?=[A-Za-z0-9]))|" + _STRING + rb"|" + _COMMENT + rb")*+)(,|\Z)"
 )
+_ADDRESS_AND_COMMENT = re.compile(rb"[ \t]*" + _ADDRESS + rb"\([^()\"\\]*\)[ \t]*")
 _STRING_OR_COMMENT = re.compile(rb"(?P<string>" + _STRING + rb")|(?P<comment>" + _COMMENT + rb")")
 # The same, and a string without an end, lest it is looked for behind each quotation mark in it.
 _INSIDE = re.compile(_STRING_OR_COMMENT.pattern + rb'|(?P<open>"(?:[^"\\]|(?>\\.))*+\\?)', re.DOTALL)
@@ -146,7 +147,8 @@ def _parts(value: bytes) -> list[bytes]:
 
 def _author(part: bytes, value: bytes, *, plain: bool) -> bytes:
     """The domain of one mailbox as it is written. A plain field is one in which all programs find the same strings."""
-    match = _BARE.fullmatch(part) or _NAMED.fullmatch(part)
+    bare = _BARE.fullmatch(part)
+    match = bare or _NAMED.fullmatch(part)
     if match is None:
         raise AmbiguousError(_fault(value))
     domain = _domain(match["domain"])
@@ -158,6 +160,11 @@ def _author(part: bytes, value: bytes, *, plain: bool) -> bytes:
         raise AmbiguousError("the address in From has a space or an invisible Unicode character; remove it")
     if match["local"].startswith(b'"') and b"(" in part:
         raise AmbiguousError("From has a comment next to an address with quotes; remove the comment")
+    if bare and b'"' in match["name"] + match["rest"]:
+        raise AmbiguousError("From has a quotation mark in a comment next to the address; remove it")
+    # Where it is not alone, some programs take a part of it for the domain's end.
+    if match["rest"].startswith(b"(") and not _ADDRESS_AND_COMMENT.fullmatch(value):
+        raise AmbiguousError("From has a comment right behind the address; write a space before it")
     if not plain:
         _check_name(match["name"], match["rest"], domain)
     return match["domain"]
