@@ -467,7 +467,7 @@ def test_time_is_linear(value, end):
     """The longest field that Postfix hands on is read in a moment, however it is made."""
     start = time.process_time()
     with contextlib.suppress(AmbiguousError):
-        author(value + end)
+        author(value[:LONG] + end)
     assert time.process_time() - start < 1
 
 
