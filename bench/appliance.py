@@ -23,9 +23,9 @@ from mailstack import compose
 from mailstack.cli.shared import table
 from mailstack.engine import connection
 from mailstack.render.contexts import image_name
+from mailstack.services import SERVICE_NAMES
 from mailstack.settings import reference
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import SERVICES
 
 _MB = 1e6
 _BUILDS = 5
@@ -80,7 +80,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     figures.append(Figure(f"build, nothing changed (median of {_BUILDS})", statistics.median(again), "s", 0.5))
     ready = _run(directory, *compose.command(), "up", "--detach", "--wait")
     figures.append(Figure("docker compose up --wait", ready, "s", 5))
-    groups = {service: Cgroup.of(client, f"{_PROJECT}-{service}-1") for service in SERVICES}
+    groups = {service: Cgroup.of(client, f"{_PROJECT}-{service}-1") for service in SERVICE_NAMES}
     time.sleep(_SETTLED)
     figures += _each("memory of {}, idle", {one: group.memory().total / _MB for one, group in groups.items()}, "MB", 70)
     before = {service: group.cpu() for service, group in groups.items()}
@@ -111,7 +111,7 @@ def _sizes(client: docker.DockerClient) -> list[Figure]:
             "MB",
             budgets.get(service),
         )
-        for service in SERVICES
+        for service in SERVICE_NAMES
     ]
 
 

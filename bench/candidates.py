@@ -11,8 +11,8 @@ from bench.accounting import Account, Cgroup, Spawned
 from bench.images import PROCESS_LIMIT, RECIPIENT_DOMAIN, REFERENCE_ADDRESSES, RESOLVER, SINK
 from bench.load import RECIPIENT
 from mailstack.render.contexts import image_name
+from mailstack.services import SERVICE_NAMES
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import SERVICES
 from mailstack.world.containers import wait_for
 from mailstack.world.internet import EDGE, Internet
 from mailstack.world.site import Site
@@ -49,7 +49,7 @@ METHODS: Mapping[str, frozenset[str]] = {
     "tutorial": frozenset({"spf", "dkim"}),
     "tutorial-opendmarc": frozenset({"spf", "dkim", "dmarc"}),
     "rspamd": frozenset({"spf", "dkim", "dmarc"}),
-    MAILSTACK: frozenset({"spf", "dkim"} | ({"dmarc"} & set(SERVICES))),
+    MAILSTACK: frozenset({"spf", "dkim"} | ({"dmarc"} & set(SERVICE_NAMES))),
 }
 NAMES = tuple(METHODS)
 
@@ -88,7 +88,7 @@ class Place:
         }
         site = self._world.site({f"MAILSTACK_{name}": value for name, value in settings.items()})
         self._unbound = _on_the_edge(site)
-        parts = {service: Cgroup.of(self._client, site.container(service)) for service in SERVICES}
+        parts = {service: Cgroup.of(self._client, site.container(service)) for service in SERVICE_NAMES}
         address = str(site.stack.public_addresses[0])
         return Candidate(MAILSTACK, address, parts, parts["policyd-spf"], METHODS[MAILSTACK])
 

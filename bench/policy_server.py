@@ -16,9 +16,9 @@ from bench.accounting import Cgroup
 from mailstack.engine import images
 from mailstack.errors import EngineError
 from mailstack.render.contexts import image_name
+from mailstack.services.ids import IDS
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import IDS
 from mailstack.world.containers import Temporary, published, wait_for
 from mailstack.world.site import Site
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mailstack.render.compose import SITE, site
-from mailstack.render.site import services
+from mailstack.render.site import files
 from mailstack.settings.model import Settings
 from mailstack.tree import File, Tree
 from mailstack.values.dnssec import ROOT_ANCHORS
@@ -142,7 +142,7 @@ def test_change_recreates_only_its_services(changes, services):
 def test_time_limits_fit():
     """Postfix waits longer than an evaluation may take, and so does compose for those in hand; the daemon is between."""
     tree = site(stack())
-    main_cf = services(stack())["postfix"]["etc/postfix/main.cf"].content.decode()
+    main_cf = files(stack())["postfix"]["etc/postfix/main.cf"].content.decode()
     (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main_cf, flags=re.MULTILINE)
     service = yaml.safe_load(tree["compose.yaml"].content)["services"]["policyd-spf"]
     grace = int(service["stop_grace_period"].removesuffix("s"))

@@ -5,8 +5,9 @@ import pytest
 
 from mailstack.engine import connection, images
 from mailstack.render.contexts import build_context, image_name, image_names
+from mailstack.services import SERVICE_NAMES, SERVICES
+from mailstack.services.ids import IDS
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import IDS, SERVICES
 
 PACKAGES = Packages("debian:trixie-slim")
 
@@ -14,7 +15,7 @@ PACKAGES = Packages("debian:trixie-slim")
 @pytest.fixture(scope="module")
 def client(engine: None) -> docker.DockerClient:
     client = connection.connect()
-    images.build_missing(client, image_names(SERVICES, PACKAGES), PACKAGES)
+    images.build_missing(client, image_names(SERVICE_NAMES, PACKAGES), PACKAGES)
     return client
 
 
@@ -23,7 +24,12 @@ def show(client: docker.DockerClient, image: str, *command: str) -> str:
     return output.decode()
 
 
-SOCKETS = {"opendkim": IDS.opendkim, "policyd-spf": IDS.policyd_spf, "dmarc": IDS.dmarc}
+SOCKETS = {one.name: one.uid for one in SERVICES if one.socket}
+
+
+def test_ids() -> None:
+    """No two services have the same user."""
+    assert len({one.uid for one in SERVICES}) == len(SERVICES)
 
 
 @pytest.mark.parametrize("service", SOCKETS)
@@ -51,7 +57,7 @@ def test_postfix_is_in_the_group_of_the_sockets(client: docker.DockerClient) -> 
     assert f"{IDS.sockets}(mailstack)" in show(client, "postfix", "id", "postfix")
 
 
-@pytest.mark.parametrize("image", SERVICES)
+@pytest.mark.parametrize("image", SERVICE_NAMES)
 def test_contexts_hold_no_secret_and_no_site(image: str) -> None:
     """A build context depends on nothing of a site: it takes the base image and the pinned ids, and no Stack."""
     context = build_context(image, PACKAGES)

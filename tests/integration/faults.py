@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from integration import failing_dns
-from mailstack.stack.services import IDS
+from mailstack.services.ids import IDS
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 

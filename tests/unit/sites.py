@@ -8,7 +8,7 @@ from mailstack.errors import Fault, SettingsError
 from mailstack.keys.dkim import DIRECTORY, DkimKey
 from mailstack.settings.load import load
 from mailstack.settings.model import PREFIX, Settings
-from mailstack.stack.decide import stack_from
+from mailstack.stack.decide import key_domains, stack_from
 from mailstack.stack.model import Stack
 
 MINIMAL: Mapping[str, str] = {
@@ -56,4 +56,11 @@ def key_of(selector: str, bits: int = 2048) -> Callable[[str], DkimKey]:
 def stack(bits: int = 2048, authserv_id: str = "a secret", **changes: str) -> Stack:
     """MINIMAL with changes, decided, with keys of a length."""
     chosen = settings(**changes)
-    return stack_from(chosen, key_of(chosen.dkim_selector, bits), hashlib.sha256(authserv_id.encode()).hexdigest())
+    return decided(chosen, bits, hashlib.sha256(authserv_id.encode()).hexdigest())
+
+
+def decided(chosen: Settings, bits: int = 2048, authserv_id_digest: str = "digest") -> Stack:
+    """The Stack of settings, with keys of a length."""
+    key = key_of(chosen.dkim_selector, bits)
+    on_disk = frozenset(key(domain).path for domain in key_domains(chosen))
+    return stack_from(chosen, key, on_disk, authserv_id_digest)

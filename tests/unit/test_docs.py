@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mailstack.render.compose import site
-from mailstack.render.site import services
+from mailstack.render.site import files
 from mailstack_auth.dkim import keys, signatures, verification
 from mailstack_auth.dmarc import alignment, collecting, discovery, inbound, report
 from mailstack_auth.dmarc import service as dmarcd
@@ -81,7 +81,7 @@ def test_every_fault_is_held_or_not_built_yet():
 def test_socket_paths_hold_in_the_chroot():
     """No Unix socket in Postfix's configuration has an absolute path."""
     text = "".join(
-        services(stack())["postfix"][f"etc/postfix/{name}"].content.decode() for name in ("main.cf", "master.cf")
+        files(stack())["postfix"][f"etc/postfix/{name}"].content.decode() for name in ("main.cf", "master.cf")
     )
     paths = re.findall(r"(?:unix|local):(\S+)", text)
     assert len(paths) >= 2
@@ -274,7 +274,7 @@ def test_lines_of_policyd_spf():
 
 def test_limits_of_dmarc():
     """Every number is the code's."""
-    resolver = services(stack())["resolver"]["etc/unbound/mailstack.conf"].content.decode()
+    resolver = files(stack())["resolver"]["etc/unbound/mailstack.conf"].content.decode()
     (buffer,) = re.findall(r"msg-buffer-size: (\d+)", resolver)
     expected = {
         "a verdict": f"{inbound.MAX_SECONDS:.0f} seconds",

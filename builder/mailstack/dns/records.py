@@ -75,12 +75,12 @@ def _host_spf(stack: Stack) -> str:
 
 def _dkim(stack: Stack) -> list[_Row]:
     rows = []
-    for signing in stack.signing_keys:
-        name = f"{signing.key.selector}._domainkey.{signing.domain}"
-        if signing.domain == signing.key.domain:
-            rows.append(("TXT", name, signing.key.record, "DKIM: the public key"))
+    for published in stack.keys.published:
+        name = f"{published.key.selector}._domainkey.{published.domain}"
+        if published.domain == published.key.domain:
+            rows.append(("TXT", name, published.key.record, "DKIM: the public key"))
         else:
-            rows.append(("CNAME", name, f"{signing.key.name}.", "DKIM: the shared public key"))
+            rows.append(("CNAME", name, f"{published.key.name}.", "DKIM: the shared public key"))
     return rows
 
 

@@ -14,15 +14,13 @@ import docker.types
 from mailstack import compose, console
 from mailstack.engine.connection import Failure, reason
 from mailstack.errors import EngineError, Fault, SettingsError
+from mailstack.render.contexts import CHECK
 from mailstack.render.overrides import DIRECTORY
 from mailstack.settings.model import PREFIX
 from mailstack.stack.model import Stack
 from mailstack.stack.networks import NETWORKS, rooms
 from mailstack.tree import Tree
 
-# A script of the image: exit status 0, or what is wrong on its output.
-_COMMAND = "/usr/local/bin/check-configuration"
-CHECKED = ("postfix", "opendkim", "resolver")
 _SECONDS = 60
 _OLDEST = (2, 24)
 _REMEDY = (
@@ -48,7 +46,7 @@ def check(
     try:
         container = client.containers.create(
             image,
-            entrypoint=_COMMAND,
+            entrypoint=f"/{CHECK}",
             command=[],
             user="0",
             network_mode="none",

@@ -18,32 +18,24 @@ _OCTETS = 20
 _FORM = re.compile(rb"[a-z0-9-]{32,64}\n?")
 
 
-def ensure(directory: Path) -> tuple[str, list[str]]:
-    """Make it if it is not there; the SHA-256 of the file in hexadecimal, and warnings.
-
-    Raises SecretError for a file that holds something else, and for one that cannot be read or written.
-    """
+def make(directory: Path) -> None:
+    """Make it if it is not there. Raises SecretError if it cannot be written."""
     try:
         if not is_made(directory):
             secret_directory(directory / FILE.parent)
             write_new(directory / FILE, f"mailstack-{secrets.token_hex(_OCTETS)}\n".encode(), 0o600)
     except OSError as error:
         raise SecretError(f"{error.filename or directory / FILE}: cannot be written: {os_reason(error)}") from None
-    return _checked(directory)
 
 
-def is_made(directory: Path) -> bool:
-    """Whether it is there."""
-    return (directory / FILE).exists()
+def read(directory: Path) -> tuple[str, list[str]]:
+    """The SHA-256 of the file in hexadecimal, and warnings. Writes nothing.
 
-
-def look(directory: Path) -> list[str]:
-    """Warnings, without writing anything. Raises SecretError as ensure() does."""
-    return _checked(directory)[1] if is_made(directory) else []
-
-
-def _checked(directory: Path) -> tuple[str, list[str]]:
+    Raises SecretError for a file that is not there, holds something else, or cannot be read.
+    """
     path = directory / FILE
+    if not is_made(directory):
+        raise SecretError(f"{path}: is not there; run: mailstack build")
     try:
         content = reading.content(path)
         warnings = loose_modes(directory, FILE)
@@ -52,3 +44,8 @@ def _checked(directory: Path) -> tuple[str, list[str]]:
     if not _FORM.fullmatch(content):
         raise SecretError(f"{path}: is damaged; remove it, and 'mailstack build' makes a new one")
     return hashlib.sha256(content).hexdigest(), warnings
+
+
+def is_made(directory: Path) -> bool:
+    """Whether it is there."""
+    return (directory / FILE).exists()

@@ -47,41 +47,49 @@ class DkimKey:
         return self.record.rpartition("p=")[2]
 
 
-def ensure(directory: Path, domain: str, selector: str, bits: int) -> tuple[DkimKey, list[str]]:
-    """Load a domain's key below directory, or make it if there never was one; with warnings.
+def make(directory: Path, domain: str, selector: str, bits: int) -> None:
+    """Make a domain's key below directory if there never was one, and keep the record of one that was brought along.
 
-    Raises DkimKeyError with domain, selector and path for a key that is missing, empty, truncated, public, not RSA,
-    too short, or not the one whose record was to be published, and for one that cannot be read or written.
+    Raises DkimKeyError as read() does, and for a key that cannot be written.
     """
     path, published, where = _places(directory, domain, selector)
     try:
-        if not (directory / path).exists() and not (directory / published).exists():
+        if never_made(directory, domain, selector):
             _make(directory / path, bits)
-        key, warnings = _checked(directory, domain, selector)
         if not (directory / published).exists():
+            key, _ = _checked(directory, domain, selector)
             write_new(directory / published, f"{key.record}\n".encode(), 0o644)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
-    return key, warnings
+
+
+def read(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list[str]]:
+    """A domain's key below directory, with warnings. Writes nothing.
+
+    Raises DkimKeyError with domain, selector and path for a key that is missing, empty, truncated, public, not RSA,
+    too short, or not the one whose record was to be published, and for one that cannot be read.
+    """
+    path, _, where = _places(directory, domain, selector)
+    if never_made(directory, domain, selector):
+        raise DkimKeyError(f"{where}: there is no key yet; run: mailstack build")
+    try:
+        return _checked(directory, domain, selector)
+    except OSError as error:
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
+
+
+def never_made(directory: Path, domain: str, selector: str) -> bool:
+    """Whether neither a domain's private key nor its record is there. Raises DkimKeyError where nobody can tell."""
+    path, published, where = _places(directory, domain, selector)
+    try:
+        return not (directory / path).exists() and not (directory / published).exists()
+    except OSError as error:
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 
 
 def is_made(directory: Path, domain: str, selector: str) -> bool:
-    """Whether ensure() made a domain's key, or took one that was there."""
+    """Whether make() made a domain's key, or took one that was there."""
     return (directory / _places(directory, domain, selector)[1]).exists()
-
-
-def look(directory: Path, domain: str, selector: str) -> list[str]:
-    """Warnings about a domain's key, without writing anything; none for a key that is still to be made.
-
-    Raises DkimKeyError as ensure() does.
-    """
-    path, published, where = _places(directory, domain, selector)
-    try:
-        if not (directory / path).exists() and not (directory / published).exists():
-            return []
-        return _checked(directory, domain, selector)[1]
-    except OSError as error:
-        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 
 
 def _places(directory: Path, domain: str, selector: str) -> tuple[Path, Path, str]:

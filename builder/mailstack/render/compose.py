@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mailstack.render.contexts import image_names
-from mailstack.render.site import services
+from mailstack.render.site import files
 from mailstack.render.templating import fill
-from mailstack.stack.limits import limits
+from mailstack.services import SERVICE_NAMES
 from mailstack.stack.model import Stack
-from mailstack.stack.services import SERVICES
+from mailstack.stack.services import services
 from mailstack.tree import File, Tree
 from mailstack.version import version
 
@@ -21,9 +21,9 @@ PREVIOUS = f"{SITE}/previous.yaml"
 
 def site(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> Tree:
     """The files of a site as they are where nothing was built before, and images are named by their contexts."""
-    parts = services(stack, overrides)
+    parts = files(stack, overrides)
     places = {service: f"{service}/{part.digest()[:12]}" for service, part in parts.items()}
-    return assembled(stack, parts, image_names(SERVICES, stack.packages), places)
+    return assembled(stack, parts, image_names(SERVICE_NAMES, stack.packages), places)
 
 
 def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str], places: Mapping[str, str]) -> Tree:
@@ -31,12 +31,15 @@ def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str]
     tree = Tree({})
     for service, part in parts.items():
         tree |= part.under(f"{SITE}/{places[service]}")
+    running = services(stack)
     compose = fill(
         "compose/compose.yaml.j2",
         stack=stack,
         version=version(),
+        services=running,
+        volumes={volume.name: volume for one in running for volume in one.all_volumes}.values(),
+        secrets={secret.name: secret for one in running for secret in one.secrets}.values(),
         images=images,
-        limits=limits(stack),
         # Other files are in another place, so compose recreates the container. Of a key the public half counts
         # (key.records): labels and paths are public.
         places=places,

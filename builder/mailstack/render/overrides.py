@@ -11,17 +11,13 @@ from pathlib import Path
 
 from mailstack import reading
 from mailstack.errors import Fault, SettingsError, os_reason
+from mailstack.services import SERVICES
 from mailstack.settings.model import PREFIX
 from mailstack.tree import File, Tree
 
 DIRECTORY = "overrides"
 # overrides/<service>/<file> → the rendered file, by its path in the container.
-TARGETS = {
-    "postfix/main.cf": "etc/postfix/main.cf",
-    "postfix/master.cf": "etc/postfix/master.cf",
-    "opendkim/opendkim.conf": "etc/opendkim/opendkim.conf",
-    "resolver/unbound.conf": "etc/unbound/mailstack.conf",
-}
+TARGETS = {f"{one.name}/{name}": path for one in SERVICES for name, path in one.overridable.items()}
 _CAN_BE = f"possible names are {', '.join(TARGETS)}"
 # postconf(5): "name = value"; master(5): service and type are the first two fields.
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)\s*=")

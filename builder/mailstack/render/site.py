@@ -6,8 +6,10 @@ from types import MappingProxyType
 
 from mailstack.render.overrides import applied
 from mailstack.render.templating import data_root, fill
+from mailstack.services import SERVICE_NAMES
+from mailstack.services.ids import IDS
+from mailstack.services.opendkim import KEY_DIRECTORY
 from mailstack.stack.model import Stack
-from mailstack.stack.services import SERVICES
 from mailstack.tree import File, Tree
 from mailstack.values.mail import junk_address
 from mailstack.values.network import Network
@@ -16,19 +18,19 @@ from mailstack.values.network import Network
 _SITE_SUFFIX = ".j2"
 
 
-def services(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> dict[str, Tree]:
+def files(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> dict[str, Tree]:
     """What is mounted into each service's container, by its path there."""
-    return {service: applied(service, _service(service, stack), overrides) for service in SERVICES}
+    return {service: applied(service, _service(service, stack), overrides) for service in SERVICE_NAMES}
 
 
 def _service(service: str, stack: Stack) -> Tree:
     root = data_root() / "images" / service / "site"
-    files = {}
+    found = {}
     for path in sorted(root.glob(f"**/*{_SITE_SUFFIX}")):
         name = path.relative_to(root).as_posix()
         content = fill(f"images/{service}/site/{name}", stack=stack, **_VIEWS)
-        files[name.removesuffix(_SITE_SUFFIX)] = File(content)
-    return Tree(files)
+        found[name.removesuffix(_SITE_SUFFIX)] = File(content)
+    return Tree(found)
 
 
 def _bracketed(network: Network) -> str:
@@ -41,4 +43,11 @@ def _mailbox_path(mailbox: str) -> str:
     return f"{domain}/{local}/Maildir/"
 
 
-_VIEWS = {"bracketed": _bracketed, "mailbox_path": _mailbox_path, "junk_address": junk_address, "json": json.dumps}
+_VIEWS = {
+    "ids": IDS,
+    "key_directory": KEY_DIRECTORY,
+    "bracketed": _bracketed,
+    "mailbox_path": _mailbox_path,
+    "junk_address": junk_address,
+    "json": json.dumps,
+}

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from mailstack.keys.dkim import DkimKey
+from mailstack.keys.ring import DomainKey, KeyRing
 from mailstack.settings.model import Settings, implied_aliases
-from mailstack.stack.mail import Judging, SigningKey, SigningRow, SpfActions
+from mailstack.stack.mail import Judging, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, subnets
 from mailstack.stack.packages import packages_from
@@ -13,9 +15,14 @@ from mailstack.values.servers import host_port, neighbours, project
 
 
 def stack_from(
-    settings: Settings, key_of: Callable[[str], DkimKey], authserv_id_digest: str, *, prefix: str = ""
+    settings: Settings,
+    key_of: Callable[[str], DkimKey],
+    on_disk: frozenset[Path],
+    authserv_id_digest: str,
+    *,
+    prefix: str = "",
 ) -> Stack:
-    """Decide everything; key_of gives (and makes, if need be) the key of a domain.
+    """Decide everything; key_of gives the key of a domain, on_disk has the paths of all private keys that are there.
 
     A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
     """
@@ -23,7 +30,7 @@ def stack_from(
     signers = with_host(settings.domains, settings.hostname)
     shared = settings.dkim_keys == "shared"
     keys = tuple(key_of(domain) for domain in key_domains(settings))
-    signing_keys = tuple(SigningKey(domain, keys[0] if shared else keys[at]) for at, domain in enumerate(signers))
+    signing = tuple(DomainKey(domain, keys[0] if shared else keys[at]) for at, domain in enumerate(signers))
     rows = [SigningRow(domain, domain) for domain in signers]
     if settings.sign_subdomains:
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
@@ -39,8 +46,7 @@ def stack_from(
         next_hop=hop and replace(hop, server=reached(hop.server, beside)),
         mailboxes=settings.mailboxes,
         aliases=(*settings.aliases, *implied_aliases(settings)),
-        keys=keys,
-        signing_keys=signing_keys,
+        keys=KeyRing(on_disk, published=signing, signing=signing),
         signing_rows=tuple(rows),
         trusted_networks=(*LOOPBACK, *settings.trusted_networks),
         spf_qualifier=settings.spf_qualifier,

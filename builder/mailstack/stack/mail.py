@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mailstack.keys.dkim import DkimKey
-from mailstack.stack.services import KEY_DIRECTORY
 from mailstack.values.network import Network
 
 # The milter sockets as Postfix sees them from its chroot. Without dmarc nothing is judged, whatever the default action.
@@ -20,18 +18,6 @@ class SigningRow:
 
     name: str
     key: str
-
-
-@dataclass(frozen=True)
-class SigningKey:
-    """A KeyTable row: the d= and s= of a signature, and which private key makes it."""
-
-    domain: str
-    key: DkimKey
-
-    @property
-    def file(self) -> str:
-        return f"{KEY_DIRECTORY}/{self.key.name}.pem"
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,18 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
-from mailstack.keys.dkim import DkimKey
+from mailstack.keys.ring import KeyRing
 from mailstack.stack.mail import (
     DMARC_INSIDE,
     DMARC_OUTSIDE,
     DMARC_SIGNED,
     OPENDKIM,
     Judging,
-    SigningKey,
     SigningRow,
     SpfActions,
 )
 from mailstack.stack.networks import Subnet
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import IDS, Ids
 from mailstack.values.mail import Alias, junk_address
 from mailstack.values.network import Address, Network
 from mailstack.values.servers import HostPort, NextHop, neighbours
@@ -35,8 +33,7 @@ class Stack:
     next_hop: NextHop | None
     mailboxes: tuple[str, ...]
     aliases: tuple[Alias, ...]
-    keys: tuple[DkimKey, ...]
-    signing_keys: tuple[SigningKey, ...]
+    keys: KeyRing
     signing_rows: tuple[SigningRow, ...]
     trusted_networks: tuple[Network, ...]
     spf_qualifier: str
@@ -68,7 +65,6 @@ class Stack:
     inner: Subnet
     packages: Packages
     image_max_age: int
-    ids: Ids = IDS
 
     @property
     def signing_domains(self) -> tuple[str, ...]:

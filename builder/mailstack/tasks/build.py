@@ -8,14 +8,14 @@ from typing import Any
 from mailstack.engine import checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, os_reason
-from mailstack.keys import dkim
+from mailstack.keys import ring
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
-from mailstack.render.contexts import image_names
-from mailstack.render.site import services
+from mailstack.render.contexts import image_names, is_checked
+from mailstack.render.site import files
+from mailstack.services import SERVICE_NAMES
 from mailstack.stack.model import Stack
-from mailstack.stack.services import SERVICES
 from mailstack.tasks import written
-from mailstack.tasks.load import read, stack_of
+from mailstack.tasks.load import make_secrets, read, stack_of, unused_keys
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,33 @@ def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = Fa
 
 def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, prefix: str) -> Deployment:
     before = written.read(directory)
-    known = set((directory / dkim.DIRECTORY).glob("*.pem"))
+    known = ring.on_disk(directory)
     chosen, added = read(directory, environment)
+    # Before a key is made in the place of one that somebody has put there.
+    unused = unused_keys(directory, chosen)
+    make_secrets(directory, chosen)
     stack, warnings = stack_of(directory, chosen, prefix)
-    warnings = (*warnings, *_news(stack, directory, before.project, known))
+    warnings = (*dict.fromkeys((*unused, *warnings)), *_news(stack, before.project, known))
     client = connection.connect()
-    contexts = image_names(SERVICES, stack.packages)
+    contexts = image_names(SERVICE_NAMES, stack.packages)
     built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
     names = {
         service: images.lasting_name(client, name, None if refresh else before.images.get(service))
         for service, name in contexts.items()
     }
-    parts = services(stack, added)
+    parts = files(stack, added)
     places = written.places(directory, parts)
     site = assembled(stack, parts, names, places)
     to_check = [
         service
-        for service in checker.CHECKED
+        for service in filter(is_checked, SERVICE_NAMES)
         if names[service] != before.images.get(service)
         or parts[service].under(f"{SITE}/{places[service]}").differs(directory)
     ]
     seen: Mapping[str, Any] = {}
     if to_check or checker.override(directory) or site.differs(directory):
         seen = checker.check_compose(directory, site[COMPOSE].content)
-        own = {one: {f"/{path}": f"{SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICES}
+        own = {one: {f"/{path}": f"{SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICE_NAMES}
         checker.check_mounts(directory, seen, own)
         checker.check_addresses(seen, stack)
     for service in to_check:
@@ -97,14 +100,14 @@ def roll_back(directory: Path) -> tuple[str, ...]:
         return (*written.roll_back(directory), *_other_project(now.project, before.project))
 
 
-def _news(stack: Stack, directory: Path, before: str | None, known: set[Path]) -> list[str]:
+def _news(stack: Stack, before: str | None, known: frozenset[Path]) -> list[str]:
     """What a build changes for a site that was built before, as sentences."""
     if not before:
         return []
     found = [
         f"{key.path} is new: publish {key.name} before 'docker compose up', because OpenDKIM then signs with it"
-        for key in stack.keys
-        if directory / key.path not in known
+        for key in stack.keys.signers
+        if key.path not in known
     ]
     return [*found, *_other_project(before, stack.project)]
 

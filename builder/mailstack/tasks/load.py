@@ -1,28 +1,21 @@
-"""The Stack of a directory: its settings and overrides read, its keys made."""
+"""The Stack of a directory: its settings, overrides and keys read."""
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from mailstack.errors import SettingsError
-from mailstack.keys import authserv_id, dkim
+from mailstack.keys import authserv_id, dkim, ring
 from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX, Settings
 from mailstack.stack.decide import key_domains, stack_from
 from mailstack.stack.model import Stack
-from mailstack.tasks import written
 
 
 def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, tuple[str, ...]]:
-    """The Stack of a directory, with warnings; keys that were never made are made.
-
-    Raises SettingsError before anything is written, DkimKeyError and SecretError for a secret that cannot be used.
-    """
-    chosen = read_settings(directory, environment)
-    with contextlib.nullcontext() if is_made(directory, chosen) else written.locked(directory):
-        return stack_of(directory, chosen)
+    """The Stack of a directory, with warnings. Raises as stack_of() does, and SettingsError."""
+    return stack_of(directory, read_settings(directory, environment))
 
 
 def is_made(directory: Path, chosen: Settings) -> bool:
@@ -46,19 +39,28 @@ def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dic
 
 
 def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack, tuple[str, ...]]:
-    """The Stack of settings that were read, with warnings; keys that were never made are made."""
-    # Before a key is made in the place of one that somebody has put there.
+    """The Stack of settings that were read, with warnings.
+
+    Raises DkimKeyError and SecretError for a secret that is not there or cannot be used.
+    """
     warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
 
     def key_of(domain: str) -> dkim.DkimKey:
-        key, found = dkim.ensure(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
+        key, found = dkim.read(directory, domain, chosen.dkim_selector)
         warnings.extend(found)
         return key
 
-    digest, found = authserv_id.ensure(directory)
-    stack = stack_from(chosen, key_of, digest, prefix=prefix)
+    digest, found = authserv_id.read(directory)
+    stack = stack_from(chosen, key_of, ring.on_disk(directory), digest, prefix=prefix)
     warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
+
+
+def make_secrets(directory: Path, chosen: Settings) -> None:
+    """Make the secrets that never were there. Raises DkimKeyError and SecretError."""
+    authserv_id.make(directory)
+    for domain in key_domains(chosen):
+        dkim.make(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
 
 
 def unused_keys(directory: Path, chosen: Settings) -> list[str]:
@@ -67,9 +69,10 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
     A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
     """
     used = {f"{chosen.dkim_selector}._domainkey.{domain}.pem" for domain in key_domains(chosen)}
-    there = {path.name: path for path in (directory / dkim.DIRECTORY).glob("*.pem")}
-    new = used - there.keys()
-    rest = [name for name in there.keys() - used if new or not there[name].with_suffix(".txt").exists()]
+    there = {path.name for path in ring.on_disk(directory)}
+    new = used - there
+    known = {name for name in there if (directory / dkim.DIRECTORY / name).with_suffix(".txt").exists()}
+    rest = there - used if new else there - used - known
     return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, chosen)}" for name in sorted(rest)]
 
 

@@ -12,10 +12,10 @@ from mailstack.engine.status import NOT_THERE, Service
 from mailstack.errors import MailstackError
 from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
-from mailstack.render.site import services
+from mailstack.render.site import files
+from mailstack.services import SERVICE_NAMES
 from mailstack.settings.model import PREFIX
 from mailstack.stack.model import Stack
-from mailstack.stack.services import SERVICES
 from mailstack.tasks import written
 from mailstack.tasks.load import is_made, read, stack_of
 from mailstack.version import version
@@ -29,13 +29,13 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
     stack, _ = stack_of(directory, chosen, prefix)
     client = connection.connect()
     before = written.read(directory)
-    names = image_names(SERVICES, stack.packages)
+    names = image_names(SERVICE_NAMES, stack.packages)
     # What compose.yaml names, if it is built from what a build would take.
     names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
-    parts = services(stack, added)
+    parts = files(stack, added)
     places = written.places(directory, parts)
     built = written.is_built(directory, assembled(stack, parts, names, places))
-    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICES})
+    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICE_NAMES})
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
     counts = engine_status.counts(client, stack.project)
@@ -67,7 +67,7 @@ def status_data(
         "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
         "judged": [{"service": service, **found} for service, found in counts.items()],
         "published": list(stack.publish),
-        "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys],
+        "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys.signers],
         "records": len(records(stack)),
     }
 

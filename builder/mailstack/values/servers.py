@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from mailstack.services import SERVICE_NAMES
+from mailstack.services.model import QUEUE_DIRECTORY
 from mailstack.values.mail import domain_name
 from mailstack.values.network import address
 from mailstack.values.tokens import nested
@@ -12,7 +14,6 @@ IMPLICIT_TLS, SUBMISSION = 465, 587
 _IPV4 = re.compile(r"[0-9.]+")
 # One label with a letter in it, as compose takes the name of a service and DNS one of a host.
 _SERVICE = re.compile(r"(?=[0-9_-]*[a-z])[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?", re.ASCII)
-OWN_SERVICES = ("postfix", "opendkim", "policyd-spf", "dmarc", "resolver")
 # Words with which other programs say that there is none.
 _NO_HOST = {"null", "none", "nil", "true", "false", "yes", "no", "on", "off"}
 
@@ -70,7 +71,7 @@ def _host(token: str) -> str:
     name = token.lower()
     if name in _NO_HOST:
         raise ValueError("is not a host; for no host, leave the value empty")
-    if name == "localhost" or name in OWN_SERVICES:
+    if name == "localhost" or name in SERVICE_NAMES:
         raise ValueError("is one of these containers itself; use another machine's address or another service's name")
     return name if _SERVICE.fullmatch(name) else domain_name(token)
 
@@ -125,7 +126,6 @@ def _plain_start(server: HostPort) -> HostPort:
 
 
 _MILTER_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+[A-Za-z0-9_][A-Za-z0-9._-]*")
-QUEUE_DIRECTORY = "/var/spool/postfix"
 
 
 def milter(token: str) -> str:
@@ -140,7 +140,7 @@ def milter(token: str) -> str:
             )
         if not _MILTER_PATH.fullmatch(rest):
             raise ValueError("has no path in a directory of its own; write it such as unix:rspamd/milter.sock")
-        if rest.partition("/")[0] in OWN_SERVICES:
+        if rest.partition("/")[0] in SERVICE_NAMES:
             raise ValueError(
                 "is in a directory of our own services; choose another one, such as unix:rspamd/milter.sock"
             )

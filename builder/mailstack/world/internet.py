@@ -8,9 +8,9 @@ from mailstack.dns.formats import rdata
 from mailstack.dns.records import records
 from mailstack.engine import connection, images
 from mailstack.render.contexts import image_name
+from mailstack.services.ids import IDS
 from mailstack.settings.model import PREFIX
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import IDS
 from mailstack.world.containers import RELAY_PORT, Edge, Machine, Temporary, wait_for
 from mailstack.world.nameserver import TTL, Nameserver
 from mailstack.world.site import Site
@@ -57,6 +57,7 @@ class Internet(Temporary):
         self._network = edge
         self._ttl = ttl
         self._inner = inner.subnets(new_prefix=27)
+        self._sites: set[str] = set()
         self._addresses = (edge[at] for at in _SITES)
 
     def _start(self) -> None:
@@ -93,9 +94,10 @@ class Internet(Temporary):
 
         Only what ties it to its place is replaced: ports, resolver, addresses. Each has a host name of its own.
         """
-        directory = self._directory / environment[f"{PREFIX}HOSTNAME"]
-        if directory.exists():
-            raise ValueError(f"this world has a site {directory.name} already")
+        hostname = environment[f"{PREFIX}HOSTNAME"]
+        if hostname in self._sites:
+            raise ValueError(f"this world has a site {hostname} already")
+        self._sites.add(hostname)
         address = next(self._addresses)
         settings = {
             "PUBLIC_ADDRESSES": str(address),
@@ -107,7 +109,7 @@ class Internet(Temporary):
         }
         merged = {**environment, **{PREFIX + name: value for name, value in settings.items()}}
         place = _PLACE.format(address=address, edge=self._name)
-        site = Site(directory, merged, place=place, override=override, prefix=f"{self._name}-")
+        site = Site(self._directory / hostname, merged, place=place, override=override, prefix=f"{self._name}-")
         for record in records(site.stack):
             self.names.set(record.name, record.type, rdata(record).to_text())
         self.names.publish()

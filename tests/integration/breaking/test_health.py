@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack.errors import EngineError
 from mailstack.keys import authserv_id
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import Client, address_of
@@ -201,7 +201,7 @@ KEYS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("kind", KEYS)
 def test_wrong_key(kind: str, foxtrot: Site) -> None:
     """A key that is not the published one does not come up; the log names its file."""
-    path = foxtrot.directory / foxtrot.stack.keys[0].path
+    path = foxtrot.directory / foxtrot.stack.keys.signers[0].path
     with changed(path, KEYS[kind](path.read_bytes())):
         recreate(foxtrot, "opendkim")
         wait_not_healthy(foxtrot, "opendkim")
@@ -231,7 +231,7 @@ def test_wrong_authserv_id(service: str, foxtrot: Site) -> None:
 @pytest.mark.parametrize(("service", "kind"), [("opendkim", "key"), ("opendkim", "id"), ("dmarc", "id")])
 def test_missing_secret(service: str, kind: str, foxtrot: Site) -> None:
     """Without a secret's file no container of the service is made; what says so names the file."""
-    path = foxtrot.directory / (foxtrot.stack.keys[0].path if kind == "key" else authserv_id.FILE)
+    path = foxtrot.directory / (foxtrot.stack.keys.signers[0].path if kind == "key" else authserv_id.FILE)
     away = path.with_suffix(".away")
     foxtrot.compose("rm", "--stop", "--force", service)
     path.rename(away)
@@ -248,11 +248,11 @@ def test_missing_secret(service: str, kind: str, foxtrot: Site) -> None:
 def test_checks_leave_no_trace_in_the_logs(foxtrot: Site) -> None:
     """Three more looks at every service add no line to any log, and say nothing."""
     wait_healthy(foxtrot)
-    lines = {service: foxtrot.log(service) for service in SERVICES}
-    for service in SERVICES:
+    lines = {service: foxtrot.log(service) for service in SERVICE_NAMES}
+    for service in SERVICE_NAMES:
         for _ in range(3):
             assert foxtrot.run(service, "/usr/local/bin/healthcheck") == b""
-    assert {service: foxtrot.log(service) for service in SERVICES} == lines
+    assert {service: foxtrot.log(service) for service in SERVICE_NAMES} == lines
 
 
 def test_healthy_with_a_hundred_sessions(
@@ -272,7 +272,7 @@ def test_healthy_with_a_hundred_sessions(
                 client.ehlo()
                 assert client.mail("someone@listed.example")[0] == 250
                 assert client.rcpt("user@foxtrot.example")[0] == 250
-        for service in SERVICES:
+        for service in SERVICE_NAMES:
             foxtrot.run(service, "/usr/local/bin/healthcheck")
         assert foxtrot.healthy()
         assert json.loads(foxtrot.run("postfix", "sh", "-c", "ls /proc | grep -c '^[0-9]'").decode()) > 100

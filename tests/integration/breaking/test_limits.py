@@ -8,8 +8,8 @@ import pytest
 from integration.breaking.test_health import SUPERVISED, wait_healthy
 from integration.breaking.test_volumes import assert_receives
 from mailstack.errors import EngineError
+from mailstack.services import SERVICE_NAMES
 from mailstack.stack.limits import limits
-from mailstack.stack.services import SERVICES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import count, flush_until_delivered, message, subject
@@ -45,13 +45,13 @@ USERS = {
 }
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_memory(
     service: str, foxtrot: Site, bravo: Site, outsider: Machine, engine_client: docker.DockerClient
 ) -> None:
     """A service that leaks is ended at its limit and started again; what it had accepted arrives, once."""
     about, container = subject(f"before {service} was ended"), foxtrot.container(service)
-    before = {one: engine_client.api.inspect_container(foxtrot.container(one)) for one in SERVICES}
+    before = {one: engine_client.api.inspect_container(foxtrot.container(one)) for one in SERVICE_NAMES}
 
     def ended() -> bool:
         if service in SUPERVISED and any("worker exited with -9" in line for line in foxtrot.log(service)):
@@ -63,7 +63,7 @@ def test_memory(
         foxtrot.run(service, "perl", "-e", LEAK, user=USERS[service])
     wait_for(ended, f"{service} went on")
     wait_healthy(foxtrot)
-    for one in set(SERVICES) - {service}:
+    for one in set(SERVICE_NAMES) - {service}:
         now = engine_client.api.inspect_container(foxtrot.container(one))
         assert now["State"]["StartedAt"] == before[one]["State"]["StartedAt"]
     flush_until_delivered(foxtrot, bravo, "user@bravo.example", about)
@@ -71,7 +71,7 @@ def test_memory(
     assert_receives(foxtrot, "user@foxtrot.example", outsider)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_processes(service: str, foxtrot: Site, outsider: Machine) -> None:
     """A service that starts processes without end gets so many; the others do not notice, and it is well afterwards."""
     started = int(foxtrot.run(service, "perl", "-e", SWARM))

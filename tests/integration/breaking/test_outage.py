@@ -14,7 +14,7 @@ import docker
 import pytest
 
 from integration.breaking.test_health import SUPERVISED, signal_worker, wait_healthy
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
@@ -298,7 +298,7 @@ def kill_nine(site: Site, service: str, client: docker.DockerClient, image: str)
     )
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_kill_nine_under_a_stream(
     service: str,
     world: Internet,
@@ -449,7 +449,7 @@ def test_all_killed_at_once(
 ) -> None:
     """All at once, with sockets and pid files left behind: healthy within 30 seconds, and mail flows."""
     wait_healthy(foxtrot)
-    for service in SERVICES:
+    for service in SERVICE_NAMES:
         kill_nine(foxtrot, service, engine_client, world.image)
     wait_healthy(foxtrot)
     about = subject("after the crash")
@@ -459,10 +459,10 @@ def test_all_killed_at_once(
     assert_once_and_signed(delivered(bravo, "user@bravo.example", about), bravo, "user@bravo.example", world)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_order_of_start(service: str, world: Internet, insider: Machine, foxtrot: Site, bravo: Site) -> None:
     """A service started last and first, on empty volumes and on used ones: healthy and in order each time."""
-    others = [one for one in SERVICES if one != service]
+    others = [one for one in SERVICE_NAMES if one != service]
     last, first = (others, [service]), ([service], others)
     for on_empty, on_used in ((last, first), (first, last)):
         foxtrot.down()
@@ -485,4 +485,4 @@ def test_stop_is_clean(foxtrot: Site) -> None:
     states = foxtrot.states()
     foxtrot.compose("start")
     wait_healthy(foxtrot)
-    assert {service: state[::2] for service, state in states.items()} == dict.fromkeys(SERVICES, ("exited", 0))
+    assert {service: state[::2] for service, state in states.items()} == dict.fromkeys(SERVICE_NAMES, ("exited", 0))

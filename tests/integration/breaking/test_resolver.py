@@ -10,7 +10,7 @@ import pytest
 from integration.breaking.silence import answer, publish
 from integration.breaking.test_health import wait_healthy
 from integration.faults import Faults, failing_server
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
@@ -103,7 +103,7 @@ def test_nothing_can_be_validated(
             NOTICED_WITHIN,
         )
         states = foxtrot.states()
-        assert all(states[one][:2] == ("running", "healthy") for one in SERVICES if one != "resolver")
+        assert all(states[one][:2] == ("running", "healthy") for one in SERVICE_NAMES if one != "resolver")
         reply = send(outsider, address_of(foxtrot), "someone@listed.example", "user@foxtrot.example", content)
         assert 400 <= reply.code < 500
     wait_healthy(foxtrot)

@@ -11,7 +11,8 @@ from integration.breaking.test_health import changed, wait_healthy, wait_not_hea
 from integration.breaking.test_outage import assert_once_and_signed
 from integration.conftest import INSIDER, site
 from mailstack.errors import EngineError
-from mailstack.stack.services import IDS, SERVICES
+from mailstack.services import SERVICE_NAMES
+from mailstack.services.ids import IDS
 from mailstack.tasks import written
 from mailstack.tasks.build import roll_back
 from mailstack.world.containers import Machine, wait_for
@@ -55,7 +56,7 @@ def assert_kept(foxtrot: Site, kept: tuple[str, str]) -> None:
     mailed, _ = kept
     wait_healthy(foxtrot)
     assert count(foxtrot, "user@foxtrot.example", mailed) == 1
-    key = foxtrot.stack.keys[0]
+    key = foxtrot.stack.keys.signers[0]
     assert key.record.encode() in (foxtrot.directory / key.path).with_suffix(".txt").read_bytes()
     assert b"late.example" in foxtrot.run("postfix", "mailq")
     queue_id = re.findall(rb"(?m)^([0-9A-Za-z]{12,})\*? ", foxtrot.run("postfix", "mailq"))[0].decode()
@@ -86,17 +87,19 @@ def test_down_and_up(foxtrot: Site, kept: tuple[str, str]) -> None:
 
 def test_refresh(foxtrot: Site, kept: tuple[str, str], engine_client: docker.DockerClient) -> None:
     """They survive images that were built again. The images before have names of their own, and come back with them."""
-    before = {service: foxtrot.container(service) for service in SERVICES}
+    before = {service: foxtrot.container(service) for service in SERVICE_NAMES}
     names = dict(written.read(foxtrot.directory).images)
     foxtrot.build(foxtrot.environment, refresh=True)
     newer = dict(written.read(foxtrot.directory).images)
     assert not {*names.values()} & {*newer.values()}
     foxtrot.up()
-    assert not {foxtrot.container(service) for service in SERVICES} & set(before.values())
+    assert not {foxtrot.container(service) for service in SERVICE_NAMES} & set(before.values())
     assert_kept(foxtrot, kept)
     roll_back(foxtrot.directory)
     foxtrot.up()
-    running = {one: engine_client.containers.get(foxtrot.container(one)).attrs["Config"]["Image"] for one in SERVICES}
+    running = {
+        one: engine_client.containers.get(foxtrot.container(one)).attrs["Config"]["Image"] for one in SERVICE_NAMES
+    }
     assert running == names
     assert_kept(foxtrot, kept)
     # Until the next refresh, not only until the next build.
@@ -239,7 +242,7 @@ def test_one_setting_recreates_one_service(
     """Compose recreates the services that use a changed setting, and no other; a message in flight arrives, or is asked for again."""
     wait_healthy(foxtrot)
     original = dict(foxtrot.environment)
-    before = {one: foxtrot.container(one) for one in SERVICES}
+    before = {one: foxtrot.container(one) for one in SERVICE_NAMES}
     about = subject(f"in flight, {service}")
     content = message("user@foxtrot.example", "user@bravo.example", about)
     code = 0
@@ -253,10 +256,10 @@ def test_one_setting_recreates_one_service(
             foxtrot.up()
             code, _ = client.data(content)
             assert code == 250 or 400 <= code < 500
-        now = {one: foxtrot.container(one) for one in SERVICES}
+        now = {one: foxtrot.container(one) for one in SERVICE_NAMES}
         # dmarc knows too whose mail must be signed.
         wanted = {"opendkim", "dmarc"} if service == "opendkim" else {service}
-        assert {one for one in SERVICES if now[one] != before[one]} == wanted
+        assert {one for one in SERVICE_NAMES if now[one] != before[one]} == wanted
         if code != 250:
             # What a client does that was not told so.
             send(insider, address_of(foxtrot), "user@foxtrot.example", "user@bravo.example", content, port=587)

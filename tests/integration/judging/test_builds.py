@@ -27,8 +27,8 @@ from integration.conftest import CHECKOUT, MAILSTACK, copy_checkout, run_in, wit
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
 from mailstack.render.contexts import image_name
+from mailstack.services import SERVICE_NAMES
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import SERVICES
 from mailstack.version import version
 from mailstack.world.containers import wait_for
 from place import BASE_IMAGE
@@ -120,7 +120,7 @@ def other_base(engine_client: docker.DockerClient) -> Iterator[str]:
 
 def remove(client: docker.DockerClient, base: str, snapshot: str | None = None) -> None:
     """The images on that base, under the lasting names of builds too, and the base."""
-    names = tuple(image_name(one, Packages(base, snapshot=snapshot)) for one in SERVICES)
+    names = tuple(image_name(one, Packages(base, snapshot=snapshot)) for one in SERVICE_NAMES)
     for tag in [tag for image in client.images.list() for tag in image.tags]:
         if tag == base or tag.startswith(names):
             client.images.remove(tag, force=True)
@@ -296,7 +296,7 @@ def test_names_of_what_refreshes_left(engine_client: docker.DockerClient) -> Non
 def test_where_an_image_comes_from(engine_client: docker.DockerClient, tmp_path: Path) -> None:
     """Labels name what an image is, its version and its base; its packages can be listed."""
     assert run_in(site(tmp_path), *MAILSTACK, "build").returncode == 0
-    for service in SERVICES:
+    for service in SERVICE_NAMES:
         labels = engine_client.images.get(image_name(service, Packages(BASE_IMAGE))).labels
         prefix = "org.opencontainers.image"
         assert labels[f"{prefix}.title"] == f"mailstack {service}"

@@ -195,7 +195,7 @@ def test_signed_and_verified(
     assert sent.delivered is not None
     assert body(as_sent(sent.delivered)) == body(messages[name])
     ours = [(one.result, one.header_s) for one in found if one.method == "dkim" and one.header_d == domain]
-    assert ours[:1] == [("pass", kilo.stack.keys[0].selector)]
+    assert ours[:1] == [("pass", kilo.stack.keys.signers[0].selector)]
     (dmarc,) = (one for one in found if one.method == "dmarc")
     assert (dmarc.result, dmarc.properties[0].name, dmarc.properties[0].value) == ("pass", "from", domain)
     assert independent_dkim(sent.delivered, world.names)

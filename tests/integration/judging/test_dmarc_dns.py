@@ -197,7 +197,7 @@ def test_mail_of_a_stack_waits_in_its_queue(
     faults.set(kind, f"{place}.alpha.example")
     # What an earlier test looked up is remembered for a second or two: a forgery is refused until it is forgotten.
     forged = message(f"user@{author}", "user@foxtrot.example", subject("forged"))
-    forged = dkim_sign(forged, "alpha.example", alpha_rejects.stack.keys[0].selector, keys.pem)
+    forged = dkim_sign(forged, "alpha.example", alpha_rejects.stack.keys.signers[0].selector, keys.pem)
     forge = Sender(outsider, clouded, sender, forged)
     wait_for(lambda: forge().code == 451, "the forgery is judged")
     reply = send(insider, address_of(alpha_rejects), sender, "user@foxtrot.example", content, port=587)

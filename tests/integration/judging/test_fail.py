@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from integration.conftest import OUTSIDER
 from integration.mailbox_server import MailboxServer
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
@@ -491,7 +491,7 @@ def test_unicode_envelope_is_refused(outsider: Machine, bravo: Site) -> None:
 
 def test_secrets_never_leave(alpha: Site) -> None:
     """No log, no container's configuration and no environment holds a key or the secret authserv-id."""
-    pem = (alpha.directory / alpha.stack.keys[0].path).read_bytes()
+    pem = (alpha.directory / alpha.stack.keys.signers[0].path).read_bytes()
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
     # A line from the middle: the first ones hold the public modulus.
@@ -499,7 +499,7 @@ def test_secrets_never_leave(alpha: Site) -> None:
     ids = list(alpha.containers().values())
     shown = subprocess.run(["docker", "inspect", *ids], check=True, capture_output=True, text=True).stdout
     shown += "\n".join(alpha.log())
-    for service in SERVICES:
+    for service in SERVICE_NAMES:
         shown += alpha.run(service, "env").decode()
     for secret in (lines[len(lines) // 2], "PRIVATE KEY", internal_id(alpha).decode()):
         assert secret not in shown

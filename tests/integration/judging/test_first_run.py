@@ -12,7 +12,7 @@ from testcontainers.compose import DockerCompose
 
 from integration.conftest import CHECKOUT, MadeUp
 from integration.conftest import run_in as run
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.world.containers import wait_for
 from support import subject
 
@@ -20,14 +20,14 @@ from support import subject
 def test_every_service_is_healthy(stack_of_env_example: DockerCompose) -> None:
     """All services run and their health checks have passed."""
     states = {one.Service: (one.State, one.Health) for one in stack_of_env_example.get_containers()}
-    assert states == dict.fromkeys(SERVICES, ("running", "healthy"))
+    assert states == dict.fromkeys(SERVICE_NAMES, ("running", "healthy"))
 
 
 def test_make_up_says_what_runs_and_what_comes_next(made_up: MadeUp) -> None:
     """After "make up" a person has seen the records, the services' health, and the commands of a first message."""
     assert "example.com. 3600 IN MX 10 mail.example.com." in made_up.stdout
     healthy = re.findall(r"^(\S+) +running healthy", made_up.stdout, flags=re.MULTILINE)
-    assert healthy == list(SERVICES)
+    assert healthy == list(SERVICE_NAMES)
     assert "compose exec -T postfix sendmail -t" in made_up.stdout
     assert "cat /var/vmail/example.com/user/Maildir/new/*" in made_up.stdout
     assert "compose up" not in made_up.stderr
@@ -45,7 +45,7 @@ def test_readme_shows_what_is_seen(made_up: MadeUp) -> None:
     for line in shown:
         pattern = ".*".join(map(re.escape, line.split("…")))
         pattern = re.sub("[0-9a-f]{12}", "[0-9a-f]{12}", pattern)
-        pattern = pattern.replace(f"{len(SERVICES)}\\ images", f"[0-{len(SERVICES)}] images")
+        pattern = pattern.replace(f"{len(SERVICE_NAMES)}\\ images", f"[0-{len(SERVICE_NAMES)}] images")
         assert re.search(f"^{pattern}$", said, flags=re.MULTILINE), line
 
 
@@ -55,7 +55,7 @@ def test_status(stack_of_env_example: DockerCompose, env_example: Path) -> None:
     assert run(env_example, *status).returncode == 0
     data = json.loads(run(env_example, *status, "--json").stdout)
     assert (data["well"], data["queue"], data["records"]) == (True, 0, 10)
-    assert {one["name"]: one["well"] for one in data["services"]} == dict.fromkeys(SERVICES, True)
+    assert {one["name"]: one["well"] for one in data["services"]} == dict.fromkeys(SERVICE_NAMES, True)
     assert data["keys"] == [
         {
             "record": "default._domainkey.example.com",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
@@ -115,6 +115,6 @@ def test_nowhere(name: str, request: pytest.FixtureRequest, outsider: Machine, a
 
     assert holds(about)
     assert holds(secret.decode()) == []
-    log = site.log(*SERVICES)
+    log = site.log(*SERVICE_NAMES)
     assert [line for line in log if parse(content)["Message-ID"] in line]
     assert not [line for line in log if secret.decode() in line]

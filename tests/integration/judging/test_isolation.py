@@ -20,7 +20,8 @@ from docker.types import IPAMConfig, IPAMPool
 from mailstack.keys import authserv_id
 from mailstack.render.compose import site as rendered
 from mailstack.render.contexts import image_name
-from mailstack.stack.services import IDS, SERVICES
+from mailstack.services import SERVICE_NAMES, SERVICES
+from mailstack.services.ids import IDS
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
@@ -60,7 +61,7 @@ def test_no_relaying_for_private_ranges(neighbour: tuple[Machine, str]) -> None:
         assert link.recv(1024).startswith(b"521 5.7.1 ")
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_container_is_hardened(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
     """Read-only root, no capability but the listed ones, no-new-privileges, bounded logs, restart by itself."""
     allowed = {
@@ -80,12 +81,7 @@ def test_container_is_hardened(service: str, alpha: Site, engine_client: docker.
     assert all(not mount["RW"] for mount in about["Mounts"] if mount["Type"] == "bind")
 
 
-DAEMONS = {
-    "opendkim": IDS.opendkim,
-    "policyd-spf": IDS.policyd_spf,
-    "dmarc": IDS.dmarc,
-    "resolver": IDS.resolver,
-}
+DAEMONS = {one.name: one.uid for one in SERVICES if one.name != "postfix"}
 
 
 @pytest.mark.parametrize(("service", "user"), DAEMONS.items(), ids=DAEMONS.keys())
@@ -192,10 +188,10 @@ def _connects(site: Site, service: str, targets: set[str]) -> set[str]:
     return set(site.run(service, "perl", "-e", _CONNECT, *targets).decode().split())
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_image_holds_nothing_of_the_site(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
     """Neither the layers and the history of an image nor the container's own file system has a domain or a secret."""
-    pem = (alpha.directory / alpha.stack.keys[0].path).read_text().splitlines()
+    pem = (alpha.directory / alpha.stack.keys.signers[0].path).read_text().splitlines()
     # A line from the middle: the first ones hold the public modulus.
     wanted = [b"alpha.example", b"alpine.example", pem[len(pem) // 2].encode(), internal_id(alpha)]
     name = image_name(service, alpha.stack.packages)
@@ -218,7 +214,7 @@ def _only_in_engine_files(archive: bytes, word: bytes) -> bool:
 def test_secrets_of_an_ordinary_user(insider: Machine, foxtrot: Site, bravo: Site) -> None:
     """Secret files with mode 0600 of a user that the containers do not know are read, and are not changed."""
     secrets = foxtrot.directory / "secrets"
-    files = [foxtrot.directory / foxtrot.stack.keys[0].path, foxtrot.directory / authserv_id.FILE]
+    files = [foxtrot.directory / foxtrot.stack.keys.signers[0].path, foxtrot.directory / authserv_id.FILE]
     for path in (secrets, secrets / "dkim", *files):
         os.chown(path, 1234, 1234)
     assert {(one.stat().st_uid, one.stat().st_mode & 0o777) for one in files} == {(1234, 0o600)}
@@ -236,7 +232,7 @@ def test_secrets_of_an_ordinary_user(insider: Machine, foxtrot: Site, bravo: Sit
     assert {(one.stat().st_uid, one.stat().st_mode & 0o777) for one in files} == {(1234, 0o600)}
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_the_authserv_id_is_between_two(service: str, alpha: Site, engine_client: docker.DockerClient) -> None:
     """The secret is mounted in opendkim and dmarc, where the daemon alone can read its copy, and nowhere else."""
     about = engine_client.api.inspect_container(alpha.container(service))
@@ -252,7 +248,9 @@ def test_the_authserv_id_is_between_two(service: str, alpha: Site, engine_client
 def test_the_spf_results_are_between_two(alpha: Site) -> None:
     """The socket on which policyd-spf tells how mail was judged is seen by policyd-spf and dmarc alone."""
     found = {
-        one for one in SERVICES if alpha.run(one, "sh", "-c", "find /run /var -name results.sock 2>/dev/null || true")
+        one
+        for one in SERVICE_NAMES
+        if alpha.run(one, "sh", "-c", "find /run /var -name results.sock 2>/dev/null || true")
     }
     assert found == {"policyd-spf", "dmarc"}
 

@@ -80,7 +80,8 @@ def test_service_that_is_down(november: Site, insider: Machine) -> None:
     send(insider, address_of(november), "user@november.example", "user@november.example", content, port=587)
     wait_for(
         lambda: any(
-            "status=deferred" in line and f"example.{november.stack.neighbours}" in line for line in november.log("postfix")
+            "status=deferred" in line and f"example.{november.stack.neighbours}" in line
+            for line in november.log("postfix")
         ),
         "Postfix did not try",
     )

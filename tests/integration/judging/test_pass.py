@@ -56,7 +56,7 @@ def assert_believed(content: bytes, case: Case, origin: Site, target: Site, worl
 
     (dkim,) = dkim_results(content, target)
     assert dkim.result == "pass"
-    assert (dkim.header_d, dkim.header_s) == (case.signer, origin.stack.keys[0].selector)
+    assert (dkim.header_d, dkim.header_s) == (case.signer, origin.stack.keys.signers[0].selector)
     (text,) = raw_results(content)
     domain = case.sender.rpartition("@")[2]
     start = f"{target.stack.hostname}; spf=pass smtp.mailfrom={domain}; dkim=pass (2048-bit key; secure) header.d="
@@ -124,7 +124,7 @@ def test_bounce(world: Internet, insider: Machine, alpha: Site, bravo: Site) -> 
 
 def test_key_for_each_domain(world: Internet, charlie: Site, bravo: Site) -> None:
     """With dkim_keys=per-domain each domain signs with a key of its own, which verifies."""
-    records = {key.domain: key.record for key in charlie.stack.keys}
+    records = {key.domain: key.record for key in charlie.stack.keys.signers}
     assert len(set(records.values())) == len(records) == 2
     for domain in ("charlie.example", "chess.example"):
         about = subject(domain)

@@ -18,7 +18,7 @@ def test_opendkim_testkey(alpha: Site, delta: Site) -> None:
     """opendkim-testkey with the running configuration: OK and secure, OK and not secure; through CNAMEs too."""
     for site, secure in ((alpha, "secure"), (delta, "not secure")):
         output = site.run("opendkim", "sh", "-c", "opendkim-testkey -x /etc/opendkim/opendkim.conf -vvv 2>&1").decode()
-        keys = [one.domain for one in site.stack.signing_keys]
+        keys = [one.domain for one in site.stack.keys.signing]
         assert len(keys) == 3
         for domain in keys:
             assert f"opendkim-testkey: key {domain}: OK\n" in output
@@ -28,7 +28,7 @@ def test_opendkim_testkey(alpha: Site, delta: Site) -> None:
 
 def test_a_wrong_key_is_found(world: Internet, alpha: Site) -> None:
     """The same tool fails when another key is published, so that its OK means something."""
-    name = alpha.stack.keys[0].name
+    name = alpha.stack.keys.signers[0].name
     original = formats.rdata(next(one for one in records(alpha.stack) if one.name == name)).to_text()
     command = "opendkim-testkey -x /etc/opendkim/opendkim.conf -vvv 2>&1 || true"
     try:

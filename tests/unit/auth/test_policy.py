@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailstack.render.compose import COMPOSE, site
-from mailstack.render.site import services
+from mailstack.render.site import files
 from mailstack_auth.spf import policy_protocol, sender_domain
 from mailstack_auth.spf.evaluation import RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
 from mailstack_auth.spf.policy import Judgement, Message, Policy, RequestError, refusal
@@ -141,7 +141,7 @@ def test_relays_and_evaluation_together_are_bounded():
     assert (judgement.evaluation.judged.result, judgement.doubtful) == ("temperror", True)
     assert 1.2 < seconds < 1.8
     chosen = stack()
-    main = services(chosen)["postfix"]["etc/postfix/main.cf"].content.decode()
+    main = files(chosen)["postfix"]["etc/postfix/main.cf"].content.decode()
     (timeout,) = re.findall(r"^smtpd_policy_service_timeout = (\d+)s$", main, re.MULTILINE)
     service = yaml.safe_load(site(chosen)[COMPOSE].content)["services"]["policyd-spf"]
     grace = service["stop_grace_period"].removesuffix("s")
@@ -208,7 +208,7 @@ def test_policy_is_the_sites():
         spf_skip_domains="Relay.example,forwarder.example",
         trusted_networks="192.0.2.64/26",
     )
-    policy = Policy.from_json(json.loads(services(chosen)["policyd-spf"]["etc/policyd-spf/policy.json"].content))
+    policy = Policy.from_json(json.loads(files(chosen)["policyd-spf"]["etc/policyd-spf/policy.json"].content))
     assert policy.hostname == "mail.example.com"
     assert policy.actions == {"fail": "reject-early", "softfail": "tag", "permerror": "tag", "temperror": "tag"}
     assert [str(one) for one in policy.trusted_networks] == ["127.0.0.0/8", "::1/128", "192.0.2.64/26"]
@@ -220,10 +220,10 @@ def test_policy_is_the_sites():
 def test_reject_is_the_milters_business():
     """SPF_FAIL=reject is decided after DKIM is known; at RCPT the message is only given its result."""
     for changes in ({"spf_fail": "reject"}, {"spf_fail": "tag"}):
-        written = services(stack(**changes))["policyd-spf"]["etc/policyd-spf/policy.json"].content
+        written = files(stack(**changes))["policyd-spf"]["etc/policyd-spf/policy.json"].content
         assert Policy.from_json(json.loads(written)).actions["fail"] == "tag"
     for mode in ("envelope", "off"):
-        written = services(stack(local_sender=mode))["policyd-spf"]["etc/policyd-spf/policy.json"].content
+        written = files(stack(local_sender=mode))["policyd-spf"]["etc/policyd-spf/policy.json"].content
         assert not Policy.from_json(json.loads(written)).judged_late
 
 

@@ -9,21 +9,28 @@ from mailstack.errors import SecretError
 from mailstack.keys import authserv_id
 
 
+def ensure(directory):
+    """What a build does."""
+    authserv_id.make(directory)
+    return authserv_id.read(directory)
+
+
 def test_made_once(tmp_path):
     """It is made for its owner alone, is another one in every directory, and stays."""
-    digest, warnings = authserv_id.ensure(tmp_path)
+    digest, warnings = ensure(tmp_path)
     path = tmp_path / authserv_id.FILE
     assert warnings == []
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert authserv_id.ensure(tmp_path) == (digest, [])
-    assert authserv_id.ensure(tmp_path / "elsewhere")[0] != digest
+    assert ensure(tmp_path) == (digest, [])
+    assert ensure(tmp_path / "elsewhere")[0] != digest
 
 
-def test_looking_makes_nothing(tmp_path):
-    """look() says nothing of one that is still to be made, and does not make it."""
-    assert authserv_id.look(tmp_path) == []
+def test_reading_makes_nothing(tmp_path):
+    """One that is still to be made is not made by who reads it."""
+    with pytest.raises(SecretError, match="is not there; run: mailstack build"):
+        authserv_id.read(tmp_path)
     assert not authserv_id.is_made(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -33,24 +40,24 @@ def test_looking_makes_nothing(tmp_path):
 )
 def test_what_is_no_secret_is_refused(tmp_path, content):
     """What could be guessed, or would be more than one word in a header, is refused with the remedy, and not shown."""
-    authserv_id.ensure(tmp_path)
+    ensure(tmp_path)
     path = tmp_path / authserv_id.FILE
     path.write_text(content)
     with pytest.raises(SecretError, match="remove it, and 'mailstack build' makes a new one") as caught:
-        authserv_id.ensure(tmp_path)
+        ensure(tmp_path)
     assert str(path) in str(caught.value)
     assert not content.strip() or content.strip() not in str(caught.value)
     with pytest.raises(SecretError):
-        authserv_id.look(tmp_path)
+        authserv_id.read(tmp_path)
     path.unlink()
-    assert len(authserv_id.ensure(tmp_path)[0]) == 64
+    assert len(ensure(tmp_path)[0]) == 64
 
 
 def test_others_can_read_it(tmp_path):
     """Loose modes are warned about with the command that mends them."""
-    authserv_id.ensure(tmp_path)
+    ensure(tmp_path)
     (tmp_path / authserv_id.FILE).chmod(0o644)
-    (warning,) = authserv_id.look(tmp_path)
+    _, (warning,) = authserv_id.read(tmp_path)
     assert warning.endswith("readable by others than its owner; run: chmod go= secrets/authserv-id")
 
 
@@ -58,4 +65,4 @@ def test_cannot_be_written(tmp_path):
     """A file in the way of the directory ends in an error that names the path."""
     (tmp_path / "secrets").write_text("")
     with pytest.raises(SecretError, match="secrets: cannot be written: File exists; something else has this name"):
-        authserv_id.ensure(tmp_path)
+        ensure(tmp_path)

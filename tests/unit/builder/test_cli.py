@@ -22,11 +22,12 @@ from mailstack import compose, reading
 from mailstack.cli.app import main
 from mailstack.cli.status import status_text
 from mailstack.engine import status as engine_status
-from mailstack.keys import dkim
+from mailstack.keys import dkim, ring
+from mailstack.services import SERVICE_NAMES
 from mailstack.settings import reference
 from mailstack.settings.environment import read_environment
 from mailstack.settings.load import load
-from mailstack.stack.services import SERVICES
+from mailstack.tasks.load import make_secrets
 from mailstack.tasks.status import status_data
 from unit.sites import stack
 
@@ -38,6 +39,11 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str, typed: str = "", **environment: str) -> Result:
     return CliRunner().invoke(main, arguments, input=typed, env=environment)
+
+
+def make_keys(directory: Path, **given: str) -> None:
+    """What a build does first."""
+    make_secrets(directory, load(read_environment(directory, given)))
 
 
 FLAGS = ["--hostname", "mail.example.com", "--domains", "example.com", "--mailboxes", "user@example.com"]
@@ -122,7 +128,7 @@ def test_stopped_while_it_starts(tmp_path: Path) -> None:
 def test_status_before_the_first_start() -> None:
     """Nothing that was never started is said not to answer."""
     services = [
-        engine_status.Service(name, engine_status.NOT_THERE, "", "image", 0, current=False) for name in SERVICES
+        engine_status.Service(name, engine_status.NOT_THERE, "", "image", 0, current=False) for name in SERVICE_NAMES
     ]
     text = status_text(status_data(stack(), services, None, {}, {}, built=True))
     assert "queue      not started" in text
@@ -208,9 +214,10 @@ def test_what_config_show_prints_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("form", ["zone", "json"])
-def test_what_is_needed_beside_the_records(form: str) -> None:
+def test_what_is_needed_beside_the_records(tmp_path: Path, form: str) -> None:
     """A and PTR are asked for in words where no address is known, and an AAAA is warned of; stdout has records alone."""
     run("init", *FLAGS)
+    make_keys(tmp_path)
     done = run("dns", "records", "--format", form)
     assert "an A record of mail.example.com with this host's address; a PTR record of that address" in done.stderr
     assert "no AAAA record of mail.example.com" in done.stderr
@@ -231,7 +238,8 @@ def test_config_check_writes_nothing(tmp_path: Path) -> None:
 def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
     """A damaged key is found without an engine, and so is an override that goes nowhere."""
     run("init", *FLAGS)
-    key, _ = dkim.ensure(tmp_path, "example.com", "default", 2048)
+    make_keys(tmp_path)
+    (key,) = ring.on_disk(tmp_path)
     assert run("config", "check").exit_code == 0
     (tmp_path / "overrides/postfix").mkdir(parents=True)
     (tmp_path / "overrides/postfix/main.fc").write_text("x = y\n")
@@ -239,7 +247,7 @@ def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "overrides/postfix/main.fc: is not used; possible names are postfix/main.cf" in (done.stderr)
     (tmp_path / "overrides/postfix/main.fc").unlink()
-    (tmp_path / key.path).write_text("cut")
+    (tmp_path / key).write_text("cut")
     done = run("config", "check")
     assert done.exit_code == 3
     assert "selector default" in done.stderr
@@ -271,26 +279,28 @@ def test_key_that_nothing_uses(tmp_path: Path, kind: str) -> None:
     chosen, keys, expected = UNUSED[kind]
     run("init", *FLAGS[:3], "example.com,example.net", *FLAGS[4:])
     given = {f"MAILSTACK_{name}": value for name, value in chosen.items()}
-    made, _ = dkim.ensure(tmp_path / "elsewhere", "example.com", "mail", 2048)
+    dkim.make(tmp_path / "elsewhere", "example.com", "mail", 2048)
+    (made,) = ring.on_disk(tmp_path / "elsewhere")
     (tmp_path / dkim.DIRECTORY).mkdir(parents=True)
     for key in keys:
         name = key.replace(".", "._domainkey.", 1) or "private"
-        (tmp_path / dkim.DIRECTORY / f"{name}.pem").write_bytes((tmp_path / "elsewhere" / made.path).read_bytes())
-    for command in (["config", "check"], ["dns", "records"]):
-        done = run(*command, **given)
-        assert done.exit_code == 0
-        said = [line for line in done.stderr.splitlines() if "is not used" in line]
-        assert len(said) == len(expected)
-        for line, words in zip(said, expected, strict=True):
-            assert line.startswith("warning: secrets/dkim/")
-            assert words in line
+        (tmp_path / dkim.DIRECTORY / f"{name}.pem").write_bytes((tmp_path / "elsewhere" / made).read_bytes())
+    done = run("config", "check", **given)
+    assert done.exit_code == 0
+    said = [line for line in done.stderr.splitlines() if "is not used" in line]
+    assert len(said) == len(expected)
+    for line, words in zip(said, expected, strict=True):
+        assert line.startswith("warning: secrets/dkim/")
+        assert words in line
 
 
 def test_key_of_an_earlier_selector(tmp_path: Path) -> None:
-    """A key that was used once is told of when a new one takes its place, and then no more."""
+    """A key that was used once is told of while a new one is to take its place, and then no more."""
     run("init", *FLAGS)
-    run("dns", "records")
-    first, second = (run("dns", "records", MAILSTACK_DKIM_SELECTOR="s2").stderr for _ in range(2))
+    make_keys(tmp_path)
+    first = run("config", "check", MAILSTACK_DKIM_SELECTOR="s2").stderr
+    make_keys(tmp_path, MAILSTACK_DKIM_SELECTOR="s2")
+    second = run("config", "check", MAILSTACK_DKIM_SELECTOR="s2").stderr
     assert "default._domainkey.example.com.pem is not used: the selector is 's2'" in first
     assert "is not used" not in second
 
@@ -497,7 +507,7 @@ NAMED = {
 def test_what_has_no_end(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
     """A pipe, a device, a directory and a huge file in place of one to read end the command at once, by name."""
     run("init", *FLAGS)
-    dkim.ensure(tmp_path, "example.com", "default", 2048)
+    make_keys(tmp_path)
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).unlink(missing_ok=True)
     make(tmp_path / name)
@@ -518,7 +528,7 @@ def test_something_else_in_place_of_secrets(tmp_path: Path) -> None:
     """A file where keys go is named with what to do."""
     run("init", *FLAGS)
     (tmp_path / "secrets").write_text("mine")
-    done = run("dns", "records")
+    done = run("build")
     assert done.exit_code == 3
     assert (
         f"{tmp_path}/secrets: cannot be written: File exists; something else has this name: move it away" in done.stderr
@@ -526,13 +536,13 @@ def test_something_else_in_place_of_secrets(tmp_path: Path) -> None:
     (tmp_path / "secrets").unlink()
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/dkim").write_text("mine")
-    assert "/secrets/dkim: File exists; something else has" in run("dns", "records").stderr
+    assert "/secrets/dkim: File exists; something else has" in run("build").stderr
 
 
 def test_secrets_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another user made and this one may not read is told with the owner, and how to get it."""
     run("init", *FLAGS)
-    assert run("dns", "records").exit_code == 0
+    make_keys(tmp_path)
     read = Path.open
 
     def refuse(path: Path, *given: Any, **named: Any) -> Any:
@@ -550,7 +560,7 @@ def test_secrets_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert f"Permission denied; {tmp_path}/secrets {words}" in done.stderr
 
 
-@pytest.mark.parametrize("command", [["build"], ["build", "--rollback"], ["dns", "records"]])
+@pytest.mark.parametrize("command", [["build"], ["build", "--rollback"]])
 def test_two_builds_at_once(tmp_path: Path, command: list[str]) -> None:
     """While one build works in a directory another is told so; one that was killed leaves nothing behind."""
     run("init", *FLAGS)
@@ -567,6 +577,7 @@ def test_two_builds_at_once(tmp_path: Path, command: list[str]) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [".env"]
         # What makes nothing does not wait.
         assert run("config", "check").exit_code == 0
+        assert "is not there; run: mailstack build" in run("dns", "records").stderr
         other.kill()
     assert "another build" not in run(*command, DOCKER_HOST="unix:///nonexistent/docker.sock").stderr
 

@@ -21,8 +21,10 @@ PUBLIC = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKe
 OLD_FORM = serialization.PrivateFormat.TraditionalOpenSSL
 
 
-def ensure(directory, bits=1024):
-    return dkim.ensure(directory, "example.com", "s1", bits)
+def ensure(directory, bits=1024, domain="example.com", selector="s1"):
+    """What a build does."""
+    dkim.make(directory, domain, selector, bits)
+    return dkim.read(directory, domain, selector)
 
 
 def pem_of(key, passphrase=None, form=serialization.PrivateFormat.PKCS8):
@@ -78,10 +80,21 @@ def test_second_call_changes_nothing(tmp_path):
     assert state(tmp_path) == before
 
 
+def test_reading_makes_nothing(tmp_path):
+    """A key that was never made is no key, one that somebody has put there is one, and nothing is written."""
+    with pytest.raises(DkimKeyError, match="there is no key yet; run: mailstack build"):
+        dkim.read(tmp_path, "example.com", "s1")
+    assert list(tmp_path.iterdir()) == []
+    put(tmp_path, pem_of(rsa_key(2048)))
+    before = state(tmp_path)
+    assert dkim.read(tmp_path, "example.com", "s1")[0].bits == 2048
+    assert state(tmp_path) == before
+
+
 def test_each_domain_and_selector_has_its_own(tmp_path):
     """Keys of other domains and selectors are other keys in other files."""
     keys = [
-        dkim.ensure(tmp_path, domain, selector, 1024)[0]
+        ensure(tmp_path, domain=domain, selector=selector)[0]
         for domain, selector in [("example.com", "s1"), ("example.net", "s1"), ("example.com", "s2")]
     ]
     assert len({key.record for key in keys}) == len({key.path for key in keys}) == 3

@@ -12,7 +12,7 @@ import yaml
 from sites import stack
 
 from mailstack.render.compose import site
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 
 IMAGES, HEALTHCHECK = Path(__file__).parents[3] / "images", "rootfs/usr/local/bin/healthcheck"
 # A check's exit status, for how long it slept each time, and what it said.
@@ -52,7 +52,7 @@ def check(tmp_path: Path, up: Path) -> Check:
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     services = yaml.safe_load(site(stack())["compose.yaml"].content)["services"]
-    (kind, command), *others = [services[one]["healthcheck"]["test"] for one in SERVICES]
+    (kind, command), *others = [services[one]["healthcheck"]["test"] for one in SERVICE_NAMES]
     assert kind == "CMD-SHELL"
     assert others == [[kind, command]] * len(others)
     changes = (
@@ -127,10 +127,10 @@ def test_a_fault_is_known_within_30_seconds() -> None:
     )
     waits = [
         int(seconds)
-        for one in SERVICES
+        for one in SERVICE_NAMES
         for seconds in re.findall(r"(?:alarm|read .*-t) (\d+)", (IMAGES / one / HEALTHCHECK).read_text())
     ]
-    assert len(waits) >= len(SERVICES)
+    assert len(waits) >= len(SERVICE_NAMES)
     assert patience < start
     assert max(start, pause + patience) + 2 * max(waits) < 30
 

@@ -1,4 +1,4 @@
-"""mailstack.stack.limits: no service may use all of the host."""
+"""mailstack.stack.services: no service may use all of the host."""
 
 import re
 
@@ -7,8 +7,13 @@ import yaml
 from sites import stack
 
 from mailstack.render.compose import site
-from mailstack.stack.limits import limits
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
+from mailstack.services.model import Limits
+from mailstack.stack.services import services as running
+
+
+def limits(**settings: str) -> dict[str, Limits]:
+    return {one.name: one.limits for one in running(stack(**settings))}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +21,7 @@ def services() -> dict:
     return yaml.safe_load(site(stack())["compose.yaml"].content)["services"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_every_service_has_limits(services: dict, service: str) -> None:
     """Memory, processes, shared memory and each tmpfs; what lies in a tmpfs leaves most of the memory to the processes."""
     one, mebibytes = services[service], re.compile(r"(?:.*[:,]size=)?(\d+)m")
@@ -29,11 +34,11 @@ def test_every_service_has_limits(services: dict, service: str) -> None:
 def test_tables_have_room() -> None:
     """Postfix's processes hold its tables, so its memory grows with them, and nobody else's."""
     few, many = (
-        limits(stack(domains=",".join(f"d{at}.example" for at in range(count)), mailboxes="a@d0.example"))
+        limits(domains=",".join(f"d{at}.example" for at in range(count)), mailboxes="a@d0.example")
         for count in (1, 1000)
     )
     assert many["postfix"].memory - few["postfix"].memory > 200
-    assert {one: many[one] for one in SERVICES[1:]} == {one: few[one] for one in SERVICES[1:]}
+    assert {one: many[one] for one in SERVICE_NAMES[1:]} == {one: few[one] for one in SERVICE_NAMES[1:]}
 
 
 @pytest.mark.parametrize("listed", ["mailboxes", "aliases"])
@@ -44,6 +49,6 @@ def test_an_address_and_its_junk(listed: str, delivery: str, rows: int) -> None:
     addresses = [f"a{at}@example.com" for at in range(count)]
     target = "" if listed == "mailboxes" else "=user@example.com"
     given = {listed: ",".join(f"{one}{target}" for one in addresses)}
-    many, few = (limits(stack(delivery=delivery, **changes))["postfix"].memory for changes in (given, {}))
+    many, few = (limits(delivery=delivery, **changes)["postfix"].memory for changes in (given, {}))
     # 200 octets in each of 300 processes.
     assert abs(many - few - rows * count * 200 * 300 // 2**20) <= 1

@@ -11,7 +11,7 @@ import pytest
 from mailstack.errors import SettingsError
 from mailstack.render import overrides
 from mailstack.render.compose import site
-from mailstack.render.site import services
+from mailstack.render.site import files
 from unit.sites import stack
 
 
@@ -23,7 +23,7 @@ def put(root: Path, name: str, text: str) -> dict[str, str]:
 
 
 def rendered(added: dict[str, str], service: str, path: str) -> str:
-    return services(stack(), added)[service][path].content.decode()
+    return files(stack(), added)[service][path].content.decode()
 
 
 def test_parameter_of_main_cf(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_service_of_master_cf(tmp_path: Path) -> None:
 )
 def test_appended(tmp_path: Path, name: str, service: str, path: str) -> None:
     """Other daemons' files are what they were, with the addition at the end; no other service changes."""
-    before = services(stack(), {})
-    after = services(stack(), put(tmp_path, name, "some thing\n"))
+    before = files(stack(), {})
+    after = files(stack(), put(tmp_path, name, "some thing\n"))
     ours = before[service][path].content.decode()
     assert after[service][path].content.decode() == f"{ours.rstrip()}\n\n# From overrides/{name}\nsome thing\n"
     assert {one for one in before if before[one].digest() != after[one].digest()} == {service}

@@ -15,9 +15,8 @@ import pytest
 from mailstack.dns import formats, zones
 from mailstack.dns.records import records
 from mailstack.settings import checks
-from mailstack.stack.decide import stack_from
 from unit.dns_server import Server
-from unit.sites import faults, key_of, settings, stack
+from unit.sites import decided, faults, settings, stack
 
 ADDRESSES = "192.0.2.25,192.0.2.26"
 
@@ -97,7 +96,7 @@ TWO = {"domains": "example.com,example.net", "dkim_selector": "s1"}
 )
 def test_dkim_records(changes, txt, cname):
     """A shared key is one TXT with a CNAME from every other signer; keys of their own are one TXT for each."""
-    keys = {key.name: key.record for key in stack(**changes).keys}
+    keys = {key.name: key.record for key in stack(**changes).keys.signers}
     assert list(keys) == [f"s1._domainkey.{domain}" for domain in txt]
     assert {name: value for name, value in values("TXT", **changes).items() if "._domainkey." in name} == keys
     expected = {f"s1._domainkey.{domain}": "s1._domainkey.example.com." for domain in cname}
@@ -379,7 +378,7 @@ def test_long_lists_are_not_searched():
         Searched.times = 0
         assert not checks.contradictions(chosen, {})
         checks.warnings(chosen)
-        records(stack_from(chosen, key_of("s"), "digest"))
+        records(decided(chosen))
         times.append(Searched.times)
     assert times[0] == times[1] > 0
 

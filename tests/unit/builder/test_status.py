@@ -11,7 +11,7 @@ import requests
 from mailstack.cli.status import status_text
 from mailstack.engine.status import NOT_THERE, Service, counts, milters
 from mailstack.errors import EngineError
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.tasks.status import status_data, why_not_well
 from unit.sites import stack
 
@@ -127,7 +127,7 @@ START = "run: docker compose up -d --wait"
             f": some containers are still from an earlier build; {START}",
         ),
         ({"dmarc": (NOT_THERE, False)}, "", True, f": dmarc was not started; {START}"),
-        (dict.fromkeys(SERVICES, (NOT_THERE, False)), "", True, f" was not started; {START}"),
+        (dict.fromkeys(SERVICE_NAMES, (NOT_THERE, False)), "", True, f" was not started; {START}"),
         ({}, "refused", True, f": {MILTER} in MAILSTACK_EXTRA_MILTERS does not answer; start it"),
         ({}, "", True, " has a problem; see 'docker compose ps'"),
         ({"postfix": ("exited", False)}, "refused", False, ": settings, overrides or files have changed"),
@@ -136,7 +136,7 @@ START = "run: docker compose up -d --wait"
 def test_why_a_site_is_not_well(states: dict[str, tuple[str, bool]], fault: str, built: bool, words: str) -> None:
     """What stands in the way first is named; an earlier build is, where something of it runs."""
     services = []
-    for name in SERVICES:
+    for name in SERVICE_NAMES:
         state, current = states.get(name, UP)
         services.append(Service(name, state, "starting", "image", 0, current=current))
     data = status_data(stack(), services, 0, {MILTER: fault}, {}, built=built)

@@ -59,7 +59,7 @@ REFUSED = [
         for one in ["null", "none", "true", "OFF"]
     ),
     *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
-    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.OWN_SERVICES]),
+    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.SERVICE_NAMES]),
     *((servers.server, one, "where TLS starts at once") for one in ["smtp.example.net:465", "smarthost:465"]),
     (servers.delivery, "smtp:mailboxes.example.net:465", "where TLS starts at once"),
     *(

@@ -11,8 +11,8 @@ import pytest
 from mailstack import version
 from mailstack.render.compose import site
 from mailstack.render.contexts import build_context
+from mailstack.services import SERVICE_NAMES
 from mailstack.stack.packages import Packages
-from mailstack.stack.services import SERVICES
 from unit.sites import stack
 
 
@@ -101,7 +101,7 @@ def test_images_do_not_change_with_each_commit(monkeypatch: pytest.MonkeyPatch) 
 
     def rendered() -> tuple[str, list[str]]:
         text = site(stack())["compose.yaml"].content.decode()
-        return text, [build_context(one, Packages("debian:trixie-slim")).digest() for one in SERVICES]
+        return text, [build_context(one, Packages("debian:trixie-slim")).digest() for one in SERVICE_NAMES]
 
     before = rendered()
     monkeypatch.setattr("mailstack.render.compose.version", lambda: "9.9.9")

@@ -9,7 +9,7 @@ import pytest
 
 from mailstack.errors import MailstackError
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, site
-from mailstack.stack.services import SERVICES
+from mailstack.services import SERVICE_NAMES
 from mailstack.tasks import written
 from mailstack.tree import File, Tree
 from unit.sites import stack
@@ -71,7 +71,7 @@ def test_what_a_build_names(tmp_path: Path) -> None:
     tree.write(tmp_path)
     found = written.read(tmp_path)
     assert found.project == "mail-example-com"
-    assert found.images.keys() == set(SERVICES)
+    assert found.images.keys() == set(SERVICE_NAMES)
     assert all(name.startswith(f"mailstack/{service}:") for service, name in found.images.items())
     assert {path for path in tree if path != COMPOSE} == {
         path.relative_to(tmp_path).as_posix()

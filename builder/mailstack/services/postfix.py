@@ -1,0 +1,27 @@
+"""Postfix. It has the sockets of all others."""
+
+from mailstack.services.ids import IDS
+from mailstack.services.model import QUEUE_DIRECTORY, Limits, Service, Tmpfs, Volume
+
+MAIL = Volume("mail", "/var/vmail")
+
+SERVICE = Service(
+    "postfix",
+    IDS.postfix,
+    networks=("edge", "lookup"),
+    limits=Limits(1536, 1024),
+    grace=60,
+    capabilities={
+        "CHOWN": '"postfix check" gives new queue directories to their users',
+        "DAC_OVERRIDE": "master and postlogd work as root in directories of the user postfix",
+        "FOWNER": "and then sets their modes",
+        "KILL": "master ends processes of the user postfix",
+        "NET_BIND_SERVICE": "ports 25 and 587",
+        "SETGID": "the processes drop root,",
+        "SETUID": "and mailboxes are written as their owner",
+        "SYS_CHROOT": "into the queue directory",
+    },
+    volumes=(Volume("queue", QUEUE_DIRECTORY),),
+    tmpfs=(Tmpfs("/var/lib/postfix", 1, (IDS.postfix, IDS.postfix)), Tmpfs("/tmp", 16)),  # noqa: S108
+    overridable={"main.cf": "etc/postfix/main.cf", "master.cf": "etc/postfix/master.cf"},
+)
