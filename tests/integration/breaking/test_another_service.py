@@ -61,7 +61,7 @@ class Copy:
             "PUBLIC_ADDRESSES": "192.0.2.25",
             "PUBLISH_ADDRESSES": "",
             "BASE_IMAGE": BASE_IMAGE,
-            "SUBNET": str(list(INNER.subnets(new_prefix=27))[-1]),
+            "SUBNET": str(list(INNER.subnets(new_prefix=26))[-1]),
         }
         (self.site / ".env").write_text("".join(f"MAILSTACK_{name}={value}\n" for name, value in settings.items()))
 
@@ -95,8 +95,8 @@ def test_another_service(copy: Copy) -> None:
     """It is built, checked, overridable and hardened, runs, and Postfix has its socket."""
     copy.override.write_text("wrong = yes\n")
     done = copy.mailstack("build")
-    assert done.returncode == 1
-    assert "overrides/example/example.conf: example rejects this file; nothing was written:\nwrong = yes" in done.stderr
+    assert done.returncode == 2
+    assert "overrides/example/example.conf: example rejects this file; nothing was written:\nerror: wrong = yes" in done.stderr
 
     copy.override.write_text("right = yes\n")
     done = copy.mailstack("build")
