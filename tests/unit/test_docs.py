@@ -30,9 +30,10 @@ from mailstack_auth.runtime.counts import Counts
 from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.site import Site
 from mailstack_auth.spf import service as policyd
-from mailstack_auth.spf.evaluation import Evaluator, Result
+from mailstack_auth.spf.evaluation import Evaluation, Evaluator, Result
+from mailstack_auth.spf.judgement import Judgement
 from mailstack_auth.spf.policy import Message, Policy
-from mailstack_auth.spf.results import Spf, SpfResults
+from mailstack_auth.spf.results import SpfResults
 from unit.dns_server import Server
 from unit.sites import stack
 
@@ -127,7 +128,7 @@ def published(record: str) -> discovery.Published:
 def evidence_of(policy: discovery.Published | None, result: str) -> Evidence:
     """Of a message whose SPF and DKIM say nothing."""
     failure = TempFailure(f"DMARC record of {AUTHOR}") if result == "temperror" else None
-    silent = Spf(Result("mailfrom", AUTHOR, "none", ""), None)
+    silent = Judgement(Evaluation(None, Result("mailfrom", AUTHOR, "none", "")))
     return Evidence("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, failure=failure)
 
 
@@ -201,7 +202,7 @@ def sample() -> tuple[milter.Message, Evidence, Outcome]:
     )
     known = evidence_of(published(f"p=reject; rua=mailto:dmarc@{AUTHOR}"), "pass")._replace(
         sender=MAIL_FROM.domain,
-        spf=Spf(MAIL_FROM, MAIL_FROM),
+        spf=Judgement(Evaluation(None, MAIL_FROM)),
         signatures=(good, broken),
         spf_aligned=True,
         dkim_aligned=True,

@@ -65,7 +65,6 @@ def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-@lru_cache(1024)
 def canonical(text: str) -> str:
     """An address as it is written (RFC 5952). Raises ValueError."""
     return str(address(text))

@@ -96,7 +96,10 @@ def test_another_service(copy: Copy) -> None:
     copy.override.write_text("wrong = yes\n")
     done = copy.mailstack("build")
     assert done.returncode == 2
-    assert "overrides/example/example.conf: example rejects this file; nothing was written:\nerror: wrong = yes" in done.stderr
+    assert (
+        "overrides/example/example.conf: example rejects this file; nothing was written:\nerror: wrong = yes"
+        in done.stderr
+    )
 
     copy.override.write_text("right = yes\n")
     done = copy.mailstack("build")

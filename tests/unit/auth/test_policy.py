@@ -14,7 +14,8 @@ from mailstack.render.compose import COMPOSE, site
 from mailstack.render.site import files
 from mailstack_auth.spf import policy_protocol, sender_domain
 from mailstack_auth.spf.evaluation import RELAY_SECONDS, RESULTS, Evaluation, Evaluator, Result
-from mailstack_auth.spf.policy import Judgement, Message, Policy, RequestError, refusal
+from mailstack_auth.spf.judgement import Judgement
+from mailstack_auth.spf.policy import Message, Policy, RequestError, refusal
 from mailstack_auth.spf.query import MAX_SECONDS
 from mailstack_auth.spf.service import GRACE_SECONDS
 from unit.auth.test_received_spf import ANYTHING
@@ -50,7 +51,7 @@ def judge(policy, one, server):
     async def run():
         async with server.evaluator(seconds=0.3) as evaluator:
             judgement = policy.known(one, evaluator) or await policy.judge(one, evaluator)
-            return judgement, policy.action(judgement, one)
+            return judgement, str(policy.action(judgement, one))
 
     return asyncio.run(run())
 
@@ -164,7 +165,7 @@ def test_action_of_every_result(result, chosen):
     policy = Policy("mail.example.com", {result: chosen})
     for other in RESULTS:
         evaluation = Evaluation(Result("helo", "a.example", "none", ""), Result("mailfrom", "b.example", other, "why"))
-        action = policy.action(Judgement(evaluation), message("192.0.2.1"))
+        action = str(policy.action(Judgement(evaluation), message("192.0.2.1")))
         tagged = other != result or chosen == "tag"
         assert action.startswith(f"PREPEND Received-SPF: {other.capitalize()} (mailfrom)") == tagged
 
@@ -185,7 +186,7 @@ REFUSALS = {
 def test_refusal_is_a_status_and_a_line(domain, reason, doubtful):
     """A refusal has the code of RFC 7372, fits a reply line (RFC 5321), and names a domain only if it looks like one."""
     for result, start in REFUSALS.items():
-        text = refusal(Result("mailfrom", domain, result, reason), "2001:db8::25", doubtful=doubtful)
+        text = str(refusal(Result("mailfrom", domain, result, reason), "2001:db8::25", doubtful=doubtful).action)
         assert policy_protocol.reply(text)
         assert text.startswith("DEFER_IF_PERMIT 4.7.24 " if doubtful else start)
         assert len(text) <= 510
@@ -195,8 +196,11 @@ def test_refusal_is_a_status_and_a_line(domain, reason, doubtful):
 
 def test_refusal_says_what_is_broken():
     """The postmaster reads in the reply what is wrong with the record."""
-    text = refusal(Result("helo", "a.example", "permerror", "SPF Permanent Error: Too many DNS lookups"), "192.0.2.1")
-    assert text == "550 5.7.24 SPF permerror for HELO a.example: invalid record: Too many DNS lookups"
+    judged = Result("helo", "a.example", "permerror", "SPF Permanent Error: Too many DNS lookups")
+    assert (
+        str(refusal(judged, "192.0.2.1").action)
+        == "550 5.7.24 SPF permerror for HELO a.example: invalid record: Too many DNS lookups"
+    )
 
 
 def test_policy_is_the_sites():
@@ -234,7 +238,7 @@ def test_own_domains_are_judged_late(domain, result):
     policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early", "temperror": "defer"}})
     judgement = Judgement(Evaluation(None, Result("mailfrom", domain, result, "")))
     action = policy.action(judgement, Message.of({"client_address": "192.0.2.1", "sender": f"a@{domain}"}))
-    assert action.split()[0] == ("PREPEND" if result == "fail" else "DEFER_IF_PERMIT")
+    assert action.verb == ("PREPEND" if result == "fail" else "DEFER_IF_PERMIT")
 
 
 @pytest.mark.parametrize("domain", ["ours.example", "mail.ours.example"])
@@ -243,7 +247,7 @@ def test_our_name_in_helo_is_nobody_elses(domain):
     policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early"}})
     judgement = Judgement(Evaluation(Result("helo", domain, "fail", ""), None))
     action = policy.action(judgement, Message.of({"client_address": "192.0.2.1", "helo_name": domain}))
-    assert action == f"550 5.7.23 SPF fail: 192.0.2.1 is not authorized to send for HELO {domain}"
+    assert str(action) == f"550 5.7.23 SPF fail: 192.0.2.1 is not authorized to send for HELO {domain}"
 
 
 def test_waiting_for_dns_has_an_end():
@@ -251,8 +255,8 @@ def test_waiting_for_dns_has_an_end():
     policy = Policy.from_json(DATA | {"actions": {"fail": "reject-early", "temperror": "defer"}})
     one = message("192.0.2.1")
     unknown = Judgement(Evaluation(None, Result("mailfrom", "a.example", "temperror", "DNS")))
-    assert policy.action(unknown, one, waited=lambda: False).startswith("DEFER_IF_PERMIT 4.7.24 DNS lookup of ")
-    assert policy.action(unknown, one, waited=lambda: True).startswith("PREPEND Received-SPF: Temperror ")
+    assert policy.action(unknown, one, waited=lambda: False).text.startswith("4.7.24 DNS lookup of ")
+    assert policy.action(unknown, one, waited=lambda: True).text.startswith("Received-SPF: Temperror ")
     failed = Evaluation(None, Result("mailfrom", "fail.example", "fail", ""))
-    assert policy.action(Judgement(failed, doubtful=True), one, waited=lambda: True).startswith("PREPEND ")
-    assert policy.action(Judgement(failed), one, waited=pytest.fail).startswith("550 5.7.23 ")
+    assert policy.action(Judgement(failed, doubtful=True), one, waited=lambda: True).verb == "PREPEND"
+    assert policy.action(Judgement(failed), one, waited=pytest.fail).text.startswith("5.7.23 ")

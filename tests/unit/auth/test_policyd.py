@@ -27,8 +27,9 @@ from mailstack_auth.runtime.deferrals import Deferrals
 from mailstack_auth.runtime.handover import Reader, Writer
 from mailstack_auth.spf import policy_protocol
 from mailstack_auth.spf.evaluation import Evaluation, Evaluator, Result
-from mailstack_auth.spf.policy import Judgement, Policy
-from mailstack_auth.spf.service import TROUBLE, Server, report
+from mailstack_auth.spf.judgement import Judgement
+from mailstack_auth.spf.policy import Policy
+from mailstack_auth.spf.service import TROUBLE, Server
 from received_spf import parse
 from unit.auth.test_log import full_disk
 from unit.dns_server import Server as NameServer
@@ -308,7 +309,7 @@ def test_a_log_that_cannot_be_written(tmp_path):
 def test_no_answer_is_no_pass(program, client):
     """A request that cannot be judged makes the message wait, each time anew, and is one line of ASCII in the log."""
     before = len(program.log())
-    assert actions(program.ask(request(client=client, instance="no answer") * 2)) == [TROUBLE] * 2
+    assert actions(program.ask(request(client=client, instance="no answer") * 2)) == [str(TROUBLE)] * 2
     # Lines about messages that Postfix went on with may still come.
     lines = [line for line in program.log()[before:] if not re.search("action=(DUNNO|PREPEND)", line)]
     assert len(lines) == 2
@@ -337,20 +338,18 @@ def test_one_log_line_for_a_decision(program):
 
 
 def test_results(program):
-    """On the internal socket a message's results come as one line of JSON, each identity's and the one that counts."""
+    """On the internal socket a message's judgement comes as one line of JSON."""
     helo = {"identity": "helo", "domain": "mail.example.org", "result": "none", "reason": "no SPF record"}
     mailfrom = {"identity": "mailfrom", "domain": "pass.example", "result": "pass", "reason": "sender SPF authorized"}
     assert results(program, request(client="2001:DB8::1")) == [
-        {"exempt": None, "doubtful": False, "judged": mailfrom, "helo": helo, "mailfrom": mailfrom}
+        {"evaluation": {"helo": helo, "mailfrom": mailfrom}, "exempt": None, "doubtful": False}
     ]
     (null,) = results(program, request("", helo="fail.example"))
-    assert (null["judged"], null["mailfrom"]) == (null["helo"], None)
-    assert null["judged"]["result"] == "fail"
+    assert null["evaluation"]["mailfrom"] is None
+    assert null["evaluation"]["helo"]["result"] == "fail"
     sent = request(sasl_username="u") + request(client="127.0.0.1") + request(client="192.0.2.53") + request(client="")
     assert results(program, sent) == [
-        {"exempt": "authenticated"},
-        {"exempt": "trusted"},
-        {"exempt": "relay"},
+        *(json.loads(Judgement(exempt=one).line()) for one in ("authenticated", "trusted", "relay")),
         {"error": """RequestError("no client address: ''")"""},
     ]
 
@@ -362,7 +361,7 @@ def test_one_evaluation_serves_both_sockets(program, names):
     assert actions(program.ask(one))[0].startswith("DEFER_IF_PERMIT 4.7.24 ")
     asked = len(server.asked)
     (found,) = results(program, one)
-    assert found["mailfrom"]["result"] == "temperror"
+    assert found["evaluation"]["mailfrom"]["result"] == "temperror"
     assert len(server.asked) == asked
     results(program, request("a@silent.example", queue_id="4gX3"))
     assert len(server.asked) > asked
@@ -377,12 +376,12 @@ def test_a_milter_gets_what_postfix_got(program, names):
     asked = len(server.asked)
     asked_by_milter = request('"a b"@pass.example', helo="x;y.example", queue_id="4gX4", client_name="mail.example.org")
     assert results(program, asked_by_milter) == [expected]
-    assert expected["mailfrom"]["result"] == "pass"
-    assert expected["helo"]["domain"] == "x?y.example"
+    assert expected["evaluation"]["mailfrom"]["result"] == "pass"
+    assert expected["evaluation"]["helo"]["domain"] == "x?y.example"
     assert len(server.asked) == asked
     relay = request(client="192.0.2.53", queue_id="4gX5")
     program.ask(relay)
-    assert results(program, relay) == [{"exempt": "relay"}]
+    assert results(program, relay) == [json.loads(Judgement(exempt="relay").line())]
 
 
 def test_results_are_left(program):
@@ -399,12 +398,30 @@ def test_results_are_left(program):
     assert left.get(policy_protocol.question("", "192.0.2.1", b"mail.example.org", b"a@pass.example")) is None
 
 
-def test_report_of_what_is_not_known():
-    """HELO that was given up is null, not an error; a doubt about relays is said."""
-    mailfrom = Result("mailfrom", "a.example", "fail", "SPF fail - not authorized")
-    found = json.loads(report(Judgement(Evaluation(None, mailfrom), doubtful=True)))
-    assert (found["helo"], found["doubtful"], found["exempt"]) == (None, True, None)
-    assert found["judged"] == found["mailfrom"]
+HELO = Result("helo", "mx.a.example", "none", "")
+JUDGEMENTS = [
+    Judgement(Evaluation(HELO, Result("mailfrom", "a.example", "pass", ""))),
+    Judgement(Evaluation(None, Result("mailfrom", "a.example", "fail", "why")), doubtful=True),
+    Judgement(Evaluation(HELO._replace(result="fail"), None)),
+    Judgement(exempt="relay"),
+]
+
+
+@pytest.mark.parametrize("judgement", JUDGEMENTS)
+def test_a_judgement_is_read_as_it_was_written(judgement):
+    """All of it: HELO that was given up, a doubt about relays, why there is none."""
+    line = judgement.line()
+    assert line.isascii()
+    assert line.endswith(b"\n")
+    assert Judgement.of_line(line) == judgement
+
+
+def test_what_a_judgement_does_not_hand_on():
+    """A reason becomes one printable line; what is no domain is none."""
+    odd = Result("mailfrom", "a b.example", "pass", "SPF Permanent Error: \xe9\n250 OK")
+    found = Judgement.of_line(Judgement(Evaluation(None, odd)).line())
+    assert found.identifier == Result("mailfrom", "", "pass", "?250 OK")
+    assert not found.passed
 
 
 def test_header_is_remembered_when_it_was_sent(tmp_path):
@@ -550,7 +567,7 @@ def test_results_that_cannot_be_left(names, tmp_path):
         one.wait_ready()
         asked = request(queue_id="4gX8")
         assert actions(one.ask(asked))[0].startswith("PREPEND Received-SPF: Pass ")
-        assert results(one, asked)[0]["judged"]["result"] == "pass"
+        assert results(one, asked)[0]["evaluation"]["mailfrom"]["result"] == "pass"
         assert (
             sum("cannot write results to shared memory; dmarc uses the socket instead: " in line for line in one.log())
             == 1

@@ -76,7 +76,7 @@ def test_signatures_of_a_message():
         Signature(1, None, final=True, plain=False, result="permerror", reason="malformed signature"),
         Signature(2, "b.example", "_s.2", "ed25519-sha256", "AAAA", plain=False),
     ]
-    assert [one.result for one in found] == ["temperror", "permerror", "temperror"]
+    assert [one.result for one in found] == ["neutral", "permerror", "neutral"]
     assert key_name(found[2]) == "_s.2._domainkey.b.example"
 
 
@@ -93,7 +93,7 @@ FAIL = (
     ' header.a=ed25519-sha256 header.s=s2 header.b="EEEEFFFF/"'
 )
 MORE = "dkim=pass header.d=bank.example header.i=@bank.example header.a=rsa-sha256 header.s=s header.b=XXXXYYYY"
-UNKNOWN, BOTH = ("temperror", "temperror"), ("pass", "fail")
+UNKNOWN, BOTH = ("neutral", "neutral"), ("pass", "fail")
 # OpenDKIM's fields, behind the id; the results that are taken from them.
 OPENDKIM = {
     "both in one field": ([f" {PASS};\r\n\t{FAIL}"], BOTH),
@@ -111,8 +111,8 @@ OPENDKIM = {
     "an empty one": ([""], UNKNOWN),
     "no result": ([" none"], UNKNOWN),
     "no signature": ([" dkim=none"], UNKNOWN),
-    "one is missing": ([f" {PASS}"], ("pass", "temperror")),
-    "another one is missing": ([f" {FAIL}"], ("temperror", "fail")),
+    "one is missing": ([f" {PASS}"], ("pass", "neutral")),
+    "another one is missing": ([f" {FAIL}"], ("neutral", "fail")),
     "one twice": ([f" {PASS}; {PASS}"], UNKNOWN),
     "one twice, and the other": ([f" {PASS}; {PASS}; {FAIL}"], UNKNOWN),
     "twice with other results": ([f" {PASS}; {PASS.replace('pass', 'fail')}"], UNKNOWN),
@@ -142,7 +142,7 @@ def test_opendkims_results(results, taken):
     """They count where each belongs to one signature of its own; else nothing is known of any."""
     found = verified(SIGNATURES, [one.encode("latin-1") for one in results])
     assert tuple(one.result for one in found) == taken
-    assert [one._replace(result="temperror", key="") for one in found] == SIGNATURES
+    assert [one._replace(result="neutral", key="") for one in found] == SIGNATURES
 
 
 def test_a_malformed_signature_leaves_nothing_known():
@@ -157,7 +157,7 @@ def test_a_pass_of_a_part_is_looked_at_again():
     """OpenDKIM passes l=, whatever follows; its other results for such a signature stand."""
     partial = [SIGNATURES[0]._replace(partial=True), SIGNATURES[1]._replace(partial=True)]
     found = verified(partial, [f"{PASS};{FAIL}".encode()])
-    assert [one.result for one in found] == ["temperror", "fail"]
+    assert [one.result for one in found] == ["neutral", "fail"]
 
 
 def test_an_odd_identity_leaves_nothing_known():

@@ -8,6 +8,7 @@ import pytest
 
 from mailstack_auth.dmarc import inbound
 from mailstack_auth.spf import policy_protocol
+from mailstack_auth.spf.judgement import Judgement
 from unit.auth.postfix import FROM_A, SIGNED, TROUBLE, Sent, break_idle, close, plain, running
 
 
@@ -33,6 +34,7 @@ ANSWERS = {
     "an error": b'{"error": "no client address"}\n',
     "no JSON": b"OK\n",
     "half an answer": b'{"exempt": null}\n',
+    "neither a result nor the reason for none": b'{"evaluation": null, "exempt": null, "doubtful": false}\n',
     "another kind": b"[]\n",
     "empty": b"\n",
 }
@@ -104,7 +106,8 @@ def test_policyd_spf_answers_in_pieces(tmp_path):
 
     async def in_pieces(stream, sink):
         await stream.readuntil(b"\n\n")
-        for piece in (b'{"exempt": "re', b'lay"}', b"\n"):
+        line = Judgement(exempt="relay").line()
+        for piece in (line[:20], line[20:-1], line[-1:]):
             sink.write(piece)
             await sink.drain()
             # Each piece is read by itself.

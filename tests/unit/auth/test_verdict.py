@@ -10,8 +10,8 @@ from mailstack_auth.dmarc.discovery import Published, parse
 from mailstack_auth.dmarc.evidence import Evidence, TempFailure
 from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
 from mailstack_auth.site import Site
-from mailstack_auth.spf.evaluation import RESULTS, Result
-from mailstack_auth.spf.results import Spf
+from mailstack_auth.spf.evaluation import RESULTS, Evaluation, Result
+from mailstack_auth.spf.judgement import Judgement
 
 CLIENT = "192.0.2.1"
 SITE = Site(
@@ -23,8 +23,9 @@ SITE = Site(
 
 
 def spf(result, domain, identity="mailfrom", **more):
-    found = Result(identity, domain, result, "")
-    return Spf(found, found, **more)
+    return Judgement(
+        Evaluation(**{"helo": None, "mailfrom": None, identity: Result(identity, domain, result, "")}), **more
+    )
 
 
 def dkim(domain, result="pass", at=0):
@@ -106,7 +107,9 @@ LOCAL = {
     "HELO pass is none of MAIL FROM": (
         message(
             "ours.example",
-            spf=Spf(Result("mailfrom", "ours.example", "none", ""), Result("helo", "ours.example", "pass", "")),
+            spf=Judgement(
+                Evaluation(Result("helo", "ours.example", "pass", ""), Result("mailfrom", "ours.example", "none", ""))
+            ),
         ),
         DISCARD,
     ),
@@ -553,9 +556,13 @@ SPF = {
         SPF_REJECT,
     ),
     "fail of a name like ours": (message("notours.example", spf=spf("fail", "notours.example")), SITE, SPF_REJECT),
-    "not judged": (message(spf=Spf(None, None, "trusted")), SITE, ACCEPT),
+    "not judged": (message(spf=Judgement(exempt="trusted")), SITE, ACCEPT),
     "HELO fail counts where MAIL FROM has nothing": (
-        message(spf=Spf(Result("mailfrom", "a.example", "none", ""), Result("helo", "mx.a.example", "fail", ""))),
+        message(
+            spf=Judgement(
+                Evaluation(Result("helo", "mx.a.example", "fail", ""), Result("mailfrom", "a.example", "none", ""))
+            )
+        ),
         SITE,
         SPF_REJECT,
     ),

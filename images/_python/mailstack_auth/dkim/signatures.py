@@ -46,7 +46,7 @@ class Signature(NamedTuple):
     # Its i= is no more than an address in OpenDKIM's results.
     plain: bool = True
     # RFC 8601 section 2.7.1.
-    result: str = "temperror"
+    result: str = "neutral"
     reason: str = ""
     # Its length, and whether DNSSEC vouches for it.
     key: str = ""
@@ -113,6 +113,7 @@ def _parsed(at: int, value: bytes) -> Signature:
         start.decode("ascii"),
         partial=b"l" in tags,
         plain=_PLAIN.fullmatch(tags.get(b"i", b"")) is not None,
+        reason="not verified",
     )
     if algorithm not in ALGORITHMS:
         return signature._replace(final=True, result="permerror", reason="the algorithm is not supported")
@@ -140,7 +141,7 @@ def verified(signatures: Sequence[Signature], results: Sequence[bytes]) -> list[
         result, key = match["result"].decode("ascii"), (match["key"] or b"").decode("ascii")
         # l= may leave open what it lets pass; RFC 8301 section 3.1 refuses what it may still accept.
         if not (one.final or (one.partial and result == "pass")):
-            found[one.at] = one._replace(result=result, key=key)
+            found[one.at] = one._replace(result=result, reason="", key=key)
     return found
 
 

@@ -16,7 +16,7 @@ from mailstack_auth.dmarc.evidence import Evidence, Reading, TempFailure, passes
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.milter.message import Message
 from mailstack_auth.site import Site
-from mailstack_auth.spf.results import Spf
+from mailstack_auth.spf.judgement import Judgement
 
 # Enough for every honest message; each costs a lookup and a verification.
 MAX_LOOKS = 20
@@ -35,7 +35,7 @@ class Collector:
         wanted = self._wanted(reading, passes(reading.signatures))
         return _body(message, [one for one in reading.signatures if one.open]) if wanted else None
 
-    async def evidence(self, message: Message, reading: Reading, spf: Spf) -> Evidence:
+    async def evidence(self, message: Message, reading: Reading, spf: Judgement) -> Evidence:
         """What is known, as far as DNS answers."""
         passed = {*passes(reading.signatures), *filter(None, [spf.passed])}
         wanted = self._wanted(reading, passed)
@@ -110,7 +110,7 @@ class Collector:
                     failures.append(TempFailure(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
                 elif len(keys) == 1:
                     found[one.at] = one.found(verifier.verify(fields[one.at], keys[0]))
-                elif one.result == "temperror":
+                elif one.result in {"neutral", "temperror"}:
                     found[one.at] = one.found(Finding("permerror", "more than one key" if keys else "no key"))
             still = self._wanted(reading, {*passed, *passes(found)})
             for task in [task for task, one in asking.items() if one not in still]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from mailstack_auth.dkim.signatures import Signature
 from mailstack_auth.dmarc.discovery import Published
 from mailstack_auth.milter.message import Delete
-from mailstack_auth.spf.results import Spf
+from mailstack_auth.spf.judgement import Judgement
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Evidence(NamedTuple):
     sender: str | None
     # None: From claims no domain (a notice of an old mail server).
     author: str | None
-    spf: Spf
+    spf: Judgement
     signatures: tuple[Signature, ...]
     published: Published | None = None
     # pass, fail, none, permerror or temperror (RFC 9989 section 9.2).

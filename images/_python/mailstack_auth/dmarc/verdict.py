@@ -148,11 +148,10 @@ def _by_spf(evidence: Evidence, site: Site) -> Outcome | None:
 def _spf_fail(judged: SpfResult, evidence: Evidence) -> Outcome:
     if evidence.failure and evidence.failure.domain:
         return _defer(evidence.failure)
-    text = refusal(judged, evidence.client, doubtful=evidence.spf.doubtful)
-    if text.startswith("DEFER"):
+    refused = refusal(judged, evidence.client, doubtful=evidence.spf.doubtful)
+    if not refused.final:
         return _defer(TempFailure("SPF record of a relay"))
-    # Without the reply's code and status.
-    return Outcome("reject", text, text.split(maxsplit=2)[2], "SPF")
+    return Outcome("reject", f"550 {refused.status} {refused.reason}", refused.reason, "SPF")
 
 
 def _defer(failure: TempFailure) -> Outcome:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from mailstack_auth.header.fields import Fields
@@ -95,12 +95,10 @@ def value(identity: str, results: Iterable[str]) -> bytes:
     return b" " + ";\n\t".join([identity, *results]).encode("ascii")
 
 
-@lru_cache(512)
 def _value(text: str) -> str:
     return text if _TOKEN.fullmatch(text) else f'"{_plain(text)}"'
 
 
-@lru_cache(512)
 def _plain(text: str) -> str:
     """A text as it may stand in quotes, for readers too who know nothing of quoted pairs."""
     return _QUOTE.sub("", _UNPRINTABLE.sub("?", text))

@@ -2,21 +2,16 @@
 
 import asyncio
 import ipaddress
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import spf as pyspf
 
 from mailstack_auth import names
 from mailstack_auth.spf import policy_protocol, received_spf
-from mailstack_auth.spf.evaluation import Evaluation, Evaluator, Result
-
-Exemption = Literal["authenticated", "trusted", "relay"]
-
-# RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets.
-_MAX_REASON = 160
+from mailstack_auth.spf.evaluation import Evaluator, Result
+from mailstack_auth.spf.judgement import Exemption, Judgement, explain
 
 
 class RequestError(Exception):
@@ -70,13 +65,31 @@ class Message(NamedTuple):
         )
 
 
-class Judgement(NamedTuple):
-    """A message's evaluation, or why there is none."""
+class Action(NamedTuple):
+    """What Postfix is told (access(5))."""
 
-    evaluation: Evaluation | None = None
-    exempt: Exemption | None = None
-    # A relay domain's record could not be looked up, so that a refusal might hit a relay.
-    doubtful: bool = False
+    verb: str
+    text: str = ""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether Postfix goes on with the message."""
+        return self.verb in {"DUNNO", "PREPEND"}
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.text}".rstrip()
+
+
+class Refusal(NamedTuple):
+    """Why a message is not taken, for good or for now, with the status code of RFC 7372 section 3.2."""
+
+    final: bool
+    status: str
+    reason: str
+
+    @property
+    def action(self) -> Action:
+        return Action("550" if self.final else "DEFER_IF_PERMIT", f"{self.status} {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -146,19 +159,20 @@ class Policy:
                 raise one
         return Judgement(evaluation, doubtful=any(answers))
 
-    def action(self, judgement: Judgement, message: Message, *, waited: Callable[[], bool] = lambda: False) -> str:
-        """What Postfix is to do (access(5)); waited() says whether a message to be deferred has waited long enough."""
-        if judgement.evaluation is None:
+    def action(self, judgement: Judgement, message: Message, *, waited: Callable[[], bool] = lambda: False) -> Action:
+        """What Postfix is to do; waited() says whether a message to be deferred has waited long enough."""
+        judged = judgement.judged
+        if judged is None:
             if judgement.exempt == "relay":
-                return f"PREPEND X-SPF-Skipped: {message.client} is a trusted forwarder of {self.hostname}"
-            return "DUNNO"
-        judged = judgement.evaluation.judged
+                skipped = f"X-SPF-Skipped: {message.client} is a trusted forwarder of {self.hostname}"
+                return Action("PREPEND", skipped)
+            return Action("DUNNO")
         if self.actions.get(judged.result, "tag") != "tag" and not self._late(judged):
-            action = refusal(judged, message.client, doubtful=judgement.doubtful)
-            if not (action.startswith("DEFER") and waited()):
-                return action
+            refused = refusal(judged, message.client, doubtful=judgement.doubtful)
+            if refused.final or not waited():
+                return refused.action
         header = received_spf.field(judged, message.client, message.helo, message.sender, self.hostname)
-        return f"PREPEND {header}"
+        return Action("PREPEND", header)
 
     def _late(self, judged: Result) -> bool:
         """Whether it is for others to refuse it: MAIL FROM of our own domains, which no HELO of a stranger is."""
@@ -167,19 +181,17 @@ class Policy:
         return any(one in self.domains for one in names.and_parents(judged.domain.lower()))
 
 
-def refusal(judged: Result, client: str, *, doubtful: bool = False) -> str:
-    """Status codes of RFC 7372 section 3.2, and what the sender's postmaster needs to know."""
+def refusal(judged: Result, client: str, *, doubtful: bool = False) -> Refusal:
+    """What the sender's postmaster needs to know."""
     scope = f"{'MAIL FROM' if judged.identity == 'mailfrom' else 'HELO'} {names.shown(judged.domain)}"
-    if doubtful and judged.result != "temperror":
-        return f"DEFER_IF_PERMIT 4.7.24 SPF {judged.result} for {scope} is not final: a DNS lookup failed, please retry"
     if judged.result == "temperror":
-        return f"DEFER_IF_PERMIT 4.7.24 DNS lookup of the SPF record of {scope} failed, please retry"
+        reason = f"DNS lookup of the SPF record of {scope} failed, please retry"
+        return Refusal(final=False, status="4.7.24", reason=reason)
+    if doubtful:
+        reason = f"SPF {judged.result} for {scope} is not final: a DNS lookup failed, please retry"
+        return Refusal(final=False, status="4.7.24", reason=reason)
     if judged.result == "permerror":
-        return f"550 5.7.24 SPF permerror for {scope}: invalid record: {explain(judged)}"
-    return f"550 5.7.23 SPF {judged.result}: {client} is not authorized to send for {scope}"
-
-
-def explain(judged: Result) -> str:
-    """The reason as one printable line of ASCII, since parts of it are the domain's own text."""
-    text = re.sub(r"^SPF (?:Permanent|Temporary) Error: ", "", judged.reason)
-    return re.sub(r"[^ -~]+", "?", text)[:_MAX_REASON]
+        reason = f"SPF permerror for {scope}: invalid record: {explain(judged)}"
+        return Refusal(final=True, status="5.7.24", reason=reason)
+    reason = f"SPF {judged.result}: {client} is not authorized to send for {scope}"
+    return Refusal(final=True, status="5.7.23", reason=reason)

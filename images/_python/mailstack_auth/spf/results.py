@@ -2,34 +2,13 @@
 
 import asyncio
 import contextlib
-import json
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from mailstack_auth import names
 from mailstack_auth.milter.message import Message
 from mailstack_auth.runtime.handover import Reader
 from mailstack_auth.spf import policy_protocol
-from mailstack_auth.spf.evaluation import Result
-
-
-@dataclass(frozen=True)
-class Spf:
-    """What policyd-spf said of a message."""
-
-    # MAIL FROM's result; for the null sender HELO's (RFC 7208 section 2.4). None: the client is exempt.
-    identifier: Result | None
-    # The one that policyd-spf goes by; not always the same.
-    judged: Result | None
-    exempt: str | None = None
-    doubtful: bool = False
-
-    @property
-    def passed(self) -> str | None:
-        """The authenticated domain."""
-        return self.identifier.domain if self.identifier and self.identifier.result == "pass" else None
+from mailstack_auth.spf.judgement import Judgement
 
 
 class SpfResults:
@@ -40,11 +19,11 @@ class SpfResults:
         self._path = path
         self._idle: list[_Asking] = []
 
-    async def of(self, message: Message) -> Spf:
-        """What SPF says of a message. Raises OSError when policyd-spf cannot be asked, or cannot say."""
+    async def of(self, message: Message) -> Judgement:
+        """What SPF says of a message. Raises as Judgement.of_line() does, and OSError if nobody can be asked."""
         sender = message.sender.removeprefix(b"<").removesuffix(b">")
         question = policy_protocol.question(message.queue_id, message.client, message.helo, sender)
-        return _spf(self._left.get(question) or await self._ask(question))
+        return Judgement.of_line(self._left.get(question) or await self._ask(question))
 
     async def _ask(self, request: bytes) -> bytes:
         """Ask once more where a connection breaks: it was closed while idle, or another worker goes on."""
@@ -93,21 +72,3 @@ class _Asking(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("policyd-spf closed the connection"))
-
-
-@lru_cache(512)
-def _spf(answer: bytes) -> Spf:
-    """What policyd-spf says, which it says the same way for the next message of a sender."""
-    found = json.loads(answer)
-    if "error" in found:
-        raise OSError(f"policyd-spf: {found['error']}")
-    if found["exempt"]:
-        return Spf(None, None, found["exempt"])
-    judged, helo, mailfrom = (one and _result(one) for one in (found[name] for name in ("judged", "helo", "mailfrom")))
-    return Spf(mailfrom or helo, judged, doubtful=found["doubtful"])
-
-
-def _result(data: dict[str, str]) -> Result:
-    # What is no domain authenticates nothing; "" aligns with nothing.
-    domain = names.domain(data["domain"]) or ""
-    return Result(data["identity"], domain, data["result"], data["reason"])  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import json
 import mmap
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from mailstack_auth.dns.lookup import Lookups
@@ -19,8 +19,9 @@ from mailstack_auth.runtime.handover import Writer
 from mailstack_auth.runtime.log import Log, event
 from mailstack_auth.runtime.serving import Connection, Serving
 from mailstack_auth.spf import policy_protocol, sender_domain
-from mailstack_auth.spf.evaluation import Evaluator, Result
-from mailstack_auth.spf.policy import Judgement, Message, Policy, explain
+from mailstack_auth.spf.evaluation import Evaluator
+from mailstack_auth.spf.judgement import Judgement, explain
+from mailstack_auth.spf.policy import Action, Message, Policy
 
 # Whoever may read it learns how other people's mail was judged: its directory is not Postfix's.
 RESULTS = Path("/run/spf-memory/results")
@@ -29,12 +30,11 @@ CONFIGURATION = Path("/etc/policyd-spf/policy.json")
 DEFERRALS = Path("/dev/shm/deferrals.json")  # noqa: S108
 COUNTS = Path("/dev/shm/counts.json")  # noqa: S108
 
-# What Postfix is told of a message that it goes on with.
-_USUAL = ("DUNNO", "PREPEND ")
 # Postfix looks for itself, and says so as it always does.
-_UNKNOWN = "reject_unknown_sender_domain"
+_UNKNOWN = Action("reject_unknown_sender_domain")
 # RFC 3463: a local problem, not the sender's; Postfix keeps the message out for now.
-TROUBLE = "DEFER_IF_PERMIT 4.3.0 SPF check failed: internal error, please retry"
+TROUBLE = Action("DEFER_IF_PERMIT", "4.3.0 SPF check failed: internal error, please retry")
+_NOTHING_MORE = Action("DUNNO")
 # How long after its last recipient a message is remembered, in seconds: Postfix waits 300 for a client's next command
 # (postconf(5), smtpd_timeout). And how many: an evaluation that was forgotten is made again, a header would be doubled.
 REMEMBERED_SECONDS = 600.0
@@ -74,58 +74,58 @@ class Server:
         self._judgements: Cache[tuple[str, str], Judgement | asyncio.Task[Judgement]] = Cache(MAX_EVALUATIONS)
         # What the next recipients of a message are answered, by Postfix's "instance" attribute, so that they get one
         # header between them.
-        self._repeats: Cache[bytes, str] = Cache(MAX_MESSAGES)
+        self._repeats: Cache[bytes, Action] = Cache(MAX_MESSAGES)
         self._headers = headers
         self._left = left
         self._deferrals = deferrals
         self._counts = counts
         self._log = Log()
         for one in headers:
-            self._repeats.put(one, "DUNNO", REMEMBERED_SECONDS)
+            self._repeats.put(one, _NOTHING_MORE, REMEMBERED_SECONDS)
 
     async def action(self, request: dict[str, str], send: Send) -> None:
         """Reply to Postfix; whatever goes wrong, the message waits and is not let in unjudged."""
         message = digest(request["instance"]) if request.get("instance") else b""
         action = self._repeats.get(message) or await self._decide(request)
         if not message or action == TROUBLE:
-            send(policy_protocol.reply(action))
+            send(policy_protocol.reply(str(action)))
             return
         # Two recipients at once: the other one may have been answered meanwhile.
         action = self._repeats.get(message) or action
         # Sent first, then remembered, and nothing awaited in between. Postfix asks again for the same instance when a
         # connection breaks before the reply (postconf(5), smtpd_policy_service_try_limit): a header remembered and not
         # sent would be missing for all recipients, one sent and not remembered is doubled if there is another.
-        if not send(policy_protocol.reply(action)):
+        if not send(policy_protocol.reply(str(action))):
             return
-        if action.startswith("PREPEND "):
+        if action.verb == "PREPEND":
             self._headers.add(message)
-            action = "DUNNO"
+            action = _NOTHING_MORE
         self._repeats.put(message, action, REMEMBERED_SECONDS)
 
-    async def _decide(self, request: dict[str, str]) -> str:
+    async def _decide(self, request: dict[str, str]) -> Action:
         if request.get("request") == "healthcheck":
             # A question that takes the whole way, apart from DNS: with an empty label it is no name.
             await self._evaluator.evaluate("192.0.2.1", "health..check", "")
-            return "OK"
+            return Action("OK")
         try:
             message = Message.of(request)
             judgement = await self._judge(message)
             waited = partial(self._deferrals.over, message.client, message.domain or message.helo)
             action = self._policy.action(judgement, message, waited=waited)
-            if action.startswith(_USUAL) and not await self._answerable(message, judgement):
+            if action.goes_on and not await self._answerable(message, judgement):
                 action = _UNKNOWN
             if self._left and message.queue_id:
-                self._left.put(message.question, report(judgement))
+                self._left.put(message.question, judgement.line())
         except Exception as error:  # noqa: BLE001
             log(f"queue_id={request.get('queue_id', '')!a:.40} error={error!a:.200} action=DEFER_IF_PERMIT")
             self._counts.add("defer", "internal error")
             return TROUBLE
-        line, usual = decision(message, judgement, action), action.startswith(_USUAL)
+        line, usual = decision(message, judgement, action), action.goes_on
         if not usual:
             if action == _UNKNOWN:
                 self._counts.add(self._policy.unknown_sender_domain, "sender domain")
             else:
-                self._counts.add("defer" if action.startswith("DEFER") else "reject", "SPF")
+                self._counts.add("defer" if action.verb == "DEFER_IF_PERMIT" else "reject", "SPF")
         self._log.write(f"policyd-spf: {line}", soon=usual)
         return action
 
@@ -144,9 +144,9 @@ class Server:
     async def results(self, request: dict[str, str], send: Send) -> None:
         """Answer on the internal socket."""
         try:
-            found = report(await self._judge(Message.of(request)))
+            found = (await self._judge(Message.of(request))).line()
         except Exception as error:  # noqa: BLE001
-            found = _line({"error": f"{error!a:.200}"})
+            found = json.dumps({"error": f"{error!a:.200}"}).encode("ascii") + b"\n"
         send(found)
 
     async def _judge(self, message: Message) -> Judgement:
@@ -190,50 +190,14 @@ class Session:
         """Nothing is kept."""
 
 
-def decision(message: Message, judgement: Judgement, action: str) -> str:
+def decision(message: Message, judgement: Judgement, action: Action) -> str:
     """A decision as a line of the log. What a client sent comes in through ascii()."""
     start = f"{message.queue_id or 'NOQUEUE'}: client={message.client}"
-    verb = action.split(maxsplit=1)[0]
-    if judgement.evaluation is None:
-        return f"{start} identity=none domain='' result={judgement.exempt} action={verb}"
-    judged = judgement.evaluation.judged
-    line = f"{start} identity={judged.identity} domain={judged.domain!a:.300} result={judged.result} action={verb}"
+    judged, end = judgement.judged, f"action={action.verb}"
+    if judged is None:
+        return f"{start} identity=none domain='' result={judgement.exempt} {end}"
+    line = f"{start} identity={judged.identity} domain={judged.domain!a:.300} result={judged.result} {end}"
     return f"{line} reason={explain(judged)!a}" if judged.result in {"temperror", "permerror"} else line
-
-
-@lru_cache(512)
-def report(judgement: Judgement) -> bytes:
-    """What the internal socket says of a message: one JSON object on one line.
-
-    Remembered, since it is mostly the same for a sender's next message.
-    """
-    evaluation = judgement.evaluation
-    if evaluation is None:
-        return _line({"exempt": judgement.exempt})
-    return _line(
-        {
-            "exempt": None,
-            "doubtful": judgement.doubtful,
-            "judged": _result(evaluation.judged),
-            "helo": _result(evaluation.helo),
-            "mailfrom": _result(evaluation.mailfrom),
-        }
-    )
-
-
-def _line(found: dict[str, object]) -> bytes:
-    return json.dumps(found).encode("ascii") + b"\n"
-
-
-def _result(result: Result | None) -> dict[str, str] | None:
-    if result is None:
-        return None
-    return {
-        "identity": result.identity,
-        "domain": result.domain,
-        "result": result.result,
-        "reason": explain(result),
-    }
 
 
 def work(sockets: Sequence[socket.socket], shared: mmap.mmap) -> None:
