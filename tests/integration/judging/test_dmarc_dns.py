@@ -325,8 +325,8 @@ def test_one_domain_is_not_another(faults: Faults, keys: Keys, outsider: Machine
     (header,) = results(delivered(clouded, "user@foxtrot.example", about), clouded.stack.hostname)
     spf, silent_one, *others = [(one.method, one.result) for one in header.results]
     # OpenDKIM waits for the key, and says nothing; or it takes the failure, which the resolver remembers for some
-    # seconds, for a missing key.
-    assert silent_one in {("dkim", "neutral"), ("dkim", "fail"), ("dkim", "permerror")}
+    # seconds, for a missing key. dmarc may have seen that failure before the other signature passed.
+    assert silent_one in {("dkim", one) for one in ("neutral", "temperror", "fail", "permerror")}
     assert [spf, *others] == [("spf", "pass"), ("dkim", "pass"), ("dmarc", "pass")]
     verdict = verdict_of(clouded, content)
     assert [one["result"] for one in verdict["auth_results"]["dkim"]] == [silent_one[1], "pass"]

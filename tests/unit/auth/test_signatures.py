@@ -72,9 +72,9 @@ def test_signatures_of_a_message():
     ]
     found = of(message)
     assert found == [
-        Signature(0, "a.example", "s1", "rsa-sha256", "abcdefghijkl==", partial=True),
+        Signature(0, "a.example", "s1", "rsa-sha256", "abcdefghijkl==", partial=True, reason="not verified"),
         Signature(1, None, final=True, plain=False, result="permerror", reason="malformed signature"),
-        Signature(2, "b.example", "_s.2", "ed25519-sha256", "AAAA", plain=False),
+        Signature(2, "b.example", "_s.2", "ed25519-sha256", "AAAA", plain=False, reason="not verified"),
     ]
     assert [one.result for one in found] == ["neutral", "permerror", "neutral"]
     assert key_name(found[2]) == "_s.2._domainkey.b.example"
