@@ -105,10 +105,12 @@ def build_images() -> None:
 
 def run(names: tuple[str, ...]) -> list[Lane]:
     """Run lanes side by side, and show each as it ends."""
-    lanes = [Lane(name) for name in names]
     print(f"== running {', '.join(names)}: {SAID}", flush=True)
-    with ThreadPoolExecutor(len(lanes)) as pool:
+    lanes = list[Lane]()
+    with ThreadPoolExecutor(len(names)) as pool:
         try:
+            for name in names:
+                lanes.append(Lane(name))  # each is known before the next one starts
             for one in as_completed([pool.submit(lane.wait) for lane in lanes]):
                 print(one.result().report(), flush=True)
         except KeyboardInterrupt:

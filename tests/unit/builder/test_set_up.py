@@ -9,7 +9,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[3]
 
 # Of the real machine the script sees these alone.
-REAL = ("sh", "awk", "cat", "dirname", "grep", "mktemp", "rm", "sleep", "head", "sed", "tail")
+REAL = ("sh", "awk", "cat", "dirname", "grep", "mktemp", "rm", "sleep", "head", "sed", "tail", "timeout")
 HAS_PLUGIN = 'case "$*" in "compose version --short") echo "$COMPOSE" ;; esac'
 
 
@@ -126,6 +126,25 @@ def test_without_the_right_to_install(machine: Machine, sudo: str | None) -> Non
         "  apt-get install python3-venv",
     ]
     assert machine.called("apt-get", "python") == []
+
+
+@pytest.mark.parametrize(
+    ("docker", "more"),
+    [
+        ("exit 0", ""),
+        ('[ "$1" != image ]', ""),
+        ('case "$1" in image | pull) exit 1 ;; esac', " mmdebstrap"),
+        ("exit 1", ""),
+    ],
+    ids=["the base image is there", "a registry has it", "nobody has it", "no engine"],
+)
+def test_an_administrator_is_asked_once(machine: Machine, docker: str, more: str) -> None:
+    """What the base image is made with is named with python3-venv, where it will be needed."""
+    machine.command("apt-get")
+    machine.command("newuidmap")
+    machine.command("docker", docker)
+    done = machine.run("venv", "--editable", ".")
+    assert lines(done)[-1].removesuffix(" debian-archive-keyring") == f"  apt-get install python3-venv{more}"
 
 
 def test_without_apt(machine: Machine) -> None:
