@@ -9,7 +9,7 @@ from integration.breaking.test_health import SUPERVISED, wait_healthy
 from integration.breaking.test_volumes import assert_receives
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
-from mailstack.stack.limits import limits
+from mailstack.stack.services import services
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.site import Site
 from support import count, flush_until_delivered, message, subject
@@ -75,6 +75,7 @@ def test_memory(
 def test_processes(service: str, foxtrot: Site, outsider: Machine) -> None:
     """A service that starts processes without end gets so many; the others do not notice, and it is well afterwards."""
     started = int(foxtrot.run(service, "perl", "-e", SWARM))
-    assert 0 < started < limits(foxtrot.stack)[service].processes
+    (limit,) = [one.limits.processes for one in services(foxtrot.stack) if one.name == service]
+    assert 0 < started < limit
     wait_healthy(foxtrot)
     assert_receives(foxtrot, "user@foxtrot.example", outsider)
