@@ -6,7 +6,7 @@ import traceback
 import click
 
 from mailstack import console
-from mailstack.cli import build, config, dns, status
+from mailstack.cli import build, config, dns, queue, status
 from mailstack.errors import MailstackError, StoppedError, os_reason
 from mailstack.version import version
 
@@ -39,5 +39,9 @@ def main(*, debug: bool) -> None:
     """Turn one .env into a mail server on Docker. Works in the current directory, which has .env."""
 
 
-for _verb in (build.init, build.build, build.base, status.status, status.first_steps, config.config, dns.dns):
+for _verb in (
+    *(build.init, build.build, build.base),
+    *(status.status, status.first_steps, queue.queue),
+    *(config.config, dns.dns),
+):
     main.add_command(_verb)

@@ -96,7 +96,7 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
     found: dict[str, str] = {}
     if not names:
         return found
-    for container in _containers(client, project, "postfix"):
+    for container in containers(client, project, "postfix"):
         try:
             said: Any = container.exec_run(["perl", "-e", _ASK_MILTERS, *names], stderr=False).output
         except Failure as error:
@@ -107,7 +107,7 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
     return found
 
 
-def _containers(client: docker.DockerClient, project: str, service: str) -> list[Container]:
+def containers(client: docker.DockerClient, project: str, service: str) -> list[Container]:
     """The containers of a service that were started and not stopped: those that restart and paused ones too."""
     labels = [f"{_PROJECT}={project}", f"{_SERVICE}={service}"]
     try:
@@ -126,7 +126,7 @@ def counts(client: docker.DockerClient, project: str) -> dict[str, dict[str, Any
     """Of each service that judges messages: since when it counts, and how many were refused and so on, by rule."""
     found = {}
     for service, path in _COUNTS.items():
-        for container in _containers(client, project, service):
+        for container in containers(client, project, service):
             # One that does not run has nothing to say, which the table of services shows.
             with contextlib.suppress(*Failure):
                 code, said = container.exec_run(["cat", path], stderr=False)
