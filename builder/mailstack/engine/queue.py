@@ -78,7 +78,7 @@ class Queue:
         self._change("-d", queue_ids)
 
     def _change(self, option: str, queue_ids: Iterable[str]) -> None:
-        # By stdin, where "ALL" is no name for all.
+        # By stdin: there may be more than a command line takes.
         self._run(["postsuper", option, "-"], "".join(f"{one}\n" for one in queue_ids).encode())
 
     def _run(self, command: Sequence[str], stdin: bytes | None = None) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
+from mailstack.engine import execution
 from mailstack.engine.connection import Failure, reason
 from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
@@ -71,7 +72,7 @@ def look(
         services = [_service(client, name, there.get(name), *built) for name, built in wanted.items()]
     except Failure as error:
         raise EngineError(f"cannot read the state of {project} from the engine: {reason(error)}") from None
-    return services, _queue_length(there.get("postfix"))
+    return services, _queue_length(client, there.get("postfix"))
 
 
 def _service(client: docker.DockerClient, name: str, container: Container | None, image: str, files: str) -> Service:
@@ -98,8 +99,8 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
         return found
     for container in containers(client, project, "postfix"):
         try:
-            said: Any = container.exec_run(["perl", "-e", _ASK_MILTERS, *names], stderr=False).output
-        except Failure as error:
+            said = execution.ask(client, str(container.id), ["perl", "-e", _ASK_MILTERS, *names]).stdout
+        except (*Failure, OSError) as error:
             found |= dict.fromkeys(names, f"Postfix cannot be asked: {reason(error)}")
             continue
         rows = [line.partition("\t") for line in said.decode(errors="replace").splitlines()]
@@ -128,9 +129,9 @@ def counts(client: docker.DockerClient, project: str) -> dict[str, dict[str, Any
     for service, path in _COUNTS.items():
         for container in containers(client, project, service):
             # One that does not run has nothing to say, which the table of services shows.
-            with contextlib.suppress(*Failure):
-                code, said = container.exec_run(["cat", path], stderr=False)
-                counted = _counted(said) if code == 0 and isinstance(said, bytes) else None
+            with contextlib.suppress(*Failure, OSError):
+                answer = execution.ask(client, str(container.id), ["cat", path])
+                counted = None if answer.status else _counted(answer.stdout)
                 if counted:
                     found[service] = counted
     return found
@@ -168,12 +169,12 @@ def mounted(client: docker.DockerClient) -> list[str]:
     return [one["Source"] for container in containers for one in container["Mounts"] if one["Type"] == "bind"]
 
 
-def _queue_length(postfix: Container | None) -> int | None:
+def _queue_length(client: docker.DockerClient, postfix: Container | None) -> int | None:
     if postfix is None:
         return None
     try:
-        code, output = postfix.exec_run(["postqueue", "-j"], stderr=False)
-    except Failure:
+        answer = execution.ask(client, str(postfix.id), ["postqueue", "-j"])
+    except (*Failure, OSError):
         return None
     # A JSON object on each line (postqueue(1)).
-    return len(output.splitlines()) if code == 0 and isinstance(output, bytes) else None
+    return None if answer.status else len(answer.stdout.splitlines())

@@ -6,7 +6,7 @@ from typing import Any
 import docker.errors
 import pytest
 
-from mailstack.engine import base, images, preflight
+from mailstack.engine import base, execution, images, preflight
 from mailstack.engine.status import look
 from mailstack.errors import EngineError
 from mailstack.stack.packages import Packages
@@ -21,7 +21,7 @@ def engine(container_image: str) -> Any:
             "Config": {"Image": "mailstack/postfix:1"},
             "Image": container_image,
         },
-        exec_run=lambda *_, **__: (0, b""),
+        id="a1",
     )
     image = SimpleNamespace(id="new", history=list)
     return SimpleNamespace(
@@ -30,8 +30,9 @@ def engine(container_image: str) -> Any:
 
 
 @pytest.mark.parametrize(("container_image", "current"), [("new", True), ("old", False)])
-def test_an_image_that_was_made_anew(container_image: str, current: bool) -> None:
+def test_an_image_that_was_made_anew(monkeypatch: pytest.MonkeyPatch, container_image: str, current: bool) -> None:
     """A container of what "build --refresh" has replaced under the same name is not current."""
+    monkeypatch.setattr(execution, "ask", lambda *_: execution.Answer(0, b"", b""))
     (service,), _ = look(engine(container_image), "project", {"postfix": ("mailstack/postfix:1", "files")})
     assert service.current == service.well == current
 

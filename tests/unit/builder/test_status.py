@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from mailstack.cli.status import status_text
+from mailstack.engine import execution
 from mailstack.engine.status import NOT_THERE, Service, counts, milters
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
@@ -25,12 +26,17 @@ CUT = requests.ConnectionError("connection aborted")
 def engine(said: bytes | Exception, code: int = 0) -> Any:
     """An engine whose containers all answer a command with the same, or with a failure."""
 
-    def exec_run(*_: object, **__: object) -> Any:
+    def answer() -> execution.Answer:
         if isinstance(said, Exception):
             raise said
-        return docker.models.containers.ExecResult(code, said)
+        return execution.Answer(code, said, said)
 
-    return SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [SimpleNamespace(exec_run=exec_run)]))
+    return SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [SimpleNamespace(id="a1")]), answer=answer)
+
+
+@pytest.fixture(autouse=True)
+def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "ask", lambda client, *_: client.answer())
 
 
 @pytest.mark.parametrize("failure", [RESTARTING, PAUSED, BROKEN, CUT], ids=str)

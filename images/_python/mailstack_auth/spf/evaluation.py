@@ -11,6 +11,7 @@ import idna
 import spf as pyspf
 
 from mailstack_auth.dns.lookup import Answer, Lookups
+from mailstack_auth.names import MAX_DOMAIN
 from mailstack_auth.runtime.cache import Cache
 from mailstack_auth.spf.query import MAX_SECONDS, OutOfTimeError, Query, Wish
 
@@ -21,8 +22,6 @@ HELO_SECONDS = 1.0
 RELAY_SECONDS = 4.0
 # How many results are remembered: 2 MB.
 MAX_RESULTS = 2048
-# RFC 1035 section 2.3.4, without the final dot.
-MAX_NAME = 253
 
 Identity = Literal["helo", "mailfrom"]
 RESULTS = ("pass", "fail", "softfail", "neutral", "none", "temperror", "permerror")
@@ -108,7 +107,7 @@ class Evaluator:
         if known is not None:
             return known
         deadline = asyncio.get_running_loop().time() + seconds
-        query = Query(self._lookups, client, helo[-MAX_NAME:] or domain, sender or f"postmaster@{helo[-MAX_NAME:]}")
+        query = Query(self._lookups, client, helo[-MAX_DOMAIN:] or domain, sender or f"postmaster@{helo[-MAX_DOMAIN:]}")
         worker = greenlet.greenlet(query.evaluate)
         try:
             wish = worker.switch()
@@ -136,7 +135,7 @@ class Evaluator:
         return found
 
     def _known(self, identity: Identity, client: str, domain: str) -> Result | None:
-        if "." not in domain or domain.startswith("[") or len(domain) > MAX_NAME:
+        if "." not in domain or domain.startswith("[") or len(domain) > MAX_DOMAIN:
             # An address literal, and what is not a multi-label name (RFC 7208 section 4.3).
             return Result(identity, domain, "none", "no domain name")
         return self._results.get((identity, client, domain.lower()))
@@ -156,13 +155,13 @@ def _sender(sender: str) -> str:
     local, at, domain = sender.rpartition("@")
     local = local.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     # No name that DNS is asked for is longer, whose left side goes first (RFC 7208 section 7.3).
-    return f"{local.replace('@', '=40')[-MAX_NAME:]}{at}{_name(domain)}"
+    return f"{local.replace('@', '=40')[-MAX_DOMAIN:]}{at}{_name(domain)}"
 
 
 def _name(name: str) -> str:
     """A domain as DNS has it: A-labels (RFC 7208 section 4.3), no final dot, behind which pyspf finds no record."""
     try:
-        if not name.isascii() and len(name) <= MAX_NAME:
+        if not name.isascii() and len(name) <= MAX_DOMAIN:
             name = idna.encode(name, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         pass  # no name then
