@@ -114,7 +114,7 @@ class NotWellError(MailstackError):
     exit_code = 5
 
 
-INTERRUPTED = "interrupted; nothing half-done was left. Run the command again to continue"
+INTERRUPTED = "interrupted; no unfinished files remain. Run the command again to continue"
 
 
 class StoppedError(MailstackError):

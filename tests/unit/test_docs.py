@@ -127,7 +127,7 @@ def published(record: str) -> discovery.Published:
 
 def evidence_of(policy: discovery.Published | None, result: str) -> Evidence:
     """Of a message whose SPF and DKIM say nothing."""
-    failure = TempFailure(f"DMARC record of {AUTHOR}") if result == "temperror" else None
+    failure = TempFailure(f"the DMARC record of {AUTHOR}") if result == "temperror" else None
     silent = Judgement(Evaluation(None, Result("mailfrom", AUTHOR, "none", "")))
     return Evidence("192.0.2.80", AUTHOR, AUTHOR, silent, (), policy, result, failure=failure)
 

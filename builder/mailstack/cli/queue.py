@@ -47,14 +47,14 @@ def show(queue_id: str, *, raw: bool) -> None:
 @IDS
 def flush(queue_ids: tuple[str, ...]) -> None:
     """Try to deliver these messages now, or all that are deferred."""
-    _say(task.flush(here(), queue_ids), "tried now")
+    _say(task.flush(here(), queue_ids), "will be tried now")
 
 
 @queue.command()
 @IDS
 @ALL
 def hold(queue_ids: tuple[str, ...], *, everything: bool) -> None:
-    """Keep messages in the queue, without a try, until they are released."""
+    """Keep messages in the queue, without delivery attempts, until they are released."""
     _change(task.hold, queue_ids, "put on hold", everything=everything)
 
 
@@ -62,7 +62,7 @@ def hold(queue_ids: tuple[str, ...], *, everything: bool) -> None:
 @IDS
 @ALL
 def release(queue_ids: tuple[str, ...], *, everything: bool) -> None:
-    """Let messages go on that are on hold."""
+    """Release messages from hold."""
     _change(task.release, queue_ids, "released", everything=everything)
 
 
@@ -78,7 +78,7 @@ def _change(
     change: Callable[[Path, Sequence[str] | None], int], queue_ids: Sequence[str], done: str, *, everything: bool
 ) -> None:
     if bool(queue_ids) == everything:
-        raise click.UsageError("name queue ids, or --all")
+        raise click.UsageError("give queue ids, or --all")
     _say(change(here(), None if everything else queue_ids), done)
 
 

@@ -9,7 +9,7 @@ import click
 
 from mailstack.errors import MailstackError
 
-JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def here() -> Path:

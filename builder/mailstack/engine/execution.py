@@ -77,7 +77,7 @@ def _status(api: Any, started: str) -> int:  # noqa: ANN401
     while (found := api.exec_inspect(started)["ExitCode"]) is None and time.monotonic() < end:
         time.sleep(_PAUSE_SECONDS)
     if found is None:
-        raise TimeoutError("the command does not end")
+        raise TimeoutError("the command did not end in time")
     return int(found)
 
 

@@ -120,8 +120,8 @@ def age(client: docker.DockerClient, name: str) -> int:
 def age_warnings(ages: Mapping[str, int], limit: int) -> list[str]:
     """A sentence for each image that is older than limit, in days."""
     return [
-        f"{PREFIX}IMAGE_MAX_AGE: {name} was made {days} days ago, more than {limit}, so later security updates "
-        "are missing; run: mailstack build --refresh && docker compose up -d --wait"
+        f"{PREFIX}IMAGE_MAX_AGE: {name} is {days} days old, more than {limit}, and lacks newer security updates; "
+        "run: mailstack build --refresh && docker compose up -d --wait"
         for name, days in ages.items()
         if days > limit
     ]

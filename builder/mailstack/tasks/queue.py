@@ -80,7 +80,9 @@ def _change(
         # Postfix leaves alone what it is just delivering.
         left = sorted(one.id for one in queue.messages() if one.id in wanted and concerns(one))
         if left:
-            raise MailstackError(f"{', '.join(left)}: unchanged, since Postfix is delivering it just now; try again")
+            raise MailstackError(
+                f"{', '.join(left)}: not changed, because Postfix is delivering it right now; try again"
+            )
     return len(wanted)
 
 

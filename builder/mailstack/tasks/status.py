@@ -87,8 +87,9 @@ def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
         )
     absent = [one["name"] for one in services if one["state"] == NOT_THERE]
     if absent:
-        which = "" if len(absent) == len(services) else f": {', '.join(absent)}"
-        yield f"{which} was not started; run: docker compose up -d --wait"
+        some = f": {', '.join(absent)} {'was' if len(absent) == 1 else 'were'}"
+        which = " was" if len(absent) == len(services) else some
+        yield f"{which} not started; run: docker compose up -d --wait"
     if any(one["state"] == "running" and not one["current"] for one in services):
         yield ": some containers are still from an earlier build; run: docker compose up -d --wait"
     down = [one["name"] for one in services if one["state"] != "running"]
@@ -97,8 +98,9 @@ def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
         yield f": {', '.join(down)} {verb} not running; see 'docker compose logs {' '.join(down)}'"
     silent = [one["milter"] for one in data["milters"] if one["fault"]]
     if silent:
+        verb, it = ("does", "it") if len(silent) == 1 else ("do", "them")
         yield (
-            f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS does not answer; start it, "
-            "or remove it and run: mailstack build && docker compose up -d --wait"
+            f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS {verb} not answer; start {it}, "
+            f"or remove {it} and run: mailstack build && docker compose up -d --wait"
         )
     yield " has a problem; see 'docker compose ps' and 'docker compose logs'"

@@ -97,14 +97,14 @@ def test_a_message_is_held_released_and_tried(queue: Queue, submit: Callable[[st
     assert done.returncode == 1
     assert done.stderr == f"error: {held}: on hold; run: mailstack queue release {held}\n"
     tries, others = queue.tries(held), queue.tries(other)
-    assert queue.do("flush") == "1 message tried now\n"
+    assert queue.do("flush") == "1 message will be tried now\n"
     wait_for(lambda: queue.tries(other) > others, "it is not tried", seconds=60)
     assert queue.tries(held) == tries
     assert queue.do("release", "--all") == "1 message released\n"
     wait_for(lambda: queue.tries(held) > tries, "it is not tried", seconds=60)
     wait_for(lambda: queue.list()[held]["queue"] == "deferred", "it is not deferred")
     tries = queue.tries(held)
-    assert queue.do("flush", held) == "1 message tried now\n"
+    assert queue.do("flush", held) == "1 message will be tried now\n"
     wait_for(lambda: queue.tries(held) > tries, "it is not tried", seconds=60)
 
 

@@ -209,7 +209,7 @@ def test_interrupted(other_base: str, silent_mirror: str, engine_client: docker.
     build.send_signal(signal.SIGINT)
     _, said = build.communicate(timeout=30)
     assert build.returncode == 130
-    assert "error: interrupted; nothing half-done was left" in said
+    assert "error: interrupted; no unfinished files remain" in said
     assert "Traceback" not in said
     assert "RUN install-packages postfix" in said
     wait_for(lambda: not steps(), "the engine goes on")
@@ -259,7 +259,7 @@ def test_old_image_is_warned_about(engine_client: docker.DockerClient) -> None:
         assert days == 40
         assert age_warnings({name: days}, 40) == []
         (warning,) = age_warnings({name: days}, 30)
-        assert f"MAILSTACK_IMAGE_MAX_AGE: {name} was made 40 days ago, more than 30" in warning
+        assert f"MAILSTACK_IMAGE_MAX_AGE: {name} is 40 days old, more than 30" in warning
         assert "mailstack build --refresh" in warning
     finally:
         engine_client.images.remove(name)

@@ -156,7 +156,7 @@ def test_mail_waits(place: str, kind: str, faults: Faults, keys: Keys, outsider:
     content = signed(author, about, keys, f"mail.{author}" if by_record else author)
     try_once = Sender(outsider, clouded, "someone@listed.example", content)
     faults.set(kind, f"{place}.{author}")
-    what = f"DMARC record of {author}" if by_record else f"DKIM key rsa._domainkey.{author}"
+    what = f"the DMARC record of {author}" if by_record else f"the DKIM key rsa._domainkey.{author}"
     for _ in range(2):
         assert_deferred(try_once(), what)
     assert count(clouded, "user@foxtrot.example", about) == 0
@@ -250,7 +250,7 @@ def test_spf_fail_waits_for_what_could_save_it(faults: Faults, keys: Keys, outsi
     about = subject("SPF fail")
     try_once = Sender(outsider, clouded, "someone@alone.example", signed("alone.example", about, keys))
     faults.set("servfail", "_domainkey.alone.example")
-    assert_deferred(try_once(), "DKIM key rsa._domainkey.alone.example")
+    assert_deferred(try_once(), "the DKIM key rsa._domainkey.alone.example")
     faults.clear()
     try_once.until_accepted()
     assert {one.code for one in try_once.replies[:-1]} == {451}
@@ -266,7 +266,7 @@ def test_the_record_of_a_parent(faults: Faults, keys: Keys, outsider: Machine, c
         outsider, clouded, "someone@listed.example", signed("child.parent.example", about, keys, "parent.example")
     )
     faults.set("servfail", "_dmarc.parent.example")
-    assert_deferred(try_once(), "DMARC record of child.parent.example")
+    assert_deferred(try_once(), "the DMARC record of child.parent.example")
     faults.clear()
     try_once.until_accepted()
     assert_passed(delivered(clouded, "user@foxtrot.example", about), clouded, "child.parent.example")
@@ -306,7 +306,7 @@ def test_forgeries_have_no_shelter(faults: Faults, keys: Keys, outsider: Machine
 
     forged = signed("forged.example", about, keys).replace(b"A body.", b"Another body.")
     try_once = Sender(outsider, clouded, "someone@none.example", forged)
-    assert_deferred(try_once(), "DKIM key rsa._domainkey.forged.example")
+    assert_deferred(try_once(), "the DKIM key rsa._domainkey.forged.example")
     faults.clear()
     wait_for(lambda: try_once().code != 451, "the key is not looked up", seconds=60)
     assert (try_once.replies[-1].code, try_once.replies[-1].text.split()[0]) == (550, "5.7.26")

@@ -66,10 +66,10 @@ CASES = {
         plain("news.walk.example", client=AUTHORISED, sender=b"jo@mail.walk.example"),
         NO_ANSWER.format("the organizational domain of news.walk.example"),
     ),
-    "no answer about the record": (plain("failing.example"), NO_ANSWER.format("DMARC record of failing.example")),
+    "no answer about the record": (plain("failing.example"), NO_ANSWER.format("the DMARC record of failing.example")),
     "no answer about SPF": (
         plain("spf-failing.example", sender=b"jo@spf-failing.example"),
-        NO_ANSWER.format("SPF record of spf-failing.example"),
+        NO_ANSWER.format("the SPF record of spf-failing.example"),
     ),
     "SPF fail, and no policy": (
         plain("bare.example", sender=b"jo@spf-fails.example"),
@@ -137,8 +137,8 @@ def test_waiting_for_dns_has_an_end(tmp_path):
     """Mail that has waited as long as the site allows is quarantined, or refused; mail of others has its own time."""
     sent = plain("failing.example")
     Deferrals(tmp_path / "deferrals", 0, lambda: time.time() - 3 * 3600).over("198.51.100.1", "failing.example")
-    assert seen(tmp_path, sent).reply == NO_ANSWER.format("DMARC record of failing.example")
-    reason = "DNS lookup of DMARC record of failing.example failed for 3 hours"
+    assert seen(tmp_path, sent).reply == NO_ANSWER.format("the DMARC record of failing.example")
+    reason = "DNS lookup of the DMARC record of failing.example failed for 3 hours"
     three = replace(SITE, dns_hours=3)
     found = seen(tmp_path, sent, site=three)
     assert (found.reply, found.values(MARK.name)) == (None, [f" {reason}".encode()])

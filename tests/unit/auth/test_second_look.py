@@ -95,7 +95,7 @@ def test_second_look_for_the_envelope(tmp_path):
 
 
 KEYS = {
-    "no answer": (["TIMEOUT"], NO_ANSWER.format("DKIM key s1._domainkey.a.example")),
+    "no answer": (["TIMEOUT"], NO_ANSWER.format("the DKIM key s1._domainkey.a.example")),
     "no key": ([], NOT_SHOWN),
     "another key": ([{"TXT": key(2048)[1].decode()[:200]}], NOT_SHOWN),
     "two keys": ([{"TXT": key(1024)[1].decode()}, {"TXT": f"{key(1024)[1].decode()}; n=x"}], NOT_SHOWN),
@@ -179,7 +179,7 @@ def test_a_pass_that_does_not_align_hides_no_other(author, beside, by, options, 
     assert found.reply is None
     assert found.results() == ["spf=none", "dkim=pass", "dkim=pass", "dmarc=pass"]
     waits = seen(tmp_path, Sent((said(above), above, own, *rest)), zone=zone | {f"s1._domainkey.{by}": ["TIMEOUT"]})
-    assert waits.reply == NO_ANSWER.format(f"DKIM key s1._domainkey.{by}")
+    assert waits.reply == NO_ANSWER.format(f"the DKIM key s1._domainkey.{by}")
 
 
 def test_ways_to_hash_a_body(tmp_path):

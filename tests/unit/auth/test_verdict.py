@@ -57,7 +57,7 @@ def outcome(evidence, site=SITE):
 
 ACCEPT, DISCARD, DEFER = ("accept",), ("discard", "MAIL FROM"), ("defer", "451 4.4.3")
 REFUSE_AUTHOR, JUNK_AUTHOR = ("reject", "550 5.7.1"), ("quarantine", "From uses")
-JUNK, KEY_OF_OURS = ("quarantine", "MAIL FROM"), (TempFailure("DKIM key x", "m.ours.example"),)
+JUNK, KEY_OF_OURS = ("quarantine", "MAIL FROM"), (TempFailure("the DKIM key x", "m.ours.example"),)
 OUR_SPF, THEIR_SPF = spf("pass", "ours.example"), spf("pass", "a.example")
 LOCAL = {
     # Nothing of ours.
@@ -159,19 +159,23 @@ LOCAL = {
         DEFER,
     ),
     "forged, somebody's pass, and no answer about others": (
-        message("ours.example", signatures=(dkim("a.example"),), failures=(TempFailure("DKIM key x", "b.example"),)),
+        message(
+            "ours.example", signatures=(dkim("a.example"),), failures=(TempFailure("the DKIM key x", "b.example"),)
+        ),
         JUNK,
     ),
     "forged, and no answer about others": (
-        message("ours.example", failures=(TempFailure("DKIM key x", "b.example"),)),
+        message("ours.example", failures=(TempFailure("the DKIM key x", "b.example"),)),
         DEFER,
     ),
     "author forged, and no answer about a trusted list": (
-        message("a.example", "ours.example", spf=THEIR_SPF, failures=(TempFailure("DKIM key x", "m.list.example"),)),
+        message(
+            "a.example", "ours.example", spf=THEIR_SPF, failures=(TempFailure("the DKIM key x", "m.list.example"),)
+        ),
         DEFER,
     ),
     "author forged, and no answer about the record alone": (
-        message("a.example", "ours.example", spf=THEIR_SPF, failure=TempFailure("DMARC record of ours.example")),
+        message("a.example", "ours.example", spf=THEIR_SPF, failure=TempFailure("the DMARC record of ours.example")),
         JUNK_AUTHOR,
     ),
     "author forged, but DNS gives no answer": (
@@ -374,21 +378,23 @@ DMARC = {
         "local_policy",
     ),
     "perhaps handed on": (
-        message(published=published("p=reject"), dmarc="fail", failures=(TempFailure("DKIM key x", "b.example"),)),
+        message(published=published("p=reject"), dmarc="fail", failures=(TempFailure("the DKIM key x", "b.example"),)),
         SITE,
         DEFER,
         "reject",
         None,
     ),
     "perhaps handed on, the old way": (
-        message(published=published("p=reject"), dmarc="fail", failures=(TempFailure("DKIM key x", "b.example"),)),
+        message(published=published("p=reject"), dmarc="fail", failures=(TempFailure("the DKIM key x", "b.example"),)),
         OLD,
         REJECT,
         "reject",
         None,
     ),
     "perhaps handed on, p=quarantine": (
-        message(published=published("p=quarantine"), dmarc="fail", failures=(TempFailure("DKIM key x", "b.example"),)),
+        message(
+            published=published("p=quarantine"), dmarc="fail", failures=(TempFailure("the DKIM key x", "b.example"),)
+        ),
         SITE,
         QUARANTINE,
         "quarantine",
@@ -396,7 +402,7 @@ DMARC = {
     ),
     "perhaps by a trusted list": (
         message(
-            published=published("p=quarantine"), dmarc="fail", failures=(TempFailure("DKIM key x", "list.example"),)
+            published=published("p=quarantine"), dmarc="fail", failures=(TempFailure("the DKIM key x", "list.example"),)
         ),
         SITE,
         DEFER,
@@ -434,56 +440,58 @@ DMARC = {
     ),
     "permerror": (message(dmarc="permerror"), SITE, ACCEPT, "none", None),
     "temperror of the record": (
-        message(dmarc="temperror", failure=TempFailure("DMARC record of a.example")),
+        message(dmarc="temperror", failure=TempFailure("the DMARC record of a.example")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=reject": (
-        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("DKIM key x")),
+        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("the DKIM key x")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=reject, t=y": (
-        message(published=published("p=reject; t=y"), dmarc="temperror", failure=TempFailure("DKIM key x")),
+        message(published=published("p=reject; t=y"), dmarc="temperror", failure=TempFailure("the DKIM key x")),
         SITE,
         DEFER,
         "none",
         None,
     ),
     "temperror of a key, p=none": (
-        message(published=published("p=none"), dmarc="temperror", failure=TempFailure("DKIM key x")),
+        message(published=published("p=none"), dmarc="temperror", failure=TempFailure("the DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror of a key, p=quarantine, t=y": (
-        message(published=published("p=quarantine; t=y"), dmarc="temperror", failure=TempFailure("DKIM key x")),
+        message(published=published("p=quarantine; t=y"), dmarc="temperror", failure=TempFailure("the DKIM key x")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, by a trusted network": (
-        message(client="198.51.100.7", dmarc="temperror", failure=TempFailure("DMARC record of a.example")),
+        message(client="198.51.100.7", dmarc="temperror", failure=TempFailure("the DMARC record of a.example")),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, by a trusted domain": (
-        message(spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", failure=TempFailure("DKIM key x")),
+        message(
+            spf=LIST_SPF, published=published("p=reject"), dmarc="temperror", failure=TempFailure("the DKIM key x")
+        ),
         SITE,
         ACCEPT,
         "none",
         None,
     ),
     "temperror, only marked": (
-        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("DKIM key x")),
+        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("the DKIM key x")),
         MARK,
         ACCEPT,
         "none",
@@ -531,10 +539,13 @@ SPF = {
         REJECT,
     ),
     "fail, only marked by DMARC": (message(spf=FAIL, published=published("p=reject"), dmarc="fail"), MARK, SPF_REJECT),
-    "fail, DNS in doubt": (message(spf=FAIL, failure=TempFailure("DKIM key x", "a.example")), SITE, DEFER),
+    "fail, DNS in doubt": (message(spf=FAIL, failure=TempFailure("the DKIM key x", "a.example")), SITE, DEFER),
     "fail, DNS in doubt, p=none": (
         message(
-            spf=FAIL, published=published("p=none"), dmarc="temperror", failure=TempFailure("DKIM key x", "a.example")
+            spf=FAIL,
+            published=published("p=none"),
+            dmarc="temperror",
+            failure=TempFailure("the DKIM key x", "a.example"),
         ),
         SITE,
         DEFER,

@@ -121,7 +121,7 @@ def test_stopped_while_it_starts(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         rest = [line for line in process.stderr if not line.startswith("import time:")]
     assert len(seen) == 2
-    assert rest == ["error: interrupted; nothing half-done was left. Run the command again to continue\n"]
+    assert rest == ["error: interrupted; no unfinished files remain. Run the command again to continue\n"]
     assert process.returncode == 130
 
 

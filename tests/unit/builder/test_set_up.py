@@ -122,7 +122,7 @@ def test_without_the_right_to_install(machine: Machine, sudo: str | None) -> Non
     done = machine.run("venv", "--editable", ".")
     assert done.returncode == 1
     assert lines(done) == [
-        "error: this user may not install packages; an administrator does, by:",
+        "error: this user may not install packages; ask an administrator to run:",
         "  apt-get install python3-venv",
     ]
     assert machine.called("apt-get", "python") == []
@@ -151,7 +151,7 @@ def test_without_apt(machine: Machine) -> None:
     """On another system than Debian the names are said."""
     done = machine.run("packages", "mmdebstrap", "openssl")
     assert done.returncode == 1
-    assert lines(done)[0] == "error: missing here (by Debian's names): mmdebstrap openssl"
+    assert lines(done)[0] == "error: missing packages (Debian's names): mmdebstrap openssl"
 
 
 def test_packages_that_cannot_be_fetched(machine: Machine) -> None:

@@ -81,7 +81,7 @@ async def aligned(evidence: Evidence, tree: Tree, author: str) -> Evidence:
     if dmarc == "temperror":
         # A pass of the author's own domain aligns under every record.
         decided = author in spf_passes | dkim_passes
-        dmarc, failure = ("pass", None) if decided else (dmarc, TempFailure(f"DMARC record of {author}"))
+        dmarc, failure = ("pass", None) if decided else (dmarc, TempFailure(f"the DMARC record of {author}"))
     elif not dmarc:
         dmarc = "pass" if by_spf or by_dkim else "temperror" if failure else "fail"
     return evidence._replace(dmarc=dmarc, spf_aligned=by_spf, dkim_aligned=by_dkim, failure=failure)

@@ -53,7 +53,7 @@ class Collector:
         published, dmarc = await policy
         identifier = spf.identifier
         if identifier and identifier.result == "temperror":
-            failures.append(TempFailure(f"SPF record of {identifier.domain}", identifier.domain, by="spf"))
+            failures.append(TempFailure(f"the SPF record of {identifier.domain}", identifier.domain, by="spf"))
         evidence = Evidence(
             message.client, reading.sender, author, spf, found, published, dmarc, failures=tuple(failures)
         )
@@ -107,7 +107,7 @@ class Collector:
                 elif keys is None:
                     # Whatever OpenDKIM says: it takes SERVFAIL for a key that does not exist.
                     found[one.at] = one.found(Finding("temperror"))
-                    failures.append(TempFailure(f"DKIM key {signatures.key_name(one)}", one.domain or ""))
+                    failures.append(TempFailure(f"the DKIM key {signatures.key_name(one)}", one.domain or ""))
                 elif len(keys) == 1:
                     found[one.at] = one.found(verifier.verify(fields[one.at], keys[0]))
                 elif one.result in {"neutral", "temperror"}:

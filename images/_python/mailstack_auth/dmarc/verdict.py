@@ -118,7 +118,7 @@ def _by_dmarc(evidence: Evidence, site: Site, disposition: Policy, *, spared: bo
     published = evidence.published
     harmless = spared or site.dmarc == "mark" or (published is not None and published.applied == "none")
     if evidence.dmarc == "temperror" and not harmless:
-        return _defer(evidence.failure or TempFailure(f"DMARC record of {evidence.author}"))
+        return _defer(evidence.failure or TempFailure(f"the DMARC record of {evidence.author}"))
     if disposition == "none":
         return None
     # Whoever is spared, or handed the message on, may be known once DNS answers.
@@ -141,7 +141,7 @@ def _by_spf(evidence: Evidence, site: Site) -> Outcome | None:
     if judged.identity == "mailfrom" and site.ours(judged.domain):
         return None
     if judged.result == "temperror" and site.spf_temperror == "defer":
-        return _defer(TempFailure(f"SPF record of {judged.domain}"))
+        return _defer(TempFailure(f"the SPF record of {judged.domain}"))
     return _spf_fail(judged, evidence) if judged.result == "fail" else None
 
 
@@ -150,7 +150,7 @@ def _spf_fail(judged: SpfResult, evidence: Evidence) -> Outcome:
         return _defer(evidence.failure)
     refused = refusal(judged, evidence.client, doubtful=evidence.spf.doubtful)
     if not refused.final:
-        return _defer(TempFailure("SPF record of a relay"))
+        return _defer(TempFailure("the SPF record of a trusted forwarder"))
     return Outcome("reject", f"550 {refused.status} {refused.reason}", refused.reason, "SPF")
 
 
