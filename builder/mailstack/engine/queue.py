@@ -62,27 +62,31 @@ class Queue:
 
     def try_now(self, queue_ids: Iterable[str]) -> None:
         """Let Postfix try to deliver these."""
-        for one in queue_ids:
-            self._run(["postqueue", "-i", one])
+        self._run(["xargs", "-r", "-n", "1", "postqueue", "-i"], _lines(queue_ids))
 
-    def hold(self, queue_ids: Iterable[str]) -> None:
+    def hold(self, queue_ids: Sequence[str]) -> None:
         """Keep them without a try."""
         self._change("-h", queue_ids)
 
-    def release(self, queue_ids: Iterable[str]) -> None:
-        """End that."""
+    def release(self, queue_ids: Sequence[str]) -> None:
+        """End that. Postfix itself would wait for their next turn."""
         self._change("-H", queue_ids)
+        self.try_now(queue_ids)
 
-    def delete(self, queue_ids: Iterable[str]) -> None:
+    def delete(self, queue_ids: Sequence[str]) -> None:
         """Remove them; nobody is told."""
         self._change("-d", queue_ids)
 
     def _change(self, option: str, queue_ids: Iterable[str]) -> None:
-        # By stdin: there may be more than a command line takes.
-        self._run(["postsuper", option, "-"], "".join(f"{one}\n" for one in queue_ids).encode())
+        self._run(["postsuper", option, "-"], _lines(queue_ids))
 
     def _run(self, command: Sequence[str], stdin: bytes | None = None) -> bytes:
         return execution.run(self._client, self._container, command, stdin=stdin)
+
+
+def _lines(queue_ids: Iterable[str]) -> bytes:
+    """For a command's stdin: there may be more than a command line takes."""
+    return "".join(f"{one}\n" for one in queue_ids).encode()
 
 
 def _waiting(found: dict[str, Any]) -> Waiting:

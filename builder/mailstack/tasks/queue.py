@@ -68,7 +68,7 @@ def delete(directory: Path, queue_ids: Sequence[str] | None) -> int:
 def _change(
     directory: Path,
     queue_ids: Sequence[str] | None,
-    change: Callable[[Queue, Iterable[str]], None],
+    change: Callable[[Queue, Sequence[str]], None],
     concerns: Callable[[Waiting], bool],
 ) -> int:
     queue = _queue(directory, *(queue_ids or ()))

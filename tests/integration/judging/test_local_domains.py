@@ -116,7 +116,7 @@ def authorised(world: Internet, newsletter: Machine, service_key: bytes, alpha: 
 def _passes(judge: Site, client: Machine, domain: str) -> bool:
     asked = spf_request(f"user@{domain}", client=str(client.address))
     answer = json.loads(judge.run("policyd-spf", "python3", "-c", ASK, stdin=asked))
-    return bool(answer["judged"]["result"] == "pass")
+    return bool(answer["evaluation"]["mailfrom"]["result"] == "pass")
 
 
 def own_mail(origin: Site, other: Site, about: str) -> bytes:
