@@ -25,6 +25,7 @@ BANK = (
 GENUINE = (
     "jane@author.example",
     "<jane@author.example>",
+    "Jane <jane@author.example>(by phone)",
     "Jane Doe <jane@author.example>",
     "Jane Doe<jane@author.example>",
     '"Doe, Jane" <jane@author.example>',

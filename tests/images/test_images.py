@@ -1,5 +1,7 @@
 """The images hold nothing of a site, and the ids that volumes and sockets depend on."""
 
+from dataclasses import asdict
+
 import docker
 import pytest
 
@@ -28,8 +30,9 @@ SOCKETS = {one.name: one.uid for one in SERVICES if one.socket}
 
 
 def test_ids() -> None:
-    """No two services have the same user."""
-    assert len({one.uid for one in SERVICES}) == len(SERVICES)
+    """No two services have the same user, and none has another's number."""
+    others = {value for name, value in asdict(IDS).items() if name.replace("_", "-") not in SERVICE_NAMES}
+    assert len({one.uid for one in SERVICES} | others) == len(SERVICES) + len(others)
 
 
 @pytest.mark.parametrize("service", SOCKETS)

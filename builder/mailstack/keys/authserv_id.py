@@ -34,9 +34,9 @@ def read(directory: Path) -> tuple[str, list[str]]:
     Raises SecretError for a file that is not there, holds something else, or cannot be read.
     """
     path = directory / FILE
-    if not is_made(directory):
-        raise SecretError(f"{path}: is not there; run: mailstack build")
     try:
+        if not is_made(directory):
+            raise SecretError(f"{path}: is not there; run: mailstack build")
         content = reading.content(path)
         warnings = loose_modes(directory, FILE)
     except OSError as error:

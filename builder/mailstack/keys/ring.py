@@ -1,8 +1,10 @@
 """The DKIM keys of a site, in three sets: on disk, published, and those that sign."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailstack.errors import DkimKeyError, os_reason
 from mailstack.keys import dkim
 from mailstack.keys.dkim import DkimKey
 
@@ -40,5 +42,12 @@ class KeyRing:
 
 
 def on_disk(directory: Path) -> frozenset[Path]:
-    """The private keys that lie in a site, whether they are of use or not."""
-    return frozenset(path.relative_to(directory) for path in (directory / dkim.DIRECTORY).glob("*.pem"))
+    """The private keys that lie in a site, of use or not. Raises DkimKeyError where nobody can tell."""
+    place = directory / dkim.DIRECTORY
+    try:
+        names = os.listdir(place)  # noqa: PTH208  # glob passes over a directory that it may not read
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise DkimKeyError(f"{place}: cannot be read: {os_reason(error)}") from None
+    return frozenset(dkim.DIRECTORY / name for name in names if name.endswith(".pem"))

@@ -50,15 +50,21 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
         warnings.extend(found)
         return key
 
+    keys = {domain: key_of(domain) for domain in key_domains(chosen)}
     digest, found = authserv_id.read(directory)
-    stack = stack_from(chosen, key_of, ring.on_disk(directory), digest, prefix=prefix)
+    on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
+    stack = stack_from(chosen, keys.__getitem__, on_disk, digest, prefix=prefix)
     warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
 
 
 def make_secrets(directory: Path, chosen: Settings) -> None:
-    """Make the secrets that never were there. Raises DkimKeyError and SecretError."""
+    """Make the secrets that never were there, after a look at those that are. Raises DkimKeyError and SecretError."""
     authserv_id.make(directory)
+    authserv_id.read(directory)
+    for domain in key_domains(chosen):
+        if not dkim.never_made(directory, domain, chosen.dkim_selector):
+            dkim.read(directory, domain, chosen.dkim_selector)
     for domain in key_domains(chosen):
         dkim.make(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
 

@@ -113,7 +113,9 @@ class Internet(Temporary):
         for record in records(site.stack):
             self.names.set(record.name, record.type, rdata(record).to_text())
         self.names.publish()
-        # A world of this name that was killed has left its mail.
+        # A world of this name that was killed has left its containers and its mail.
+        if site.containers():
+            site.down()
         site.remove_volumes()
         self._cleanup.callback(site.down)
         site.up()

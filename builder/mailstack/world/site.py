@@ -4,6 +4,7 @@ Compose changes what runs. Who only looks, or runs a command in a container, ask
 costs a fifth of a second of CPU each time.
 """
 
+import contextlib
 import os
 import subprocess
 import tarfile
@@ -13,6 +14,8 @@ from email.message import EmailMessage
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+import docker.errors
 
 from mailstack import compose
 from mailstack.engine import connection, execution
@@ -69,7 +72,7 @@ class Site:
 
     def down(self) -> None:
         """Remove everything, the mail included."""
-        self.compose("down", "--timeout", "5")
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
         self.remove_volumes()
 
     def remove_volumes(self) -> None:
@@ -77,7 +80,8 @@ class Site:
         label = f"com.docker.compose.project={self.stack.project}"
         try:
             for volume in self._client.volumes.list(filters={"label": label}):
-                volume.remove()
+                with contextlib.suppress(docker.errors.NotFound):
+                    volume.remove()
         except Failure as error:
             raise EngineError(f"volumes of {self.stack.project}: {reason(error)}") from None
 

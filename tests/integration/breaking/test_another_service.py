@@ -13,6 +13,7 @@ import pytest
 
 from integration.conftest import copy_checkout, without_settings
 from mailstack.services.ids import IDS
+from mailstack.tasks import written
 from place import BASE_IMAGE, INNER
 
 UID = 990
@@ -81,14 +82,13 @@ class Copy:
 
 @pytest.fixture
 def copy(tmp_path: Path, engine_client: docker.DockerClient) -> Iterator[Copy]:
-    before = {tag for one in engine_client.images.list() for tag in one.tags}
     copy = Copy(tmp_path)
     yield copy
     copy.run("docker", "compose", "down", "--volumes", "--timeout", "5")
-    own = ("mailstack/example:", "mailstack/postfix:")
-    made = {tag for one in engine_client.images.list() for tag in one.tags if tag.startswith(own)}
-    for tag in made - before:
-        engine_client.images.remove(tag)
+    # Its own two; the others are those of all tests.
+    for name in map(written.read(copy.site).images.__getitem__, ("example", "postfix")):
+        for tag in (name, name.rpartition("-")[0]):
+            engine_client.images.remove(tag)
 
 
 def test_another_service(copy: Copy) -> None:

@@ -37,6 +37,7 @@ TAKEN = {
     "square brackets in a name": (b" [List] Jo <user@a.example>", "a.example"),
     "comment behind": (b" user@a.example (Jo Doe)", "a.example"),
     "comment right behind": (b" user@a.example(Jo Doe)", "a.example"),
+    "comment right behind the bracket": (b" Jo Doe <user@a.example>(by phone)", "a.example"),
     "comment before": (b" (Jo Doe) user@a.example", "a.example"),
     "comments everywhere": (b" (a) Jo (b) <user@a.example> (c) (d)", "a.example"),
     "comma in a comment": (b" user@a.example (Doe, Jo)", "a.example"),

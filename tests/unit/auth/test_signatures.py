@@ -142,6 +142,10 @@ def test_opendkims_results(results, taken):
     """They count where each belongs to one signature of its own; else nothing is known of any."""
     found = verified(SIGNATURES, [one.encode("latin-1") for one in results])
     assert tuple(one.result for one in found) == taken
+    # Nothing that OpenDKIM has told says that it was not verified.
+    (parsed,) = of([Field(b"DKIM-Signature", b" a=rsa-sha256; d=a.example; s=s1; b=AAAABBBBCCCC")])
+    (told,) = verified([parsed], [PASS.encode()])
+    assert (parsed.reason, told.result, told.reason) == ("not verified", "pass", "")
     assert [one._replace(result="neutral", key="") for one in found] == SIGNATURES
 
 

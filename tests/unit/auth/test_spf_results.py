@@ -34,6 +34,9 @@ ANSWERS = {
     "an error": b'{"error": "no client address"}\n',
     "no JSON": b"OK\n",
     "half an answer": b'{"exempt": null}\n',
+    "no result in an evaluation": (
+        b'{"evaluation": {"helo": null, "mailfrom": null}, "exempt": null, "doubtful": false}\n'
+    ),
     "neither a result nor the reason for none": b'{"evaluation": null, "exempt": null, "doubtful": false}\n',
     "another kind": b"[]\n",
     "empty": b"\n",

@@ -577,7 +577,7 @@ def test_two_builds_at_once(tmp_path: Path, command: list[str]) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [".env"]
         # What makes nothing does not wait.
         assert run("config", "check").exit_code == 0
-        assert "is not there; run: mailstack build" in run("dns", "records").stderr
+        assert "there is no key yet; run: mailstack build" in run("dns", "records").stderr
         other.kill()
     assert "another build" not in run(*command, DOCKER_HOST="unix:///nonexistent/docker.sock").stderr
 

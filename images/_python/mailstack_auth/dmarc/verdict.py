@@ -151,7 +151,7 @@ def _spf_fail(judged: SpfResult, evidence: Evidence) -> Outcome:
     refused = refusal(judged, evidence.client, doubtful=evidence.spf.doubtful)
     if not refused.final:
         return _defer(TempFailure("the SPF record of a trusted forwarder"))
-    return Outcome("reject", f"550 {refused.status} {refused.reason}", refused.reason, "SPF")
+    return Outcome("reject", str(refused.action), refused.reason, "SPF")
 
 
 def _defer(failure: TempFailure) -> Outcome:

@@ -1,6 +1,6 @@
 """What one process leaves for another, in a file that both have mapped: nobody has to be asked, nor woken up.
 
-An entry is found or it is not; who reads can ask for it in another way. That takes a tenth more of the CPU that
+An entry is found or it is not; who reads can ask for it in another way. Asking takes a tenth more of the CPU that
 policyd-spf and dmarc take for a message (make bench-quick). The file belongs on a tmpfs, since a disk would make the
 writer wait.
 """

@@ -48,7 +48,7 @@ class Judgement(NamedTuple):
     def of_line(cls, line: bytes) -> "Judgement":
         """What line() wrote. What is no domain authenticates nothing; "" aligns with nothing.
 
-        Raises OSError where policyd-spf could not say, and ValueError, TypeError or LookupError for any other line.
+        Raises OSError where policyd-spf could not say, and another Exception for any other line.
         """
         found = json.loads(line)
         if "error" in found:
@@ -56,7 +56,7 @@ class Judgement(NamedTuple):
         evaluation = found["evaluation"] and Evaluation(
             **{name: result and _result(result) for name, result in found["evaluation"].items()}
         )
-        if bool(evaluation) == bool(found["exempt"]):
+        if any(evaluation or ()) == bool(found["exempt"]):
             raise ValueError("neither an evaluation nor the reason for none")
         return cls(evaluation, found["exempt"], found["doubtful"])
 

@@ -77,7 +77,7 @@ class Action(NamedTuple):
         return self.verb in {"DUNNO", "PREPEND"}
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.text}".rstrip()
+        return f"{self.verb} {self.text}" if self.text else self.verb
 
 
 class Refusal(NamedTuple):
