@@ -7,6 +7,11 @@ import click
 from mailstack import compose
 
 
+def printable(text: str, *, also: str = "") -> str:
+    """What a stranger wrote, without what would steer a terminal; also has what stays all the same."""
+    return "".join(letter if letter.isprintable() or letter in also else "?" for letter in text)
+
+
 def progress(text: str) -> None:
     click.echo(compose.spoken(text), err=True)
 

@@ -9,6 +9,7 @@ import click
 
 from mailstack import console
 from mailstack.cli.shared import JSON, here, json_text, table
+from mailstack.console import printable
 from mailstack.tasks import queue as task
 
 _MINUTE, _HOUR, _DAY = 60, 60 * 60, 24 * 60 * 60
@@ -92,7 +93,7 @@ def list_text(messages: Sequence[Mapping[str, Any]], now: float) -> str:
         return "the queue is empty\n"
     rows = [["id", "queue", "age", "size", "from"]]
     rows += [
-        [one["id"], one["queue"], age(now - one["arrived"]), size(one["size"]), _plain(one["sender"]) or "<>"]
+        [one["id"], one["queue"], age(now - one["arrived"]), size(one["size"]), printable(one["sender"]) or "<>"]
         for one in messages
     ]
     heading, *lines = table(rows).splitlines()
@@ -100,7 +101,7 @@ def list_text(messages: Sequence[Mapping[str, Any]], now: float) -> str:
     for line, one in zip(lines, messages, strict=True):
         found.append(line)
         found += [
-            f"    to {_plain(to['address'])}{': ' if to['reason'] else ''}{_plain(to['reason'])}"
+            f"    to {printable(to['address'])}{': ' if to['reason'] else ''}{printable(to['reason'])}"
             for to in one["recipients"]
         ]
     return "\n".join(found) + "\n"
@@ -116,8 +117,3 @@ def age(seconds: float) -> str:
 
 def size(octets: int) -> str:
     return f"{octets} B" if octets < 10 * _KB else f"{octets / _KB:.0f} kB"
-
-
-def _plain(text: str) -> str:
-    """What a stranger wrote, on one line and without what would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

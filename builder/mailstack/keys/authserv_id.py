@@ -11,8 +11,9 @@ from pathlib import Path
 from mailstack import reading
 from mailstack.errors import SecretError, os_reason
 from mailstack.keys.files import loose_modes, secret_directory, write_new
+from mailstack.services.opendkim import AUTHSERV_ID
 
-FILE = Path("secrets/authserv-id")
+FILE = Path(AUTHSERV_ID.file)
 _OCTETS = 20
 # A token, so that it stands in a field without quotes; long enough that nobody guesses it.
 _FORM = re.compile(rb"[a-z0-9-]{32,64}\n?")

@@ -59,12 +59,14 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
 
 
 def make_secrets(directory: Path, chosen: Settings) -> None:
-    """Make the secrets that never were there, after a look at those that are. Raises DkimKeyError and SecretError."""
+    """Make the secrets that never were there. Raises DkimKeyError and SecretError, for those that are there first."""
     authserv_id.make(directory)
-    authserv_id.read(directory)
-    for domain in key_domains(chosen):
-        if not dkim.never_made(directory, domain, chosen.dkim_selector):
-            dkim.read(directory, domain, chosen.dkim_selector)
+    missing = {one for one in key_domains(chosen) if dkim.never_made(directory, one, chosen.dkim_selector)}
+    if missing:
+        authserv_id.read(directory)
+        for domain in key_domains(chosen):
+            if domain not in missing:
+                dkim.read(directory, domain, chosen.dkim_selector)
     for domain in key_domains(chosen):
         dkim.make(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
 

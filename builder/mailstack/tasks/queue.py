@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mailstack import console
 from mailstack.engine import connection
 from mailstack.engine.queue import Queue, Waiting
 from mailstack.errors import MailstackError, shown
@@ -25,7 +26,7 @@ def show(directory: Path, queue_id: str) -> tuple[dict[str, Any], str]:
     """A message as plain data, and its header as text that no terminal takes for commands."""
     queue = _queue(directory, queue_id)
     (found,) = _chosen(queue.messages(), [queue_id])
-    return dataclasses.asdict(found), _printable(queue.header(found.id).decode("utf-8", "replace"))
+    return dataclasses.asdict(found), console.printable(queue.header(found.id).decode("utf-8", "replace"), also="\n\t")
 
 
 def content(directory: Path, queue_id: str) -> bytes:
@@ -104,7 +105,3 @@ def _chosen(there: Iterable[Waiting], queue_ids: Sequence[str]) -> list[Waiting]
     if missing:
         raise MailstackError(f"{', '.join(missing)}: not in the queue (any more); see: mailstack queue list")
     return [by_id[one] for one in dict.fromkeys(queue_ids)]
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
