@@ -25,20 +25,17 @@ class Record:
 
 def records(stack: Stack) -> tuple[Record, ...]:
     """All records of a site: addresses, MX, SPF, DKIM and DMARC, one SPF record for each name."""
-    mx = f"{MX_PREFERENCE} {stack.hostname}."
-    found = [*_addresses(stack)]
-    found += [("MX", domain, mx, "mail for the domain comes here") for domain in stack.domains]
-    found += [("TXT", domain, _spf(stack), "SPF: who sends for the domain") for domain in stack.domains]
-    if stack.hostname not in stack.domains:
-        found.append(("TXT", stack.hostname, _host_spf(stack), "SPF: HELO, and bounces, which have no other sender"))
-    found += _dkim(stack)
-    found += _dmarc(stack)
     ours = {*stack.domains, stack.hostname, *(_domain(one) for one in stack.dmarc_report_addresses)}
     rows = []
-    for kind, name, value, why in found:
+    for kind, name, value, why in _rows(stack):
         above = [one for one in (name, *_parents(name)) if one in ours]
         rows.append(Record(name, kind, value, above[0], above[-1], why))
     return tuple(rows)
+
+
+def count(stack: Stack) -> int:
+    """How many records() has."""
+    return len(_rows(stack))
 
 
 def beside(stack: Stack) -> str:
@@ -52,6 +49,16 @@ def beside(stack: Stack) -> str:
 
 
 _Row = tuple[str, str, str, str]
+
+
+def _rows(stack: Stack) -> list[_Row]:
+    mx = f"{MX_PREFERENCE} {stack.hostname}."
+    found = _addresses(stack)
+    found += [("MX", domain, mx, "mail for the domain comes here") for domain in stack.domains]
+    found += [("TXT", domain, _spf(stack), "SPF: who sends for the domain") for domain in stack.domains]
+    if stack.hostname not in stack.domains:
+        found.append(("TXT", stack.hostname, _host_spf(stack), "SPF: HELO, and bounces, which have no other sender"))
+    return found + _dkim(stack) + _dmarc(stack)
 
 
 def _addresses(stack: Stack) -> list[_Row]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 from mailstack.render.overrides import applied
@@ -49,5 +50,5 @@ _VIEWS = {
     "bracketed": _bracketed,
     "mailbox_path": _mailbox_path,
     "junk_address": junk_address,
-    "json": json.dumps,
+    "json": partial(json.dumps, default=str),
 }
