@@ -9,6 +9,7 @@ import json
 import re
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import authres
 import dkim
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from dkim.canonicalization import Relaxed
@@ -51,13 +53,33 @@ def message(author: str, recipient: str, about: str, *, extra: Sequence[str] = (
 class Client(smtplib.SMTP):
     """An SMTP client whose connection comes from a machine of the world."""
 
-    def __init__(self, machine: Machine, host: str, port: int = 25, helo: str = "outsider.example") -> None:
-        self._machine = machine
+    def __init__(
+        self,
+        machine: Machine,
+        host: str,
+        port: int = 25,
+        helo: str = "outsider.example",
+        tls: ssl.SSLContext | None = None,
+        name: str = "",
+    ) -> None:
+        """With a context the connection is TLS from the start; the certificate must be for the name."""
+        self._machine, self._tls, self._name = machine, tls, name
         # A server without DNS takes its time to say so.
         super().__init__(host, port, local_hostname=helo, timeout=120)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self._machine.connect(host, port, timeout)
+        link = self._machine.connect(host, port, timeout)
+        return self._tls.wrap_socket(link, server_hostname=self._name) if self._tls else link
+
+    def encrypt(self, tls: ssl.SSLContext, name: str) -> int:
+        """STARTTLS with a certificate that is for the name, as starttls() has it for an address; its serial number."""
+        self.ehlo_or_helo_if_needed()
+        assert self.docmd("STARTTLS")[0] == 220
+        assert self.sock
+        link = tls.wrap_socket(self.sock, server_hostname=name)
+        self.sock, self.file = link, None
+        self.ehlo()
+        return x509.load_der_x509_certificate(link.getpeercert(binary_form=True) or b"").serial_number
 
     def __exit__(self, *_: object) -> None:
         # A server that has refused enough may close, or answer 421 to QUIT; what was to be seen has been seen.

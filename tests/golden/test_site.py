@@ -58,6 +58,8 @@ SITES = {
         "publish_addresses": "192.0.2.25",
         "port_smtp": "2525",
         "port_submission": "0",
+        "port_submissions": "4650",
+        "tls_directory": "/etc/letsencrypt",
         "resolver_forwarders": "192.0.2.53,192.0.2.54@5353",
         "resolver_trust_anchors": ",".join(ROOT_ANCHORS),
         "subnet": "10.99.0.0/24",

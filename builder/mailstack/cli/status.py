@@ -57,12 +57,20 @@ def status_text(data: Mapping[str, Any]) -> str:
         f"queue      {queue}",
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
         *(f"judged     {line}" for one in data["judged"] for line in _judged(one)),
+        *(f"TLS        {_certificate(found)}" for found in data["certificates"]["served"]),
+        *(f"TLS        {fault}" for fault in data["certificates"]["faults"]),
         f"published  {', '.join(data['published']) or 'nothing'}",
         *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
         f"DNS        {data['records']} records to publish: mailstack dns records",
         f"version    mailstack {data['version']}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _certificate(found: Mapping[str, Any]) -> str:
+    """A certificate that Postfix presents."""
+    where = "self-signed" if found["self_signed"] else found["file"] or "taken earlier"
+    return f"{', '.join(found['names'])}, {where}, until {found['until']}"
 
 
 _DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}

@@ -108,6 +108,43 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
     return found
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """What Postfix presents, by its own program: certificates, faults for which the last ones go on, and remarks."""
+
+    served: tuple[dict[str, Any], ...] = ()
+    faults: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+NOTHING_SERVED = Certificates()
+
+
+def certificates(client: docker.DockerClient, project: str) -> Certificates:
+    """The certificates of a site; nothing where Postfix is not there or does not say."""
+    for container in containers(client, project, "postfix"):
+        with contextlib.suppress(*Failure, OSError):
+            answer = execution.ask(client, str(container.id), ["cat", "/var/lib/certificates/state"])
+            if not answer.status:
+                rows = [
+                    _printable(line, "\t").split("\t") for line in answer.stdout.decode("ascii", "replace").splitlines()
+                ]
+                return Certificates(
+                    tuple(_served(*row) for kind, *row in rows if kind == "served" and len(row) == len(_SERVED)),
+                    tuple(row[0] for kind, *row in rows if kind == "fault" and row),
+                    tuple(row[0] for kind, *row in rows if kind == "remark" and row),
+                )
+    return NOTHING_SERVED
+
+
+_SERVED = ("names", "until", "issuer", "file")
+
+
+def _served(names: str, until: str, issuer: str, file: str) -> dict[str, Any]:
+    """The names of a certificate, its end in UTC, whether an authority issued it, and its file."""
+    return {"names": names.split(), "until": until, "self_signed": issuer == "self-signed", "file": file or None}
+
+
 def containers(client: docker.DockerClient, project: str, service: str) -> list[Container]:
     """The containers of a service that were started and not stopped: those that restart and paused ones too."""
     labels = [f"{_PROJECT}={project}", f"{_SERVICE}={service}"]
@@ -155,9 +192,9 @@ def _rules(found: object) -> dict[str, int]:
     return {_printable(rule): number for rule, number in found.items() if type(number) is int and 0 < number < _MANY}
 
 
-def _printable(name: str) -> str:
+def _printable(name: str, also: str = "") -> str:
     """A name without what would steer a terminal, or cannot be printed."""
-    return "".join(letter for letter in name if letter.isprintable())
+    return "".join(letter for letter in name if letter.isprintable() or letter in also)
 
 
 def mounted(client: docker.DockerClient) -> list[str]:

@@ -27,6 +27,14 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Directory:
+    """A directory of the host that a container reads, and whose files may change while it runs."""
+
+    source: str
+    at: str
+
+
+@dataclass(frozen=True)
 class Tmpfs:
     """A directory in memory, of size MiB; owner: user and group, who alone may enter it."""
 
@@ -68,6 +76,7 @@ class Service:
     # By name (capabilities(7)), with what each is for.
     capabilities: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[Volume, ...] = ()
+    directories: tuple[Directory, ...] = ()
     secrets: tuple[Secret, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     sysctls: Mapping[str, int] = field(default_factory=dict)

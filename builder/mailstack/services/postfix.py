@@ -4,6 +4,7 @@ from mailstack.services.ids import IDS
 from mailstack.services.model import QUEUE_DIRECTORY, Limits, Service, Tmpfs, Volume
 
 MAIL = Volume("mail", "/var/vmail")
+CERTIFICATES = "/etc/mailstack/tls"
 
 SERVICE = Service(
     "postfix",
@@ -16,12 +17,12 @@ SERVICE = Service(
         "DAC_OVERRIDE": "master and postlogd work as root in directories of the user postfix",
         "FOWNER": "and then sets their modes",
         "KILL": "master ends processes of the user postfix",
-        "NET_BIND_SERVICE": "ports 25 and 587",
+        "NET_BIND_SERVICE": "ports 25, 465 and 587",
         "SETGID": "the processes drop root,",
         "SETUID": "and mailboxes are written as their owner",
         "SYS_CHROOT": "into the queue directory",
     },
-    volumes=(Volume("queue", QUEUE_DIRECTORY),),
+    volumes=(Volume("queue", QUEUE_DIRECTORY), Volume("certificates", "/var/lib/certificates")),
     tmpfs=(Tmpfs("/var/lib/postfix", 1, (IDS.postfix, IDS.postfix)), Tmpfs("/tmp", 16)),  # noqa: S108
     overridable={"main.cf": "etc/postfix/main.cf", "master.cf": "etc/postfix/master.cf"},
 )

@@ -13,6 +13,7 @@ from mailstack.settings.groups.dmarc import Dmarc
 from mailstack.settings.groups.identity import Identity
 from mailstack.settings.groups.network import Network
 from mailstack.settings.groups.spf import Spf
+from mailstack.settings.groups.tls import Tls
 from mailstack.settings.groups.transport import Transport
 from mailstack.values import mail
 
@@ -32,7 +33,7 @@ def example(name: str) -> str:
     return str((Settings.model_fields[name].examples or [""])[0])
 
 
-class Settings(Build, Network, Transport, Dmarc, Spf, Dkim, Delivery, Identity, BaseSettings):
+class Settings(Build, Network, Tls, Transport, Dmarc, Spf, Dkim, Delivery, Identity, BaseSettings):
     """One site. A field FOO is the variable MAILSTACK_FOO.
 
     The order is that of env.example: pydantic takes the fields of the last base first.

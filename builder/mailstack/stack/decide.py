@@ -85,6 +85,8 @@ def stack_from(
         ),
         relay_host=settings.relay_host and reached(settings.relay_host, beside),
         message_size=int(settings.message_size),
+        # Compose takes a bare name for a volume's.
+        tls_directory=f"{'' if settings.tls_directory.startswith('/') else './'}{settings.tls_directory}",
         publish=publish(settings),
         leaves_by=leaves_by(settings),
         forwarders=settings.resolver_forwarders,

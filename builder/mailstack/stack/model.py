@@ -53,6 +53,8 @@ class Stack:
     extra_milters: tuple[str, ...]
     relay_host: HostPort | None
     message_size: int
+    # The host's directory of certificates and keys, as compose.yaml has it.
+    tls_directory: str
     publish: tuple[str, ...]
     # The host's address by which connections leave; None: what the host's routes say.
     leaves_by: Address | None

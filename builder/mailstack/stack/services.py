@@ -16,7 +16,7 @@ and the most while messages of 50 MB, with 900 kB of header, and 100 at once cam
 from dataclasses import replace
 
 from mailstack.services import SERVICES, postfix
-from mailstack.services.model import Secret, Service, socket_of
+from mailstack.services.model import Directory, Secret, Service, socket_of
 from mailstack.stack.model import Stack
 
 # Each process of Postfix that asks a table holds all of it (texthash, DATABASE_README), some 200 octets a row.
@@ -37,6 +37,7 @@ def _postfix(own: Service, stack: Stack) -> Service:
         hostname=stack.hostname,
         ports=stack.publish,
         volumes=(*own.volumes, *sockets, *((postfix.MAIL,) if stack.next_hop is None else ())),
+        directories=(Directory(stack.tls_directory, postfix.CERTIFICATES),),
         limits=replace(own.limits, memory=own.limits.memory + _tables(stack)),
     )
 

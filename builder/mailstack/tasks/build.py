@@ -8,7 +8,7 @@ from typing import Any
 from mailstack.engine import checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, os_reason
-from mailstack.keys import ring
+from mailstack.keys import certificates, ring
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
 from mailstack.render.contexts import image_names, is_checked
 from mailstack.render.site import files
@@ -45,8 +45,9 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
     # Before a key is made in the place of one that somebody has put there.
     unused = unused_keys(directory, chosen)
     make_secrets(directory, chosen)
+    bare = certificates.prepare(directory, chosen.tls_directory)
     stack, warnings = stack_of(directory, chosen, prefix)
-    warnings = (*dict.fromkeys((*unused, *warnings)), *_news(stack, before.project, known))
+    warnings = (*bare, *dict.fromkeys((*unused, *warnings)), *_news(stack, before.project, known))
     client = connection.connect()
     contexts = image_names(SERVICE_NAMES, stack.packages)
     built = images.build_missing(client, contexts, stack.packages, refresh=refresh)

@@ -8,7 +8,7 @@ from typing import Any
 from mailstack.dns import records
 from mailstack.engine import connection, images
 from mailstack.engine import status as engine_status
-from mailstack.engine.status import NOT_THERE, Service
+from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Service
 from mailstack.errors import MailstackError
 from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
@@ -39,8 +39,9 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
     counts = engine_status.counts(client, stack.project)
-    data = status_data(stack, states, queue, milters, counts, built=built)
-    return data, images.age_warnings(ages, stack.image_max_age)
+    certificates = engine_status.certificates(client, stack.project)
+    data = status_data(stack, states, queue, milters, counts, built=built, certificates=certificates)
+    return data, [*certificates.remarks, *images.age_warnings(ages, stack.image_max_age)]
 
 
 def status_data(
@@ -51,21 +52,28 @@ def status_data(
     counts: Mapping[str, Mapping[str, Any]],
     *,
     built: bool,
+    certificates: engine_status.Certificates = NOTHING_SERVED,
 ) -> dict[str, Any]:
     """The state of a site as plain data.
 
     milters has what is wrong with each extra milter, counts what each service did with messages that it did not just
-    accept, built says whether compose.yaml and what it mounts are as a build writes them.
+    accept, certificates what Postfix presents; built says whether compose.yaml and what it mounts are as a build
+    writes them.
     """
     return {
         "project": stack.project,
         "version": version(),
-        "well": built and all(one.well for one in services) and queue is not None and not any(milters.values()),
+        "well": built
+        and all(one.well for one in services)
+        and queue is not None
+        and not any(milters.values())
+        and not certificates.faults,
         "built": built,
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
         "queue": queue,
         "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
         "judged": [{"service": service, **found} for service, found in counts.items()],
+        "certificates": {"served": list(certificates.served), "faults": list(certificates.faults)},
         "published": list(stack.publish),
         "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys.signers],
         "records": records.count(stack),
@@ -103,4 +111,6 @@ def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
             f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS {verb} not answer; start {it}, "
             f"or remove {it} and run: mailstack build && docker compose up -d --wait"
         )
+    for fault in data["certificates"]["faults"]:
+        yield f": {fault}"
     yield " has a problem; see 'docker compose ps' and 'docker compose logs'"

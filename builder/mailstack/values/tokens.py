@@ -1,5 +1,6 @@
 """Lists, numbers, sizes and truth as people write them."""
 
+import posixpath
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -61,6 +62,18 @@ def byte_size(least: int, most: int) -> Callable[[object], object]:
         return size
 
     return parse
+
+
+def directory(token: object) -> object:
+    """A directory of the host, absolute or below the site's own, as compose.yaml can name it."""
+    if not isinstance(token, str):
+        return token
+    if not re.fullmatch(r"[A-Za-z0-9_./@+ -]+", token):
+        raise ValueError("has characters other than letters, digits, blanks and . _ / @ + -; write a path like tls")
+    path = posixpath.normpath(token)
+    if path in {"/", "//"} or not path.strip("./"):
+        raise ValueError("is no directory of its own; write one that holds certificates only, for example tls")
+    return path
 
 
 def nested(parser: Callable[[str], _T], part: str) -> _T:

@@ -42,8 +42,9 @@ def test_service_of_master_cf(tmp_path: Path) -> None:
     """A service stands in master.cf once; one of another type is another service."""
     added = put(tmp_path, "postfix/master.cf", "submission inet n - y - - smtpd\n  -o syslog_name=mine\n")
     text = rendered(added, "postfix", "etc/postfix/master.cf")
-    assert [line for line in text.splitlines() if line.startswith("submission")] == ["submission inet n - y - - smtpd"]
-    assert "syslog_name=postfix/submission" not in text
+    found = [line for line in text.splitlines() if line.partition(" ")[0] == "submission"]
+    assert found == ["submission inet n - y - - smtpd"]
+    assert "syslog_name=postfix/submission\n" not in text
     assert "\nsmtp      inet" in text
     assert "\nsmtp      unix" in text
 

@@ -36,6 +36,7 @@ DEFAULTS = {
     "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (),
     "relay_host": None, "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
+    "port_submissions": 465, "tls_directory": "tls",
     "resolver_forwarders": (), "resolver_trust_anchors": (),
     "subnet": ipaddress.IPv4Network("172.30.253.0/25"), "base_image": "debian:trixie-slim",
     "apt_mirror": None, "apt_snapshot": None, "build_proxy": None, "image_max_age": 30,
@@ -249,6 +250,10 @@ BAD = [
     ("port_smtp", "65536", "65536", "65535"),
     ("port_smtp", "smtp", "smtp", "65535"),
     ("port_submission", "-1", "-1", "0"),
+    ("port_submissions", "4650x", "4650x", "0"),
+    ("tls_directory", "/", "/", "tls"),
+    ("tls_directory", "a/..", "a/..", "tls"),
+    ("tls_directory", "${HOME}/tls", "${HOME}/tls", "tls"),
     ("resolver_forwarders", "192.0.2.53:53", "192.0.2.53:53", "192.0.2.53@53"),
     ("resolver_trust_anchors", ". DS 1 8 2 zz", ". DS 1 8 2 zz", ANCHOR),
     ("subnet", "172.30.253.0/28", "172.30.253.0/28", "10.99.0.0/27"),
@@ -595,6 +600,7 @@ CONTRADICTIONS = [
         {"apt_mirror": "http://a.example"},
     ),
     ({"port_smtp": "587"}, "port_submission", "587", "0 to publish none", {"port_submission": "0"}),
+    ({"port_submission": "465"}, "port_submissions", "465", "0 to publish none", {"port_submissions": "0"}),
 ]
 
 

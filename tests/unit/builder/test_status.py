@@ -10,7 +10,7 @@ import requests
 
 from mailstack.cli.status import status_text
 from mailstack.engine import execution
-from mailstack.engine.status import NOT_THERE, Service, counts, milters
+from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Service, certificates, counts, milters
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
 from mailstack.tasks.status import status_data, why_not_well
@@ -107,6 +107,31 @@ def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
         "spf 2"
         for service in ("dmarc", "policyd-spf")
     ]
+
+
+STATE = """\
+served\tmail.a.example *.a.example\t2027-01-29 08:22:16Z\tissued\ttls/a.pem
+served\tmail.b.example\t2036-01-29 08:22:16Z\tself-signed\t
+fault\ttls/c\x1b[31m.pem is cut off
+remark\tthe certificate expires
+served\tshort
+
+fault
+something\telse
+"""
+
+
+def test_certificates() -> None:
+    """What Postfix's program says of certificates, without lines that are cut and what would steer a terminal."""
+    found = certificates(engine(STATE.encode()), "project")
+    assert (found.faults, found.remarks) == (("tls/c[31m.pem is cut off",), ("the certificate expires",))
+    data = status_data(stack(), [], 0, {}, {}, built=True, certificates=found)
+    assert [line for line in status_text(data).splitlines() if line.startswith("TLS")] == [
+        "TLS        mail.a.example, *.a.example, tls/a.pem, until 2027-01-29 08:22:16Z",
+        "TLS        mail.b.example, self-signed, until 2036-01-29 08:22:16Z",
+        "TLS        tls/c[31m.pem is cut off",
+    ]
+    assert certificates(engine(RESTARTING), "project") == NOTHING_SERVED
 
 
 UP = ("running", True)

@@ -26,12 +26,13 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         if at.service and len(neighbours(project(chosen.hostname))) > MAX_LABEL:
             remedy = f"has no DNS name next to {chosen.hostname}, which is too long; use its address"
             yield fault(setting, token, remedy)
-    if chosen.port_submission and chosen.port_submission == chosen.port_smtp:
-        yield fault(
-            "port_submission",
-            str(chosen.port_submission),
-            f"is also {PREFIX}PORT_SMTP; choose another port, or 0 to publish none",
-        )
+    taken: dict[int, str] = {}
+    for name in ("port_smtp", "port_submission", "port_submissions"):
+        port = getattr(chosen, name)
+        if port and port in taken:
+            remedy = f"is also {variable(taken[port])}; choose another port, or 0 to publish none"
+            yield fault(name, str(port), remedy)
+        taken.setdefault(port, name)
     if len(chosen.publish_addresses) > 1 and ipaddress.IPv4Address(0) in chosen.publish_addresses:
         yield fault(
             "publish_addresses",

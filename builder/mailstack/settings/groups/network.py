@@ -31,6 +31,12 @@ class Network(Group):
         "never published.",
         examples=["0"],
     )
+    port_submissions: _Port = Field(
+        default=465,
+        description="The host's port for submission with TLS from the start, published if TRUSTED_NETWORKS has a "
+        "client that may use it. 0: never published.",
+        examples=["0"],
+    )
     resolver_forwarders: Annotated[
         tuple[Annotated[servers.Forwarder, BeforeValidator(servers.forwarder)], ...], *TOKENS
     ] = Field(
