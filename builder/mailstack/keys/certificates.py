@@ -25,9 +25,8 @@ def prepare(site: Path, name: str) -> tuple[str, ...]:
         return ()
     except OSError as error:
         raise SettingsError([Fault(_VARIABLE, name, f"cannot be used: {os_reason(error)}")]) from None
-    if not empty:
-        return ()
-    return (
+    warning = (
         f"{directory} is empty, so Postfix makes a self-signed certificate, which encrypts but proves nothing; put a "
-        "certificate for the host name and its private key there",
+        "certificate for the host name and its private key there"
     )
+    return (warning,) if empty else ()
