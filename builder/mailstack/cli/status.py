@@ -56,7 +56,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         "",
         f"queue      {queue}",
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
-        *(f"judged     {line}" for one in data["judged"] for line in _judged(one)),
+        *(f"incoming   {line}" for one in data["judged"] for line in _judged(one)),
         f"published  {', '.join(data['published']) or 'nothing'}",
         *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
         f"DNS        {data['records']} records to publish: mailstack dns records",
@@ -65,14 +65,16 @@ def status_text(data: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}
+_DONE = {"discard": "discarded", "quarantine": "quarantined", "reject": "rejected", "defer": "deferred"}
 
 
 def _judged(found: Mapping[str, Any]) -> list[str]:
     """What a service did with messages that it did not just accept."""
     since = datetime.fromtimestamp(found["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return [
-        f"{sum(rules.values())} {_DONE.get(action, action)} by {found['service']} since {since}: "
-        + ", ".join(f"{rule} {number}" for rule, number in rules.items())
-        for action, rules in found["counts"].items()
-    ]
+    lines = []
+    for action, rules in found["counts"].items():
+        total = sum(rules.values())
+        messages = f"{total} message{'' if total == 1 else 's'}"
+        by_rule = ", ".join(f"{rule} {number}" for rule, number in rules.items())
+        lines.append(f"{found['service']} {_DONE.get(action, action)} {messages} since {since}, by rule: {by_rule}")
+    return lines

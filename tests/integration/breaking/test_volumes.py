@@ -347,7 +347,10 @@ def test_memory_limit(
     # It takes the worker, or the supervisor and the worker with it.
     wait_for(
         lambda: (
-            any("worker exited with -9; starting a new one" in line for line in golf.log("policyd-spf"))
+            any(
+                "worker was killed by signal 9 (SIGKILL); starting a new one" in line
+                for line in golf.log("policyd-spf")
+            )
             or engine_client.api.inspect_container(container)["RestartCount"] > starts
         ),
         "the kernel did not end policyd-spf",

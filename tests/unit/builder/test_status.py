@@ -102,9 +102,9 @@ def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
     shown = counts(engine(json.dumps({"since": SINCE, "counts": found}).encode()), "project")
     assert shown == {one: {"since": SINCE, "counts": expected} for one in ("dmarc", "policyd-spf")}
     data = status_data(stack(), [], 0, {}, shown, built=True)
-    assert [line for line in status_text(data).splitlines() if line.startswith("judged")] == [
-        f"judged     2 {'refused' if 'reject' in expected else 're[31mject'} by {service} since 2026-09-21 14:13 UTC: "
-        "spf 2"
+    done = "rejected" if "reject" in expected else "re[31mject"
+    assert [line for line in status_text(data).splitlines() if line.startswith("incoming")] == [
+        f"incoming   {service} {done} 2 messages since 2026-09-21 14:13 UTC, by rule: spf 2"
         for service in ("dmarc", "policyd-spf")
     ]
 
