@@ -27,7 +27,7 @@ def status(*, as_json: bool) -> None:
         console.warn("service status was not checked; see 'docker compose ps' and 'docker compose logs'")
         raise
     console.warn(*warnings)
-    click.echo(json_text(data) if as_json else status_text(data), nl=False)
+    click.echo(json_text(data) if as_json else compose.spoken(status_text(data)), nl=False)
     if not data["well"]:
         raise NotWellError(f"{data['project']}{why_not_well(data)}")
 
