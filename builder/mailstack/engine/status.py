@@ -101,7 +101,7 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
         try:
             said = execution.ask(client, str(container.id), ["perl", "-e", _ASK_MILTERS, *names]).stdout
         except (*Failure, OSError) as error:
-            found |= dict.fromkeys(names, f"Postfix cannot be asked: {reason(error)}")
+            found |= dict.fromkeys(names, f"Postfix does not run the check: {reason(error)}")
             continue
         rows = [line.partition("\t") for line in said.decode(errors="replace").splitlines()]
         found |= {milter: fault for milter, _, fault in rows}

@@ -139,7 +139,7 @@ def test_no_registry_no_base_image(archive: Archive, engine_client: docker.Docke
 
         done = run_in(tmp_path, *MAILSTACK, "base")
         assert done.returncode == 0, done.stderr
-        assert f"{NOWHERE} is made" in done.stderr
+        assert f"image {NOWHERE} was made" in done.stderr
         for path in (f"/debian/{MOMENT}/dists/trixie/", f"/debian-security/{MOMENT}/dists/trixie-security/"):
             assert [one for one in archive.asked if one.startswith(path)]
         assert "already exists; use --replace" in run_in(tmp_path, *MAILSTACK, "base").stderr

@@ -46,7 +46,7 @@ def test_a_service_that_cannot_be_asked(failure: Exception) -> None:
     found = milters(engine(failure), "project", [MILTER, "unix:a/b.sock"])
     assert found.keys() == {MILTER, "unix:a/b.sock"}
     reason = getattr(failure, "explanation", None) or str(failure)
-    assert set(found.values()) == {f"Postfix cannot be asked: {reason}"}
+    assert set(found.values()) == {f"Postfix does not run the check: {reason}"}
 
 
 def test_an_engine_that_lists_nothing() -> None:
@@ -124,7 +124,7 @@ START = "run: docker compose up -d --wait"
             True,
             ": dmarc, resolver are not running; see 'docker compose logs dmarc resolver'",
         ),
-        ({"postfix": ("restarting", True)}, "Postfix cannot be asked", True, ": postfix is not running;"),
+        ({"postfix": ("restarting", True)}, "Postfix does not run the check", True, ": postfix is not running;"),
         ({"postfix": ("running", False)}, "", True, f": some containers are still from an earlier build; {START}"),
         (
             {"postfix": ("running", False), "dmarc": ("exited", True)},
