@@ -31,7 +31,7 @@ def init(**flags: str | None) -> None:
     "--next/--no-next", "say_next", default=True, help="Whether to print the next command. 'make up' runs it itself."
 )
 def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
-    """Write compose.yaml and what it mounts, make missing keys and images, and print the DNS records."""
+    """Write compose.yaml and the files that it mounts, make missing keys and images, and print the DNS records."""
     if rollback and refresh:
         raise click.UsageError("--refresh and --rollback cannot be used together")
     if rollback:

@@ -173,7 +173,10 @@ def test_wrong_mirror(other_base: str, tmp_path: Path) -> None:
     for command in (["base", "--replace"], ["build"]):
         done = run_in(tmp_path, *MAILSTACK, *command)
         assert done.returncode == 4
-        assert f"MAILSTACK_APT_MIRROR: '{mirror}'; check that the value is correct and that the server answers" in done.stderr
+        assert (
+            f"MAILSTACK_APT_MIRROR: '{mirror}'; check that the value is correct and that the server answers"
+            in done.stderr
+        )
         assert "Traceback" not in done.stderr
     # The failing step, and the last lines of its log.
     assert re.search(r"building mailstack/postfix:\S+ failed at: RUN install-packages postfix", done.stderr)

@@ -188,7 +188,7 @@ def refusal(judged: Result, client: str, *, doubtful: bool = False) -> Refusal:
         reason = f"DNS lookup of the SPF record of {scope} failed, please retry"
         return Refusal(final=False, status="4.7.24", reason=reason)
     if doubtful:
-        reason = f"SPF {judged.result} for {scope} is not final: a DNS lookup failed, please retry"
+        reason = f"SPF {judged.result} for {scope} cannot be confirmed: a DNS lookup failed, please retry"
         return Refusal(final=False, status="4.7.24", reason=reason)
     if judged.result == "permerror":
         reason = f"SPF permerror for {scope}: invalid record: {explain(judged)}"
