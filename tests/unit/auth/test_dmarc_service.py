@@ -157,3 +157,17 @@ def test_a_peer_that_is_no_postfix(tmp_path):
             return await one.outside.hand_on(plain("a.example", **FROM_A))
 
     assert asyncio.run(hand_on()).results()[-1] == "dmarc=pass"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "exited with status 0"),
+        (1, "exited with status 1"),
+        (-9, "was killed by signal 9 (SIGKILL)"),
+        (-63, "was killed by signal 63 (no name)"),
+    ],
+)
+def test_how_a_worker_ended(code: int, words: str) -> None:
+    """The log says it in words, for signals without a name too."""
+    assert supervisor._ending(code) == words
