@@ -14,7 +14,7 @@ def os_reason(error: OSError) -> str:
     """What the system said, with the remedy where its words hold none."""
     # link(2), the only call here with two paths: FAT and some network file systems have none.
     if error.filename2 and error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
-        return f"{error.strerror}; the file system has no hard links: work in a directory on one that has, such as ext4"
+        return f"{error.strerror}; the file system has no hard links: use a file system that has them, such as ext4"
     said = error.strerror or str(error)
     if error.errno is None or said != os.strerror(error.errno):
         # Words of ours, which hold the remedy.
@@ -30,7 +30,7 @@ _REMEDIES = {
     errno.EISDIR: "; a directory has the name of a file: move it away",
     errno.ENOSPC: "; make room on the disk",
     errno.EDQUOT: "; make room in the quota",
-    errno.EROFS: "; work in a directory that can be written to",
+    errno.EROFS: "; use a directory that you can write to",
 }
 
 

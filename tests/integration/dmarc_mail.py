@@ -176,7 +176,7 @@ def sign(signature: Signature, content: bytes, keys: Keys) -> bytes:
 
 
 REPLIES = {
-    "refused": "5.7.26 DMARC: rejected by policy of {author} (neither SPF nor DKIM passed in alignment)",
+    "refused": "5.7.26 DMARC: rejected by policy of {author} (neither SPF nor DKIM passes with an aligned domain)",
     "refused by SPF": "5.7.23 SPF fail: {client} is not authorized to send for {spf}",
 }
 # "put aside": p=reject, where another domain passes.

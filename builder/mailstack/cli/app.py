@@ -33,7 +33,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of a fault.")
+@click.option("--debug", is_flag=True, help="Show a traceback if a command fails.")
 @click.version_option(version(), message="mailstack %(version)s")
 def main(*, debug: bool) -> None:
     """Turn one .env into a mail server on Docker. Works in the current directory, which has .env."""

@@ -21,19 +21,19 @@ ALL = click.option("--all", "everything", is_flag=True, help="All messages.")
 
 @click.group()
 def queue() -> None:
-    """The messages that wait: look at them, try again, hold, release, delete."""
+    """Show, flush, hold, release or delete the messages in Postfix's queue."""
 
 
 @queue.command(name="list")
 @JSON
 def list_(*, as_json: bool) -> None:
-    """Print what waits, the oldest first, and why."""
+    """List the messages in the queue, the oldest first, with the reason why each waits."""
     found = task.messages(here())
     click.echo(json_text(found) if as_json else list_text(found, time.time()), nl=False)
 
 
 @queue.command()
-@click.option("--raw", is_flag=True, help="The message itself, body included, and nothing else.")
+@click.option("--raw", is_flag=True, help="Print the message itself, with its body, and nothing else.")
 @click.argument("queue_id", metavar="ID")
 def show(queue_id: str, *, raw: bool) -> None:
     """Print one message's state and header."""
@@ -71,7 +71,7 @@ def release(queue_ids: tuple[str, ...], *, everything: bool) -> None:
 @IDS
 @ALL
 def delete(queue_ids: tuple[str, ...], *, everything: bool) -> None:
-    """Remove messages for good. Their senders are not told."""
+    """Remove messages for good. Their senders get no notice."""
     _change(task.delete, queue_ids, "deleted", everything=everything)
 
 

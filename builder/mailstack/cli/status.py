@@ -27,7 +27,7 @@ def status(*, as_json: bool) -> None:
         console.warn("service status was not checked; see 'docker compose ps' and 'docker compose logs'")
         raise
     console.warn(*warnings)
-    click.echo(json_text(data) if as_json else status_text(data), nl=False)
+    click.echo(json_text(data) if as_json else compose.spoken(status_text(data)), nl=False)
     if not data["well"]:
         raise NotWellError(f"{data['project']}{why_not_well(data)}")
 
@@ -56,7 +56,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         "",
         f"queue      {queue}",
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
-        *(f"judged     {line}" for one in data["judged"] for line in _judged(one)),
+        *(f"incoming   {line}" for one in data["judged"] for line in _judged(one)),
         *(f"TLS        {_certificate(found)}" for found in data["certificates"]["served"]),
         *(f"TLS        {fault}" for fault in data["certificates"]["faults"]),
         f"published  {', '.join(data['published']) or 'nothing'}",
@@ -73,14 +73,16 @@ def _certificate(found: Mapping[str, Any]) -> str:
     return f"{', '.join(found['names'])}, {where}, until {found['until']}"
 
 
-_DONE = {"discard": "dropped", "quarantine": "quarantined", "reject": "refused", "defer": "deferred"}
+_DONE = {"discard": "discarded", "quarantine": "quarantined", "reject": "rejected", "defer": "deferred"}
 
 
 def _judged(found: Mapping[str, Any]) -> list[str]:
     """What a service did with messages that it did not just accept."""
     since = datetime.fromtimestamp(found["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return [
-        f"{sum(rules.values())} {_DONE.get(action, action)} by {found['service']} since {since}: "
-        + ", ".join(f"{rule} {number}" for rule, number in rules.items())
-        for action, rules in found["counts"].items()
-    ]
+    lines = []
+    for action, rules in found["counts"].items():
+        total = sum(rules.values())
+        messages = f"{total} message{'' if total == 1 else 's'}"
+        by_rule = ", ".join(f"{rule} {number}" for rule, number in rules.items())
+        lines.append(f"{found['service']} {_DONE.get(action, action)} {messages} since {since}, by rule: {by_rule}")
+    return lines

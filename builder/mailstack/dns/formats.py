@@ -68,7 +68,7 @@ def one_line_values(records: Iterable[Record], zones: Mapping[str, str]) -> str:
         blocks.append(
             f"{record.why}\n"
             f"  full   {record.name}\n"
-            f"  zone   {zone}{' (a guess: DNS does not say)' if guess else ''}\n"
+            f"  zone   {zone}{' (a guess: DNS did not name the zone)' if guess else ''}\n"
             f"  name   {label}\n  type   {record.type}\n  value  {record.value}\n"
         )
     return "\n".join(blocks)

@@ -54,16 +54,22 @@ _Row = tuple[str, str, str, str]
 def _rows(stack: Stack) -> list[_Row]:
     mx = f"{MX_PREFERENCE} {stack.hostname}."
     found = _addresses(stack)
-    found += [("MX", domain, mx, "mail for the domain comes here") for domain in stack.domains]
-    found += [("TXT", domain, _spf(stack), "SPF: who sends for the domain") for domain in stack.domains]
+    found += [("MX", domain, mx, "MX: the server that receives mail for the domain") for domain in stack.domains]
+    found += [
+        ("TXT", domain, _spf(stack), "SPF: the servers that send mail for the domain") for domain in stack.domains
+    ]
     if stack.hostname not in stack.domains:
-        found.append(("TXT", stack.hostname, _host_spf(stack), "SPF: HELO, and bounces, which have no other sender"))
+        found.append(
+            ("TXT", stack.hostname, _host_spf(stack), "SPF: for HELO and for bounces, which have no sender address")
+        )
     return found + _dkim(stack) + _dmarc(stack)
 
 
 def _addresses(stack: Stack) -> list[_Row]:
     """No AAAA: the stack listens on IPv4 only, and others would try the AAAA first."""
-    return [("A", stack.hostname, str(address), "where the host is") for address in stack.public_addresses]
+    return [
+        ("A", stack.hostname, str(address), "A: the address of the mail server") for address in stack.public_addresses
+    ]
 
 
 def _spf(stack: Stack) -> str:
@@ -85,9 +91,9 @@ def _dkim(stack: Stack) -> list[_Row]:
     for published in stack.keys.published:
         name = f"{published.key.selector}._domainkey.{published.domain}"
         if published.domain == published.key.domain:
-            rows.append(("TXT", name, published.key.record, "DKIM: the public key"))
+            rows.append(("TXT", name, published.key.record, "DKIM: the public key that verifies signatures"))
         else:
-            rows.append(("CNAME", name, f"{published.key.name}.", "DKIM: the shared public key"))
+            rows.append(("CNAME", name, f"{published.key.name}.", "DKIM: points to the shared public key"))
     return rows
 
 
@@ -97,12 +103,16 @@ def _dmarc(stack: Stack) -> list[_Row]:
     tags = ["v=DMARC1", f"p={stack.dmarc_policy}"]
     if stack.dmarc_report_addresses:
         tags.append("rua=" + ",".join(map(_mailto, stack.dmarc_report_addresses)))
-    rows: list[_Row] = [("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what to do with mail that fails")]
+    rows: list[_Row] = [
+        ("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what receivers do with mail that fails DMARC")
+    ]
     # A host name below one of the domains is covered by that domain's record (RFC 9989, tree walk).
     domains = set(stack.domains)
     owners = [one for one in stack.signing_domains if one in domains or domains.isdisjoint(_parents(one))]
     rows += [
-        ("CNAME", f"_dmarc.{one}", f"_dmarc.{first}.", "DMARC: the shared policy") for one in owners if one != first
+        ("CNAME", f"_dmarc.{one}", f"_dmarc.{first}.", "DMARC: points to the shared policy")
+        for one in owners
+        if one != first
     ]
     for address in stack.dmarc_report_addresses:
         receiver = _domain(address)

@@ -25,13 +25,13 @@ def make(client: docker.DockerClient, packages: Packages) -> None:
     """Make the base image by mmdebstrap(1), under its name."""
     if "@" in packages.base_image:
         raise EngineError(
-            f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: is named by its digest, which cannot be given to an image; "
+            f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: is a digest, which cannot be the name of a new image; "
             "write a name with a tag"
         )
     if not shutil.which("mmdebstrap"):
         raise EngineError(
             "mmdebstrap is not installed; install it (apt-get install mmdebstrap), or make the image on a machine that "
-            "has it and bring it here (docker save, docker load)"
+            "has it and copy it here (docker save, docker load)"
         )
     with tempfile.TemporaryDirectory(prefix="mailstack-") as directory:
         archive = Path(directory) / "base.tar"

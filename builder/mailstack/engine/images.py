@@ -76,7 +76,7 @@ def _lasting(client: docker.DockerClient, name: str) -> list[str]:
     try:
         images = client.api.images(name=repository)
     except Failure as error:
-        raise EngineError(f"{name}: the engine does not list its images: {reason(error)}") from None
+        raise EngineError(f"{name}: cannot list the images of the engine: {reason(error)}") from None
     images.sort(key=lambda one: one["Created"], reverse=True)
     return [tag for one in images for tag in one["RepoTags"] or () if tag.startswith(f"{name}-")]
 
@@ -95,7 +95,7 @@ def lasting_name(client: docker.DockerClient, name: str, before: str | None) -> 
         lasting = f"{tag}-{str(image.id).removeprefix('sha256:')[:_ID]}"
         image.tag(repository, lasting)
     except Failure as error:
-        raise EngineError(f"{name}: the engine does not name the image: {reason(error)}") from None
+        raise EngineError(f"{name}: the engine cannot tag the image: {reason(error)}") from None
     return f"{repository}:{lasting}"
 
 
@@ -112,7 +112,7 @@ def age(client: docker.DockerClient, name: str) -> int:
     try:
         history = client.images.get(name).history()
     except Failure as error:
-        raise EngineError(f"{name}: cannot read its age from the engine: {reason(error)}") from None
+        raise EngineError(f"{name}: cannot read the image's age from the engine: {reason(error)}") from None
     installed = [int(layer["Created"]) for layer in history if "install-packages " in layer["CreatedBy"]]
     return int((time.time() - max(installed, default=time.time())) / _DAY)
 
@@ -120,7 +120,7 @@ def age(client: docker.DockerClient, name: str) -> int:
 def age_warnings(ages: Mapping[str, int], limit: int) -> list[str]:
     """A sentence for each image that is older than limit, in days."""
     return [
-        f"{PREFIX}IMAGE_MAX_AGE: {name} is {days} days old, more than {limit}, and lacks newer security updates; "
+        f"{PREFIX}IMAGE_MAX_AGE: {name} is {days} days old, more than {limit}, and may lack security updates; "
         "run: mailstack build --refresh && docker compose up -d --wait"
         for name, days in ages.items()
         if days > limit
@@ -139,10 +139,10 @@ def _need_base(client: docker.DockerClient, base_image: str, *, refresh: bool) -
         if not here:
             raise EngineError(
                 f"{PREFIX}BASE_IMAGE: {base_image!r}: is not on this host and cannot be pulled ({reason(error)}). "
-                "Run 'mailstack base', which makes it from Debian's packages; or load an image of Debian 13 under "
-                "this name (docker load), or name another one"
+                "Run 'mailstack base' to make it from Debian's packages, load a Debian 13 image of this name "
+                "(docker load), or set the name of another image"
             ) from None
-        console.warn(f"{base_image} cannot be pulled ({reason(error)}); the one on this host is used")
+        console.warn(f"{base_image} cannot be pulled ({reason(error)}); the build uses the image on this host")
 
 
 def can_be_pulled(client: docker.DockerClient, name: str) -> bool:
@@ -222,7 +222,8 @@ def _hint(event: Mapping[str, Any], packages: Packages) -> str:
     if code == _NOT_FETCHED:
         return not_fetched(packages)
     return (
-        f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: check that it is an image of Debian 13, the base of all images"
+        f"{PREFIX}BASE_IMAGE: {packages.base_image!r}: check that it is an image of Debian 13; "
+        "all images are built from it"
     )
 
 
@@ -231,8 +232,8 @@ def not_fetched(packages: Packages) -> str:
     ways = {"APT_MIRROR": packages.mirror, "APT_SNAPSHOT": packages.snapshot, "BUILD_PROXY": packages.proxy}
     used = [f"{PREFIX}{name}: {value!r}" for name, value in ways.items() if value]
     if used:
-        remedy = "check that the value is right and the server answers"
-        return f"Debian's packages could not be fetched by {', '.join(used)}; {remedy}"
+        remedy = "check that the value is correct and that the server answers"
+        return f"Debian's packages could not be fetched with {', '.join(used)}; {remedy}"
     return (
         "Debian's packages could not be fetched; if the Internet cannot be reached directly, set "
         f"{PREFIX}APT_MIRROR or {PREFIX}BUILD_PROXY"

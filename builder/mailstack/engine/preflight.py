@@ -12,8 +12,8 @@ from mailstack.errors import EngineError
 # Of release 20.10.
 _OLDEST_API = (1, 41)
 _HIDES = (
-    "clients appear under the gateway's address, so SPF fails for all of them, and none of them is trusted. "
-    "Run the stack on an engine that keeps client addresses"
+    "every client appears under the gateway's address, so SPF cannot check clients and none of them is trusted. "
+    "Use an engine that keeps client addresses"
 )
 
 
@@ -25,7 +25,7 @@ def warnings(client: docker.DockerClient) -> list[str]:
         raise EngineError(f"cannot read the engine's version: {reason(error)}") from None
     api = tuple(int(part) for part in version["ApiVersion"].split("."))
     if api < _OLDEST_API:
-        raise EngineError(f"the engine is release {version['Version']}, which is too old; install 20.10 or newer")
+        raise EngineError(f"the engine's release, {version['Version']}, is too old; install 20.10 or newer")
     return [*_of_engine(about, version), *_of_place()]
 
 
@@ -37,22 +37,22 @@ def _of_engine(about: dict[str, Any], version: dict[str, Any]) -> Iterator[str]:
         yield f"Docker Desktop: {_HIDES}"
     if "name=userns" in options:
         yield (
-            "userns-remap: root in a container is another user of this host, who cannot read secrets/, so opendkim and "
-            "dmarc will not start. Run the stack on an engine without userns-remap"
+            "userns-remap: root in a container is an ordinary user on this host and cannot read secrets/, so opendkim "
+            "and dmarc do not start. Use an engine without userns-remap"
         )
     if "name=selinux" in options:
         yield (
-            "SELinux: containers read only files with its label. After each build, before 'docker compose up', run: "
-            "chcon -R -t container_file_t .mailstack secrets"
+            "SELinux: containers can read only files that have its label. After each build, and before "
+            "'docker compose up', run: chcon -R -t container_file_t .mailstack secrets"
         )
     if any("podman" in str(one.get("Name", "")).lower() for one in version.get("Components") or ()):
-        yield "Podman: it answers like Docker's engine, but mailstack is not tested with it"
+        yield "Podman: it has the interface of Docker's engine, but mailstack is not tested with it"
 
 
 def _of_place() -> Iterator[str]:
     address = endpoint(os.environ).address or os.environ.get("DOCKER_HOST") or "unix://"
     if not address.startswith("unix://"):
         yield (
-            f"the engine at {address} may be on another host: containers mount files of that one. Run mailstack there, "
-            "or in a directory that both have under one path"
+            f"the engine at {address} may be on another host, and containers mount the files of the engine's host. Run "
+            "mailstack on that host, or in a directory that both hosts have under the same path"
         )

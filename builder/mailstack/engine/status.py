@@ -16,7 +16,7 @@ from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
-NOT_THERE = "not there"
+NOT_THERE = "not created"
 # Asks milters as Postfix does at the start of a session (the option negotiation of the milter protocol), from its
 # container; Perl is part of every Debian.
 _ASK_MILTERS = r"""
@@ -41,7 +41,7 @@ for my $milter (@ARGV) {
 
 @dataclass(frozen=True)
 class Service:
-    """One service. state is the engine's word or 'not there', health is empty without a health check.
+    """One service. state is the engine's word or 'not created', health is empty without a health check.
 
     image_age is in days, None for an image that is not there; current says whether the container runs on the image
     and files of the last build.
@@ -101,7 +101,7 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
         try:
             said = execution.ask(client, str(container.id), ["perl", "-e", _ASK_MILTERS, *names]).stdout
         except (*Failure, OSError) as error:
-            found |= dict.fromkeys(names, f"Postfix cannot be asked: {reason(error)}")
+            found |= dict.fromkeys(names, f"Postfix does not run the check: {reason(error)}")
             continue
         rows = [line.partition("\t") for line in said.decode(errors="replace").splitlines()]
         found |= {milter: fault for milter, _, fault in rows}

@@ -37,7 +37,7 @@ def read(directory: Path) -> tuple[str, list[str]]:
     path = directory / FILE
     try:
         if not is_made(directory):
-            raise SecretError(f"{path}: is not there; run: mailstack build")
+            raise SecretError(f"{path}: does not exist; run: mailstack build")
         content = reading.content(path)
         warnings = loose_modes(directory, FILE)
     except OSError as error:

@@ -141,7 +141,7 @@ def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
         raise DkimKeyError(f"{where}: is a public key. Put the private key there")
     # Some programs write the public half in front.
     pem = _PUBLIC.sub(b"", pem)
-    unusable = f"{where}: is not a whole RSA private key of at least {MIN_KEY_BITS} bits in PEM form. {_REMEDY}"
+    unusable = f"{where}: is not a complete RSA private key of at least {MIN_KEY_BITS} bits in PEM form. {_REMEDY}"
     try:
         key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=known)
     except TypeError:

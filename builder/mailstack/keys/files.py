@@ -33,7 +33,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
 def loose_modes(directory: Path, *paths: Path) -> list[str]:
     """A sentence for each path below directory that others than its owner can read."""
     return [
-        f"{directory / one}: readable by others than its owner; run: chmod go= {one}"
+        f"{directory / one}: can be read by users other than its owner; run: chmod go= {one}"
         for one in paths
         if (directory / one).stat().st_mode & 0o077
     ]

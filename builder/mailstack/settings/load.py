@@ -23,7 +23,7 @@ _USER_INFO = re.compile(r"\A((?:\w+:)?//)?.*@", re.DOTALL)
 _WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
 # Values of older versions, and what does the same now.
 _FORMER = {
-    ("local_sender", action): f"was a value of an older version; write {variable('local_sender')}=envelope and "
+    ("local_sender", action): f"is a value of an older version; write {variable('local_sender')}=envelope and "
     f"{variable('local_sender_action')}={action}, or remove it for the new default 'aligned'"
     for action in ("discard", "reject")
 }
@@ -119,8 +119,8 @@ def _setting(name: str) -> str:
 def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
     if _RELAY_LOGIN.search(name.upper()):
-        remedy = "is not a setting of mailstack; logging in to a relay is not supported yet"
-        return Fault(name, None, f"{remedy}, so use one that accepts mail from this host's address")
+        remedy = "is not a setting of mailstack; a login at the relay host is not supported yet"
+        return Fault(name, None, f"{remedy}; use a relay host that accepts mail from this host's address without one")
     near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in KNOWN], n=1)
     return Fault(
         name, None, f"is not a setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
@@ -142,9 +142,9 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
         token = _USER_INFO.sub(r"\1…@", token)
     match detail["type"]:
         case "missing":
-            return Fault(name, None, f"is not set and has no default; write it such as {example(setting)}")
+            return Fault(name, None, f"is not set and has no default; write, for example: {example(setting)}")
         case "too_short":
-            return Fault(name, token, f"is an empty list; name at least one, such as {example(setting)}")
+            return Fault(name, token, f"is an empty list; write at least one value, for example: {example(setting)}")
         case "literal_error" if (setting, token) in _FORMER:
             return Fault(name, token, _FORMER[setting, str(token)])
         case "literal_error":
@@ -152,4 +152,4 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
         case "value_error":
             return Fault(name, token, str(detail["ctx"]["error"]))
         case _:
-            return Fault(name, token, f"is not text; write it such as {example(setting)}")
+            return Fault(name, token, f"is not text; write, for example: {example(setting)}")

@@ -17,7 +17,7 @@ def make_base(directory: Path, environment: Mapping[str, str], *, replace: bool)
     if not replace and images.exists(client, packages.base_image):
         return f"image {packages.base_image} already exists; use --replace to rebuild it"
     base.make(client, packages)
-    return f"{packages.base_image} is made"
+    return f"image {packages.base_image} was made"
 
 
 def needs_base(directory: Path, environment: Mapping[str, str]) -> bool:

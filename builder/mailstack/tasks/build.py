@@ -106,7 +106,8 @@ def _news(stack: Stack, before: str | None, known: frozenset[Path]) -> list[str]
     if not before:
         return []
     found = [
-        f"{key.path} is new: publish {key.name} before 'docker compose up', because OpenDKIM then signs with it"
+        f"{key.path} is a new key: publish the record {key.name} now. OpenDKIM signs with the key as soon as the stack "
+        "runs this build, and its signatures fail until DNS has the record"
         for key in stack.keys.signers
         if key.path not in known
     ]
@@ -119,8 +120,8 @@ def _other_project(before: str | None, project: str | None) -> list[str]:
         return []
     return [
         (
-            f"the compose project is named after the host name: the old project {before} still runs. Stop it "
-            f"with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
+            f"the host name has changed, and with it the compose project: the old project {before} may still run. Stop "
+            f"it with 'docker compose -p {before} down'; its queue and mail stay in the volumes {before}_queue and "
             f"{before}_mail"
         )
     ]

@@ -45,7 +45,7 @@ def _ask(name: str, answers: Mapping[str, str]) -> str:
     """Ask until the answer is right, as far as what was answered before tells."""
     while True:
         try:
-            question = f"{_QUESTIONS[name]} (such as {example(name)})"
+            question = f"{_QUESTIONS[name]} (for example {example(name)})"
             # An empty answer is an answer: click would ask again without a word.
             answer = str(click.prompt(question, default="", show_default=False, err=True)).strip()
         except click.Abort as error:

@@ -87,7 +87,7 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
 def _what_uses(name: str, chosen: Settings) -> str:
     selector, mark, domain = name.removesuffix(".pem").partition("._domainkey.")
     if not mark:
-        return "its name is not SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
+        return "its name does not have the form SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
     if domain not in {*chosen.domains, chosen.hostname}:
         return f"{domain} is not a domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
     changes = []

@@ -27,11 +27,11 @@ def trust_anchor(token: str) -> str:
             parts.remove(ignored)
     kind = parts[1].upper() if len(parts) > 1 else ""
     if kind not in {"DS", "DNSKEY"}:
-        raise ValueError(f"is not a trust anchor; write a DS or DNSKEY record, such as {ROOT_ANCHORS[-1]!r}")
+        raise ValueError(f"is not a trust anchor; write a DS or DNSKEY record, for example: {ROOT_ANCHORS[-1]!r}")
     try:
         data = dns.rdata.from_text("IN", kind, " ".join(parts[2:]))
     except dns.exception.DNSException as error:
-        raise ValueError(f"is not a {kind} record ({error}); write it such as {ROOT_ANCHORS[-1]!r}") from None
+        raise ValueError(f"is not a {kind} record ({error}); write, for example: {ROOT_ANCHORS[-1]!r}") from None
     return f"{parts[0]} IN {kind} {data.to_text()}"
 
 

@@ -31,7 +31,7 @@ def domain_name(token: str) -> str:
     """A fully qualified host or mail domain: lower case, A-labels (RFC 5890), no final dot."""
     text = token.removesuffix(".")
     if not text or text.startswith("."):
-        raise ValueError("is not a domain name; write it without a leading dot, such as example.com")
+        raise ValueError("is not a domain name; write it without a leading dot, for example: example.com")
     if "*" in text:
         raise ValueError(
             "is a wildcard; list each domain by its own name, such as example.com; sub-domains have their own setting"
@@ -41,12 +41,12 @@ def domain_name(token: str) -> str:
             text = idna.encode(text, uts46=True).decode()
         except idna.IDNAError:
             raise ValueError(
-                "has a character that domain names cannot have (RFC 5891); write it such as example.com"
+                "has a character that domain names cannot have (RFC 5891); write, for example: example.com"
             ) from None
     text = text.lower()
     labels = text.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("is not a domain name; only letters, digits, hyphens and dots, without quotes")
+        raise ValueError("is not a domain name; use only letters, digits, hyphens and dots, without quotes")
     if len(labels) < 2 or labels[-1].isdigit():  # noqa: PLR2004
         raise ValueError("is not fully qualified; write a name with at least two labels, such as example.com")
     if len(text) > MAX_NAME:
@@ -75,7 +75,7 @@ def selector(token: str) -> str:
     if "." in text and _SELECTOR.fullmatch(joined := text.replace(".", "-")):
         raise ValueError(f"has several labels, which is not supported; write one, such as {joined}")
     if not _SELECTOR.fullmatch(text):
-        raise ValueError("is not a selector; use letters, digits and hyphens, such as default or s2026")
+        raise ValueError("is not a selector; use letters, digits and hyphens, for example: s2026")
     return text
 
 
@@ -83,15 +83,15 @@ def mailbox(token: str) -> str:
     """An address user@domain; the local part in lower case, because mailboxes here do not depend on case."""
     local, at, domain = token.rpartition("@")
     if not at:
-        raise ValueError("is not an address; write it such as user@example.com")
+        raise ValueError("is not an address; write, for example: user@example.com")
     if token.startswith("mailto:"):
         raise ValueError(f"is a URI; write {mailbox(re.sub('^(?:mailto:)+', '', token))}")
     if local in {"", "*"}:
         raise ValueError(
-            "names no mailbox; catch-all addresses are not supported, list each one, such as user@example.com"
+            "names no mailbox; catch-all addresses are not supported. List each address, for example: user@example.com"
         )
     if not _LOCAL_PART.fullmatch(local) or len(local) > MAX_LOCAL_PART:
-        raise ValueError(f"has a local part that cannot be used: {shown(local)}; letters, digits and . _ + - are safe")
+        raise ValueError(f"has a local part that cannot be used: {shown(local)}; use letters, digits and . _ + -")
     return f"{local.lower()}@{nested(domain_name, domain)}"
 
 
@@ -110,7 +110,7 @@ def alias(token: str) -> Alias:
     """ADDRESS=TARGET, both full addresses."""
     left, equals, right = token.partition("=")
     if not equals:
-        raise ValueError("has no =; each alias has one target, such as info@example.com=user@example.com")
+        raise ValueError("has no =; each alias has one target, for example: info@example.com=user@example.com")
     return Alias(nested(mailbox, left), nested(mailbox, right))
 
 

@@ -15,11 +15,11 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 def network(token: str) -> Network:
     """An address or a network in CIDR notation, host bits zero; without a zone id, as in address()."""
     if "%" in token:
-        raise ValueError("has a zone id, which tables cannot contain; write it without one, such as fe80::/64")
+        raise ValueError("has a zone id, which tables cannot contain; write it without one, for example: fe80::/64")
     try:
         meant = ipaddress.ip_network(token, strict=False)
     except ValueError:
-        raise ValueError("is not a network; write CIDR notation, such as 192.0.2.0/24 or 2001:db8::/32") from None
+        raise ValueError("is not a network; write CIDR notation, as in 192.0.2.0/24 or 2001:db8::/32") from None
     if isinstance(meant, ipaddress.IPv6Network) and meant.subnet_of(_MAPPED):
         plain = ipaddress.IPv4Network((int(meant[0]) & 0xFFFFFFFF, meant.prefixlen - _MAPPED.prefixlen))
         raise ValueError(f"is an IPv4-mapped IPv6 network, which matches no client; write {plain}")
@@ -47,10 +47,10 @@ def subnet(token: object, largest_prefix: int = 27) -> object:
     if not isinstance(found, ipaddress.IPv4Network):
         return found
     if found.prefixlen > largest_prefix:
-        raise ValueError(f"is too small; write a network of /{largest_prefix} or larger, such as 10.99.0.0/27")
+        raise ValueError(f"is too small; write a network of /{largest_prefix} or larger, for example: 10.99.0.0/27")
     if not any(found.subnet_of(wide) for wide in PRIVATE_IPV4):
         raise ValueError(
-            "is not private; take it from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, such as 10.99.0.0/27"
+            "is not private; take it from 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, for example: 10.99.0.0/27"
         )
     return found
 
@@ -60,7 +60,7 @@ def ipv4_network(token: object) -> object:
     if not isinstance(token, str):
         return token
     if ":" in token:
-        raise ValueError("is not an IPv4 network, such as 10.99.0.0/27")
+        raise ValueError("is not an IPv4 network; write, for example: 10.99.0.0/27")
     return network(token)
 
 
@@ -71,7 +71,7 @@ def address(token: str) -> Address:
             return ipaddress.ip_address(token)
     except ValueError:
         pass
-    raise ValueError("is not an IP address, such as 192.0.2.25 or 2001:db8::25")
+    raise ValueError("is not an IP address; write, for example: 192.0.2.25")
 
 
 def public_address(token: str) -> ipaddress.IPv4Address:
@@ -80,13 +80,13 @@ def public_address(token: str) -> ipaddress.IPv4Address:
     if not isinstance(found, ipaddress.IPv4Address):
         remedy = f"write {found.ipv4_mapped}" if found.ipv4_mapped else "remove it"
         raise ValueError(  # noqa: TRY004
-            f"is an IPv6 address, and this host sends and listens by IPv4 only; {remedy}. Other hosts of yours that "
-            "send by IPv6 belong in MAILSTACK_SPF_RECORD"
+            f"is an IPv6 address, and this host sends and listens by IPv4 only; {remedy}. List other hosts of yours "
+            "that send by IPv6 in MAILSTACK_SPF_RECORD"
         )
     # is_reserved holds the broadcast address.
     if found.is_unspecified or found.is_loopback or found.is_link_local or found.is_multicast or found.is_reserved:
         raise ValueError(
-            "is not the address of a host on the Internet; write the one that other servers see, such as 192.0.2.25"
+            "is not the address of a host on the Internet; write the one that other servers see, as in 192.0.2.25"
         )
     return found
 
@@ -96,4 +96,4 @@ def ipv4_address(token: str) -> ipaddress.IPv4Address:
     try:
         return ipaddress.IPv4Address(token)
     except ValueError:
-        raise ValueError("is not an IPv4 address, such as 192.0.2.25") from None
+        raise ValueError("is not an IPv4 address; write, for example: 192.0.2.25") from None

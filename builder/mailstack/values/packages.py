@@ -9,7 +9,7 @@ def url(token: str | None) -> str | None:
     if token is None:
         return None
     if "@" in token:
-        raise ValueError("has a password in it, which would stay in the images; use one that needs none")
+        raise ValueError("has a password in it, which would stay in the images; use a server that needs none")
     try:
         parts = urlsplit(token if token.isprintable() and " " not in token else "")
         port_is_right = parts.port is None or parts.port > 0
@@ -22,10 +22,10 @@ def url(token: str | None) -> str | None:
         or parts.query
         or parts.fragment
     ):
-        raise ValueError("is not a URL; write it such as http://mirror.example.com/debian")
+        raise ValueError("is not a URL; write, for example: http://mirror.example.com/debian")
     if not re.fullmatch(r"[A-Za-z0-9:/._~\[\]-]+", token):
         raise ValueError(
-            "has characters other than letters, digits and . _ ~ -; write it such as http://192.0.2.80:3142"
+            "has characters other than letters, digits and . _ ~ -; write, for example: http://192.0.2.80:3142"
         )
     return token.rstrip("/")
 
@@ -35,7 +35,7 @@ def image(token: str) -> str:
     if not re.fullmatch(
         r"[a-z0-9][a-zA-Z0-9._/-]*(?::[0-9]+/[a-zA-Z0-9._/-]+)?(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?", token, re.ASCII
     ):
-        raise ValueError("is not an image name; write it such as debian:trixie-slim")
+        raise ValueError("is not an image name; write, for example: debian:trixie-slim")
     return token
 
 
@@ -43,4 +43,4 @@ def snapshot(token: str | None) -> str | None:
     """A moment in UTC as archives of snapshots name their directories: ISO 8601, basic format."""
     if token is None or re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", token, re.ASCII):
         return token
-    raise ValueError("is not a timestamp in UTC; write it such as 20261101T000000Z")
+    raise ValueError("is not a timestamp in UTC; write, for example: 20261101T000000Z")

@@ -59,7 +59,7 @@ def _without_credentials(token: str) -> str:
     """A server's name without user and password; no message may repeat these, so this comes before all else."""
     if "@" in token:
         raise ValueError(
-            "has a name or a password in it, and logging in to another server is not supported; write HOST:PORT alone"
+            "has a user name or a password, and a login at another server is not supported; write HOST:PORT only"
         )
     return token
 
@@ -82,7 +82,7 @@ def host_port(token: str) -> HostPort:
         r"(?:\[(?P<bracketed>[^\]]+)\]|(?P<plain>[^:\[\]]+))(?::(?P<port>[0-9]{1,9}))?", token, re.ASCII
     )
     if not match:
-        raise ValueError("is not HOST:PORT, such as smtp.example.net:25; an IPv6 address goes into brackets")
+        raise ValueError("is not HOST:PORT, as in smtp.example.net:25; write an IPv6 address in brackets")
     host = nested(_host, match["bracketed"] or match["plain"])
     port = None if match["port"] is None else int(match["port"])
     if port is not None and not 0 < port <= MAX_PORT:
@@ -102,7 +102,7 @@ def forwarder(token: str) -> Forwarder:
     host, at, port = token.partition("@")
     where = _reachable(HostPort(str(address(host)))).host
     if at and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
-        raise ValueError(f"has no port from 1 to {MAX_PORT}; write ADDRESS@PORT, such as 192.0.2.53@5353")
+        raise ValueError(f"has no port from 1 to {MAX_PORT}; write ADDRESS@PORT, for example: 192.0.2.53@5353")
     return Forwarder(where, int(port) if at else None)
 
 
@@ -119,8 +119,8 @@ def _plain_start(server: HostPort) -> HostPort:
     """A server that greets in plain text; Postfix would wait for that on a port where TLS begins at once."""
     if server.port == IMPLICIT_TLS:
         raise ValueError(
-            f"has port {IMPLICIT_TLS}, where TLS starts at once (RFC 8314) and a login is required; neither is "
-            "supported yet. Write a server that accepts mail from this host's address, such as smtp.example.net:25"
+            f"has port {IMPLICIT_TLS}, which needs TLS from the start (RFC 8314) and a login; neither is "
+            "supported yet. Write a server that accepts mail from this host's address, for example: smtp.example.net:25"
         )
     return server
 
@@ -136,20 +136,20 @@ def milter(token: str) -> str:
             inside = rest.removeprefix(QUEUE_DIRECTORY).lstrip("/")
             raise ValueError(
                 f"has an absolute path, which smtpd cannot see from its chroot; mount the socket's directory below "
-                f"{QUEUE_DIRECTORY} and write the path from there, such as unix:{inside}"
+                f"{QUEUE_DIRECTORY} and write the path from there, for example: unix:{inside}"
             )
         if not _MILTER_PATH.fullmatch(rest):
-            raise ValueError("has no path in a directory of its own; write it such as unix:rspamd/milter.sock")
+            raise ValueError("has no path in a directory of its own; write, for example: unix:rspamd/milter.sock")
         if rest.partition("/")[0] in SERVICE_NAMES:
             raise ValueError(
-                "is in a directory of our own services; choose another one, such as unix:rspamd/milter.sock"
+                "is in a directory of our own services; use another directory, for example: unix:rspamd/milter.sock"
             )
         return token
     if kind == "inet" and rest:
         where = nested(host_port, rest)
         if where.port is not None:
             return f"inet:{_reachable(where)}"
-    raise ValueError("is not a milter; write unix:DIRECTORY/SOCKET or inet:HOST:PORT, such as inet:rspamd:11332")
+    raise ValueError("is not a milter; write unix:DIRECTORY/SOCKET or inet:HOST:PORT, for example: inet:rspamd:11332")
 
 
 @dataclass(frozen=True)

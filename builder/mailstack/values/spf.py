@@ -74,7 +74,7 @@ def spf_record(token: str) -> str:
     """A whole SPF record (section 4.5)."""
     words = token.split()
     if not words or words[0].lower() != "v=spf1":
-        raise ValueError("is not an SPF record; it starts with v=spf1, such as 'v=spf1 mx -all'")
+        raise ValueError("is not an SPF record; a record starts with v=spf1, for example: 'v=spf1 mx -all'")
     if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
         raise ValueError("has characters that an SPF record cannot have; write it without quotes and backslashes")
     if len(token) > _MAX_RECORD:
@@ -85,15 +85,17 @@ def spf_record(token: str) -> str:
         nested(_see, term.text)
     for name in ("redirect=", "exp="):
         if sum(term.lower().startswith(name) for term in words) > 1:
-            raise ValueError(f"has {name} more than once, which is an error to every receiver (RFC 7208 section 6)")
+            raise ValueError(f"has {name} more than once, so the record is invalid (RFC 7208 section 6)")
     mechanisms = [term.name for term in terms(token) if term.mark != "="]
     if "all" in mechanisms[:-1]:
-        raise ValueError("has 'all' more than once or not at its end; what follows 'all' is never read (RFC 7208 5.1)")
+        raise ValueError(
+            "has 'all' more than once or not at its end; receivers ignore what follows (RFC 7208 section 5.1)"
+        )
     count = _lookups(token)
     if count > MAX_LOOKUPS:
         raise ValueError(
-            f"has {count} terms that need DNS lookups, and more than {MAX_LOOKUPS} are an error to every receiver "
-            "(RFC 7208 section 4.6.4); write addresses as ip4: instead of some"
+            f"has {count} terms that need DNS lookups, and with more than {MAX_LOOKUPS} the record is invalid "
+            "(RFC 7208 section 4.6.4); replace some of them with addresses (ip4:)"
         )
     return " ".join(words)
 
@@ -110,8 +112,8 @@ def _see_kind(word: str) -> None:
         )
     if not _MODIFIER.match(word) and not _MECHANISM.fullmatch(_bare(word.lower())):
         raise ValueError(
-            f"has a term that is not an SPF mechanism: {shown(word)}; that is an error to every receiver; write it "
-            "such as 'v=spf1 mx -all'"
+            f"has a term that is not an SPF mechanism: {shown(word)}, so the record is invalid; write, for "
+            "example: 'v=spf1 mx -all'"
         )
 
 
@@ -119,7 +121,7 @@ def _see(text: str) -> None:
     """See that the value of a term is what its name asks for (sections 5 and 6); a macro may be anything."""
     term = _term(text)
     if "%" in _MACRO.sub("", term.text):
-        raise ValueError("has a % that does not begin a macro, such as %{i} (RFC 7208 section 7)")
+        raise ValueError("has a % that does not begin a macro, as in %{i} (RFC 7208 section 7)")
     if term.name in {"ip4", "ip6"}:
         version = int(term.name[2])
         try:
@@ -189,13 +191,13 @@ def remarks(record: str) -> Iterator[str]:
         elif term.qualifier == "+" and _too_wide(term):
             yield f"{term.text!r} lets a large part of the Internet send; list your own networks"
         elif term.name == "ptr":
-            yield f"{term.text!r} is slow, and not used any more (RFC 7208 section 5.5); write addresses in its place"
+            yield f"{term.text!r} is slow and deprecated (RFC 7208 section 5.5); write addresses instead"
         elif term.name == "redirect" and "all" in names:
             yield f"{term.text!r} has no effect next to 'all'; remove one of them"
     for text in sorted(text for text, count in Counter(term.text for term in found).items() if count > 1):
         yield f"{text!r} is listed twice; remove one"
     if not {"all", "redirect"} & set(names):
-        yield "it says nothing about other hosts; end it with ~all or -all"
+        yield "it says nothing about all other hosts; end it with ~all or -all"
     if len(record) > MAX_OCTETS:
         yield (
             f"it has {len(record)} octets, and DNS answers of more than {MAX_OCTETS} may get lost (RFC 7208 "

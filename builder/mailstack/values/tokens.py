@@ -54,9 +54,9 @@ def byte_size(least: int, most: int) -> Callable[[object], object]:
         try:
             size = _BYTES.validate_python(token)
         except ValidationError:
-            raise ValueError("is not a size; write bytes, or a number with kB, MB, KiB or MiB, such as 25MiB") from None
+            raise ValueError("is not a size; write bytes, or a number with kB, MB, KiB or MiB, as in 25MiB") from None
         if size < least:
-            raise ValueError(f"is too small; {least // 1024}KiB is the least that every server accepts (RFC 5321)")
+            raise ValueError(f"is too small; {least // 1024}KiB is the least that a server must accept (RFC 5321)")
         if size > most:
             raise ValueError(f"is too large; write {most // 1024**3}GiB or less")
         return size

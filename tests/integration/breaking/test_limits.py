@@ -54,7 +54,9 @@ def test_memory(
     before = {one: engine_client.api.inspect_container(foxtrot.container(one)) for one in SERVICE_NAMES}
 
     def ended() -> bool:
-        if service in SUPERVISED and any("worker exited with -9" in line for line in foxtrot.log(service)):
+        if service in SUPERVISED and any(
+            "worker was killed by signal 9 (SIGKILL)" in line for line in foxtrot.log(service)
+        ):
             return True
         return bool(engine_client.api.inspect_container(container)["RestartCount"] > before[service]["RestartCount"])
 

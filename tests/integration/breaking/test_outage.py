@@ -414,7 +414,7 @@ def test_worker_killed_under_a_stream(service: str, outsider: Machine, backup_mx
     assert sorted(subject_of(one) for one in mail) == sorted(wanted)
     assert {received_spf(one).split()[0] for one in mail} == {"Pass", "Softfail"}
     assert {spf_result(one, foxtrot).result for one in mail} == {"pass", "softfail"}
-    assert sum("worker exited with -9" in line for line in foxtrot.log(service)) >= 5
+    assert sum("worker was killed by signal 9 (SIGKILL)" in line for line in foxtrot.log(service)) >= 5
 
 
 @pytest.mark.parametrize("service", ["dmarc", "policyd-spf"])

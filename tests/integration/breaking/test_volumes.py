@@ -340,14 +340,17 @@ def test_memory_limit(
         lambda: sum("closing connection: incomplete request" in line for line in golf.log("policyd-spf")) == 1000,
         "not all end",
     )
-    assert not any("worker exited" in line for line in golf.log("policyd-spf"))
+    assert not any("starting a new one" in line for line in golf.log("policyd-spf"))
     starts = engine_client.api.inspect_container(container)["RestartCount"]
     with contextlib.suppress(EngineError):  # the connections break when the service ends
         golf.run("postfix", "perl", "-e", REQUESTS, "held")
     # It takes the worker, or the supervisor and the worker with it.
     wait_for(
         lambda: (
-            any("worker exited with -9; starting a new one" in line for line in golf.log("policyd-spf"))
+            any(
+                "worker was killed by signal 9 (SIGKILL); starting a new one" in line
+                for line in golf.log("policyd-spf")
+            )
             or engine_client.api.inspect_container(container)["RestartCount"] > starts
         ),
         "the kernel did not end policyd-spf",

@@ -139,7 +139,7 @@ def test_no_registry_no_base_image(archive: Archive, engine_client: docker.Docke
 
         done = run_in(tmp_path, *MAILSTACK, "base")
         assert done.returncode == 0, done.stderr
-        assert f"{NOWHERE} is made" in done.stderr
+        assert f"image {NOWHERE} was made" in done.stderr
         for path in (f"/debian/{MOMENT}/dists/trixie/", f"/debian-security/{MOMENT}/dists/trixie-security/"):
             assert [one for one in archive.asked if one.startswith(path)]
         assert "already exists; use --replace" in run_in(tmp_path, *MAILSTACK, "base").stderr
@@ -173,7 +173,10 @@ def test_wrong_mirror(other_base: str, tmp_path: Path) -> None:
     for command in (["base", "--replace"], ["build"]):
         done = run_in(tmp_path, *MAILSTACK, *command)
         assert done.returncode == 4
-        assert f"MAILSTACK_APT_MIRROR: '{mirror}'; check that the value is right and the server answers" in done.stderr
+        assert (
+            f"MAILSTACK_APT_MIRROR: '{mirror}'; check that the value is correct and that the server answers"
+            in done.stderr
+        )
         assert "Traceback" not in done.stderr
     # The failing step, and the last lines of its log.
     assert re.search(r"building mailstack/postfix:\S+ failed at: RUN install-packages postfix", done.stderr)

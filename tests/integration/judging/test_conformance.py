@@ -358,7 +358,7 @@ def test_key_records(record: str, judged: dict[str, Sent], bravo: Site) -> None:
 
 
 # What in a log tells of something that broke.
-BROKEN = ("Traceback", "worker exited", "closing connection", "error=", "fatal:", "panic:", "warning: milter")
+BROKEN = ("Traceback", "starting a new one", "closing connection", "error=", "fatal:", "panic:", "warning: milter")
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,6 @@ def test_changes_that_need_a_person(engine: None, env_example: Path, tmp_path: P
     second = run(tmp_path, sys.executable, "-m", "mailstack", "build")
     assert second.returncode == 0
     assert "compose -p mail-example-com down" in second.stderr
-    assert "publish s2._domainkey.example.com before" in second.stderr
+    assert "publish the record s2._domainkey.example.com now" in second.stderr
     third = run(tmp_path, sys.executable, "-m", "mailstack", "build")
     assert (third.returncode, "warning" in third.stderr) == (0, False)

@@ -306,7 +306,7 @@ KNOWN = (said(SIGNATURE), *SIGNED)
 GARBAGE = Field(b"DKIM-Signature", b" v=1; nonsense")
 FROM_A = {"client": AUTHORISED, "sender": b"jo@a.example"}
 HELO_OF_A = {"client": AUTHORISED, "helo": b"a.example"}
-NOT_SHOWN = "550 5.7.26 DMARC: rejected by policy of a.example (neither SPF nor DKIM passed in alignment)"
+NOT_SHOWN = "550 5.7.26 DMARC: rejected by policy of a.example (neither SPF nor DKIM passes with an aligned domain)"
 NO_ANSWER = "451 4.4.3 DNS lookup of {} failed, please retry"
 
 MARK = Field(b"X-Mailstack-Quarantine", b" DMARC policy of x.example")

@@ -91,7 +91,7 @@ def test_the_program(program, tmp_path):
         connection.sendall(END)
         assert replies(stream.read())[-1] == b"a"
     assert program.wait(10) == 0
-    assert (tmp_path / "log").read_text().count("worker exited with -9; starting a new one") == 1
+    assert (tmp_path / "log").read_text().count("worker was killed by signal 9 (SIGKILL); starting a new one") == 1
 
 
 def served(postfix: Postfix) -> bool:
@@ -111,7 +111,10 @@ def test_a_worker_that_answers_nobody_is_replaced(program, tmp_path):
         connection.connect(str(tmp_path / "inside.sock"))
         connection.sendall(NEGOTIATION + plain("endless.example").packets())
         log = tmp_path / "log"
-        wait_for(lambda: "worker exited with -6; starting a new one" in log.read_text(), "it is not replaced")
+        wait_for(
+            lambda: "worker was killed by signal 6 (SIGABRT); starting a new one" in log.read_text(),
+            "it is not replaced",
+        )
         # A connection that the worker had already accepted ends with it; Postfix defers, and the sender retries.
         wait_for(lambda: served(inside), "nobody is served")
     assert "worker used 2 s of processor time without a reply; ending it" in log.read_text()
@@ -139,7 +142,7 @@ def test_a_worker_that_is_stopped_is_replaced(program, tmp_path):
     (worker,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
     os.kill(int(worker), signal.SIGSTOP)
     wait_for(lambda: served(inside), "nobody is served")
-    assert "worker exited with -9; starting a new one" in (tmp_path / "log").read_text()
+    assert "worker was killed by signal 9 (SIGKILL); starting a new one" in (tmp_path / "log").read_text()
 
 
 def test_a_peer_that_is_no_postfix(tmp_path):
@@ -154,3 +157,17 @@ def test_a_peer_that_is_no_postfix(tmp_path):
             return await one.outside.hand_on(plain("a.example", **FROM_A))
 
     assert asyncio.run(hand_on()).results()[-1] == "dmarc=pass"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "exited with status 0"),
+        (1, "exited with status 1"),
+        (-9, "was killed by signal 9 (SIGKILL)"),
+        (-63, "was killed by signal 63 (no name)"),
+    ],
+)
+def test_how_a_worker_ended(code: int, words: str) -> None:
+    """The log says it in words, for signals without a name too."""
+    assert supervisor._ending(code) == words

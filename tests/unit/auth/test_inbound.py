@@ -322,7 +322,7 @@ def test_exempt_clients(tmp_path):
     policy = replace(POLICY, skip_networks=tuple(map(ipaddress.ip_network, ["198.51.100.0/24"])))
     found = seen(tmp_path, Sent(KNOWN), policy=policy)
     assert found.results() == ["spf=none", "dkim=pass", "dmarc=pass"]
-    assert b"spf=none (not checked: relay)" in found.values(authres.NAME)[0]
+    assert b"spf=none (not checked: forwarder)" in found.values(authres.NAME)[0]
 
 
 @pytest.mark.parametrize("sender", HOSTILE)

@@ -61,15 +61,15 @@ EXEMPT = {
     "loopback": (message("127.0.0.1"), "trusted", "DUNNO"),
     "trusted, as IPv6 shows it": (message("::ffff:192.0.2.65"), "trusted", "DUNNO"),
     "authenticated": (message("192.0.2.1", user="user@example.com"), "authenticated", "DUNNO"),
-    "relay by network": (
+    "forwarder by network": (
         message("192.0.2.53"),
-        "relay",
-        "PREPEND X-SPF-Skipped: 192.0.2.53 is a trusted forwarder of mail.example.com",
+        "forwarder",
+        "PREPEND X-SPF-Skipped: mail.example.com does not check SPF of mail from the forwarder 192.0.2.53",
     ),
-    "relay by network, IPv6": (
+    "forwarder by network, IPv6": (
         message("2001:DB8:53::1"),
-        "relay",
-        "PREPEND X-SPF-Skipped: 2001:db8:53::1 is a trusted forwarder of mail.example.com",
+        "forwarder",
+        "PREPEND X-SPF-Skipped: mail.example.com does not check SPF of mail from the forwarder 2001:db8:53::1",
     ),
 }
 
@@ -86,8 +86,8 @@ def test_exempt(one, exempt, action):
 def test_relay_by_domain(client):
     """A client that a listed domain's record names is not judged; whatever it sends, it gets no result."""
     judgement, action = judge(POLICY, message(client), Server.of(ZONE))
-    assert judgement == Judgement(exempt="relay")
-    assert action == f"PREPEND X-SPF-Skipped: {client} is a trusted forwarder of mail.example.com"
+    assert judgement == Judgement(exempt="forwarder")
+    assert action == f"PREPEND X-SPF-Skipped: mail.example.com does not check SPF of mail from the forwarder {client}"
 
 
 def test_relay_by_domain_is_not_asked_about_what_passes():

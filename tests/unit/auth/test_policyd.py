@@ -203,7 +203,7 @@ def test_replies_come_in_order(program):
     assert parse(passed.removeprefix("PREPEND "))[0] == "pass"
     assert refused == "550 5.7.23 SPF fail: 192.0.2.1 is not authorized to send for MAIL FROM fail.example"
     assert health == "OK"
-    assert skipped == "PREPEND X-SPF-Skipped: 192.0.2.53 is a trusted forwarder of mail.example.com"
+    assert skipped == "PREPEND X-SPF-Skipped: mail.example.com does not check SPF of mail from the forwarder 192.0.2.53"
     assert (
         deferred
         == "DEFER_IF_PERMIT 4.7.24 DNS lookup of the SPF record of MAIL FROM silent.example failed, please retry"
@@ -349,7 +349,7 @@ def test_results(program):
     assert null["evaluation"]["helo"]["result"] == "fail"
     sent = request(sasl_username="u") + request(client="127.0.0.1") + request(client="192.0.2.53") + request(client="")
     assert results(program, sent) == [
-        *(json.loads(Judgement(exempt=one).line()) for one in ("authenticated", "trusted", "relay")),
+        *(json.loads(Judgement(exempt=one).line()) for one in ("authenticated", "trusted", "forwarder")),
         {"error": """RequestError("no client address: ''")"""},
     ]
 
@@ -381,7 +381,7 @@ def test_a_milter_gets_what_postfix_got(program, names):
     assert len(server.asked) == asked
     relay = request(client="192.0.2.53", queue_id="4gX5")
     program.ask(relay)
-    assert results(program, relay) == [json.loads(Judgement(exempt="relay").line())]
+    assert results(program, relay) == [json.loads(Judgement(exempt="forwarder").line())]
 
 
 def test_results_are_left(program):
@@ -403,7 +403,7 @@ JUDGEMENTS = [
     Judgement(Evaluation(HELO, Result("mailfrom", "a.example", "pass", ""))),
     Judgement(Evaluation(None, Result("mailfrom", "a.example", "fail", "why")), doubtful=True),
     Judgement(Evaluation(HELO._replace(result="fail"), None)),
-    Judgement(exempt="relay"),
+    Judgement(exempt="forwarder"),
 ]
 
 
@@ -536,7 +536,7 @@ def test_a_worker_that_dies_is_replaced(program):
             assert program.worker() != killed
         assert idle.recv(100) == b""
     assert actions(program.ask(begun)) == ["DUNNO"]
-    assert sum("worker exited with -9; starting a new one" in line for line in program.log()) == 2
+    assert sum("worker was killed by signal 9 (SIGKILL); starting a new one" in line for line in program.log()) == 2
 
 
 def test_a_worker_that_cannot_start(names, tmp_path):

@@ -109,7 +109,7 @@ def test_policyd_spf_answers_in_pieces(tmp_path):
 
     async def in_pieces(stream, sink):
         await stream.readuntil(b"\n\n")
-        line = Judgement(exempt="relay").line()
+        line = Judgement(exempt="forwarder").line()
         for piece in (line[:20], line[20:-1], line[-1:]):
             sink.write(piece)
             await sink.drain()

@@ -511,7 +511,10 @@ def test_dmarc(evidence, site, expected, disposition, override):
 def test_a_refusal_names_the_author_domain():
     """The reply has the code of RFC 7372, and says which domain asks for it."""
     found = decide(message("b.example", "a.example", published=published("p=reject"), dmarc="fail"), SITE)
-    assert found.reply == "550 5.7.26 DMARC: rejected by policy of a.example (neither SPF nor DKIM passed in alignment)"
+    assert (
+        found.reply
+        == "550 5.7.26 DMARC: rejected by policy of a.example (neither SPF nor DKIM passes with an aligned domain)"
+    )
 
 
 FAIL, SPF_REJECT = spf("fail", "a.example"), ("reject", "550 5.7.23")

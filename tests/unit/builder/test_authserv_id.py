@@ -29,7 +29,7 @@ def test_made_once(tmp_path):
 
 def test_reading_makes_nothing(tmp_path):
     """One that is still to be made is not made by who reads it."""
-    with pytest.raises(SecretError, match="is not there; run: mailstack build"):
+    with pytest.raises(SecretError, match="does not exist; run: mailstack build"):
         authserv_id.read(tmp_path)
     assert not authserv_id.is_made(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -58,7 +58,7 @@ def test_others_can_read_it(tmp_path):
     ensure(tmp_path)
     (tmp_path / authserv_id.FILE).chmod(0o644)
     _, (warning,) = authserv_id.read(tmp_path)
-    assert warning.endswith("readable by others than its owner; run: chmod go= secrets/authserv-id")
+    assert warning.endswith("can be read by users other than its owner; run: chmod go= secrets/authserv-id")
 
 
 def test_cannot_be_written(tmp_path):

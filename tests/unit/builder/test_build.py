@@ -53,7 +53,7 @@ def test_a_file_system_without_links() -> None:
     """Where there are no hard links the message says what would help; other reasons stay as they are."""
     error = OSError(errno.EPERM, "Operation not permitted", "a", None, "b")
     assert os_reason(error) == (
-        "Operation not permitted; the file system has no hard links: work in a directory on one that has, such as ext4"
+        "Operation not permitted; the file system has no hard links: use a file system that has them, such as ext4"
     )
     assert os_reason(OSError(errno.EPERM, "Operation not permitted", "a")) == "Operation not permitted"
 
@@ -73,7 +73,7 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
     done = CliRunner().invoke(main, ["build", "--rollback"])
     assert done.exit_code == 0
     assert ("compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr) == edited
-    other = "warning: the compose project is named after the host name: the old project mx-example-com still runs"
+    other = "warning: the host name has changed, and with it the compose project: the old project mx-example-com may still run"
     assert (other in done.stderr) == (hostname == "mx.example.com")
     assert "compose.yaml restored from the previous build" in done.stderr
     assert written.read(tmp_path).project == "mail-example-com"

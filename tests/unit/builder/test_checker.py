@@ -25,12 +25,14 @@ def test_no_compose_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "compose.override.yaml").write_text("services: {}\n")
-    with pytest.raises(EngineError, match="install its plugin"):
+    with pytest.raises(EngineError, match="install the compose plugin"):
         checker.check_compose(tmp_path, b"")
 
 
 @pytest.mark.usefixtures("plugin")
-@pytest.mark.parametrize(("said", "words"), [("2.23.3", "is release 2.23.3, which is too old"), ("v1.29.2", "too old")])
+@pytest.mark.parametrize(
+    ("said", "words"), [("2.23.3", "the release of docker compose, 2.23.3, is too old"), ("v1.29.2", "too old")]
+)
 def test_old_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str) -> None:
     """A compose that does not know what the files say is named by its release, not as a mistake in them."""
     docker = tmp_path / "docker"

@@ -264,7 +264,7 @@ UNUSED = {
     ),
     "both": ({}, ["mail.example.net"], [f"{SIGN}DKIM_SELECTOR=mail and MAILSTACK_DKIM_KEYS=per-domain; otherwise"]),
     "a foreign domain": ({"DKIM_SELECTOR": "mail"}, ["mail.example.org"], ["add it to MAILSTACK_DOMAINS, or move"]),
-    "a name that says nothing": ({}, [""], ["its name is not SELECTOR._domainkey.DOMAIN.pem"]),
+    "a name that says nothing": ({}, [""], ["its name does not have the form SELECTOR._domainkey.DOMAIN.pem"]),
     "all are used": (
         {"DKIM_SELECTOR": "mail", "DKIM_KEYS": "per-domain"},
         ["mail.example.com", "mail.example.net", "mail.mail.example.com"],
@@ -587,4 +587,4 @@ def test_there_and_back(tmp_path: Path) -> None:
     run("init", *FLAGS)
     done = run("build", "--refresh", "--rollback")
     assert done.exit_code == 2
-    assert "--refresh and --rollback exclude each other" in done.stderr
+    assert "--refresh and --rollback cannot be used together" in done.stderr

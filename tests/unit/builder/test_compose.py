@@ -1,4 +1,4 @@
-"""Which compose is run, and what is said of it to a person."""
+"""Which compose is run, and how a text for a person names compose and mailstack itself."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailstack import compose
+from mailstack.cli.app import main
 
 NEXT = "Next: docker compose up -d --wait"
 
@@ -38,3 +39,30 @@ def test_own(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/etc")
     assert compose.spoken(NEXT) == f"Next: '{environment}' up -d --wait"
     assert compose.spoken("settings are valid") == "settings are valid"
+
+
+def test_own_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the name finds this program, it is named by it; else by the path that it was called by."""
+    said = "run: mailstack build, see 'mailstack dns records'; mailstack is mailstack, and .venv/bin/mailstack build"
+    with_path = "run: {0} build, see '{0} dns records'; mailstack is mailstack, and .venv/bin/mailstack build"
+    program, other = tmp_path / ".venv/bin/mailstack", tmp_path / "bin/mailstack"
+    for one in (program, other):
+        one.parent.mkdir(parents=True)
+        one.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(other.parent))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/mailstack", "build"])
+    assert compose.spoken(said) == with_path.format(".venv/bin/mailstack")
+    monkeypatch.setattr(sys, "argv", ["my site/bin/mailstack", "build"])
+    assert compose.spoken(said) == with_path.format("'my site/bin/mailstack'")
+    monkeypatch.setenv("PATH", f"{program.parent}:{other.parent}")
+    for called in (str(program), ".venv/bin/mailstack"):
+        monkeypatch.setattr(sys, "argv", [called, "build"])
+        assert compose.spoken(said) == said
+    monkeypatch.setattr(sys, "argv", ["/usr/lib/mailstack/__main__.py", "build"])
+    assert compose.spoken(said) == said
+
+
+def test_every_verb_is_known() -> None:
+    """A text may name every command of mailstack."""
+    assert sorted(compose.VERBS) == sorted(main.commands)

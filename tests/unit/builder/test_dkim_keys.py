@@ -161,15 +161,15 @@ def damaged_pem(pem, number):
 BROKEN = {
     "empty": (lambda pem: b"", "is empty"),
     "blank": (lambda pem: b"\n \n", "is empty"),
-    "cut after 200 bytes": (lambda pem: pem[:200], "is not a whole RSA private key"),
-    "cut in its last line": (lambda pem: pem[:-40], "is not a whole RSA private key"),
-    "not text": (lambda pem: bytes(range(256)), "is not a whole RSA private key"),
+    "cut after 200 bytes": (lambda pem: pem[:200], "is not a complete RSA private key"),
+    "cut in its last line": (lambda pem: pem[:-40], "is not a complete RSA private key"),
+    "not text": (lambda pem: bytes(range(256)), "is not a complete RSA private key"),
     "public": (public_pem, "is a public key"),
     "another algorithm": (lambda pem: pem_of(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
     "encrypted": (lambda pem: pem_of(loaded(pem), b"passphrase"), "is encrypted"),
     "encrypted as of old": (lambda pem: pem_of(loaded(pem), b"passphrase", OLD_FORM), "is encrypted"),
     **{
-        f"damaged {number}": (partial(damaged_pem, number=number), "is not a whole RSA private key")
+        f"damaged {number}": (partial(damaged_pem, number=number), "is not a complete RSA private key")
         for number in ("d", "p", "q", "dmp1", "dmq1", "iqmp")
     },
     "512 bits": (lambda pem: weak_pem(), "1024"),

@@ -57,7 +57,7 @@ def test_an_engine_that_stops_answering() -> None:
         raise docker.errors.APIError("gone")
 
     client: Any = SimpleNamespace(info=refuse, images=SimpleNamespace(get=refuse))
-    with pytest.raises(EngineError, match="mailstack/postfix:1: cannot read its age from the engine: gone"):
+    with pytest.raises(EngineError, match="mailstack/postfix:1: cannot read the image's age from the engine: gone"):
         images.age(client, "mailstack/postfix:1")
     with pytest.raises(EngineError, match="cannot read the engine's version: gone"):
         preflight.warnings(client)

@@ -51,7 +51,7 @@ def test_what_is_no_docker() -> None:
 @pytest.mark.parametrize("api", ["1.24", "1.40"])
 def test_old_engine(api: str) -> None:
     """An engine that is too old ends the build, with its release and the one that is needed."""
-    with pytest.raises(EngineError, match=r"release 19\.03\.1, which is too old; install 20\.10 or newer"):
+    with pytest.raises(EngineError, match=r"release, 19\.03\.1, is too old; install 20\.10 or newer"):
         preflight.warnings(engine({}, ApiVersion=api, Version="19.03.1"))
 
 

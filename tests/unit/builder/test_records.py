@@ -206,7 +206,7 @@ def rows_of_lines(text):
         _, *lines = block.split("\n")
         fields = dict(line.strip().split(maxsplit=1) for line in lines)
         assert list(fields) == ["full", "zone", "name", "type", "value"]
-        zone = fields["zone"].removesuffix(" (a guess: DNS does not say)")
+        zone = fields["zone"].removesuffix(" (a guess: DNS did not name the zone)")
         label = "" if fields["name"] == "@" or (fields["name"] == zone != fields["zone"]) else f"{fields['name']}."
         assert f"{label}{zone}" == fields["full"]
         rows.add((f"{label}{zone}.", fields["type"], fields["value"]))
@@ -298,7 +298,7 @@ def test_name_in_a_form(changes, zones, name, zone, label, guess):
     found = records(stack(**{"dkim_selector": "s", "mailboxes": f"user@{domain}"} | changes))
     rows = [row for row in json.loads(formats.as_json(found, zones)) if row["name"] == f"{name}."]
     assert {(row["zone"], row["label"], row["zone_is_a_guess"]) for row in rows} == {(f"{zone}.", label, guess)}
-    said = f"  zone   {zone}{' (a guess: DNS does not say)' if guess else ''}\n  name   {label}\n"
+    said = f"  zone   {zone}{' (a guess: DNS did not name the zone)' if guess else ''}\n  name   {label}\n"
     assert formats.one_line_values([one for one in found if one.name == name], zones).count(said) == len(rows)
 
 

@@ -108,7 +108,7 @@ def test_others_install_by_sudo(machine: Machine) -> None:
     machine.command("apt-get")
     machine.command("sudo")
     done = machine.run("packages", "mmdebstrap", "uidmap")
-    assert (done.returncode, lines(done)) == (0, ["installing mmdebstrap uidmap by sudo"])
+    assert (done.returncode, lines(done)) == (0, ["installing mmdebstrap uidmap with sudo"])
     commands = ["-n true", "-n true", "apt-get update -qq", f"apt-get {INSTALL} mmdebstrap uidmap"]
     assert machine.called("sudo") == [f"sudo {one}" for one in commands]
 

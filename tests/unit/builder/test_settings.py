@@ -314,7 +314,7 @@ def test_a_password_is_not_shown(setting, value, shown):
 def test_credentials_of_a_relay_are_not_supported():
     """Who writes a password for the relay host learns that this is not there, not that the form is wrong."""
     (fault,) = faults(relay_host="user:secret@smtp.example.net:587")
-    assert "not supported; write HOST:PORT alone" in fault.remedy
+    assert "not supported; write HOST:PORT only" in fault.remedy
 
 
 @pytest.mark.parametrize("name", ["debian@sha256:" + "0" * 64, "registry.example:5000/debian:13@sha256:" + "a" * 64])
@@ -404,7 +404,7 @@ CONTRADICTIONS = [
         {"mailboxes": ""},
         "mailboxes",
         "",
-        "list at least one, such as user@example.com",
+        "write at least one: user@example.com",
         {"mailboxes": "user@example.com"},
     ),
     (
@@ -753,12 +753,16 @@ def test_settings_that_agree(changes):
                     "'redirect=_spf.example.net' has no effect next to 'all'",
                 ),
                 ("mx a:h.example.net a:h.example.net -all", {}, "'a:h.example.net' is listed twice"),
-                ("mx", {}, "it says nothing about other hosts; end it with"),
+                ("mx", {}, "it says nothing about all other hosts; end it with"),
                 ("mx " + " ".join(f"ip4:192.0.2.{one}" for one in range(30)) + " -all", {}, "it has 4"),
-                ("ip4:198.51.100.1 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
-                ("ip6:2001:db8::25 -all", {"public_addresses": "192.0.1.25"}, "it does not name this host"),
-                ("-mx -all", {}, "it does not name this host"),
-                ("-all", {}, "it does not name this host, so other servers reject its mail; add a:mail.example.com"),
+                ("ip4:198.51.100.1 -all", {"public_addresses": "192.0.1.25"}, "it does not list this host"),
+                ("ip6:2001:db8::25 -all", {"public_addresses": "192.0.1.25"}, "it does not list this host"),
+                ("-mx -all", {}, "it does not list this host"),
+                (
+                    "-all",
+                    {},
+                    "it does not list this host, so SPF fails for its mail at other servers; add a:mail.example.com",
+                ),
             ]
         ),
         *(
@@ -791,7 +795,7 @@ def test_settings_that_agree(changes):
         ({"milter_default_action": "accept"}, ["MAILSTACK_MILTER_DEFAULT_ACTION: "]),
         (
             {"spf_skip_networks": "192.0.2.53,192.0.2.54", "dmarc_skip_networks": "192.0.2.54,2001:db8::/32"},
-            ["MAILSTACK_SPF_SKIP_NETWORKS: SPF does not check mail that 192.0.2.53/32 forwards"],
+            ["MAILSTACK_SPF_SKIP_NETWORKS: SPF does not check mail from the forwarder 192.0.2.53/32"],
         ),
         ({"spf_skip_networks": "192.0.2.53", "dmarc_action": "mark"}, []),
         (
@@ -961,7 +965,7 @@ def test_a_value_of_an_older_version(action):
 )
 def test_a_log_in_at_a_relay(name):
     """Settings that other products have for it are refused with the reason, and what they hold is shown to nobody."""
-    with pytest.raises(SettingsError, match="logging in to a relay is not supported yet") as caught:
+    with pytest.raises(SettingsError, match="a login at the relay host is not supported yet") as caught:
         load(environment() | {name: "s3cret"})
     assert "s3cret" not in str(caught.value)
 
@@ -1039,8 +1043,8 @@ def test_what_cannot_be_read_hides_nothing(tmp_path):
         ("ip4:192.0.2.0/024", "no IPv4 address"),
         ("ip4:192.0.2.0/255.255.255.0", "no IPv4 address"),
         ("mx/08", "no domain name"),
-        ("include:example.com", "itself with 'include:example.com', as the record of example.com"),
-        ("redirect=Example.com.", "itself with 'redirect=example.com.', as the record of example.com"),
+        ("include:example.com", "is the record of example.com and refers to itself with 'include:example.com'"),
+        ("redirect=Example.com.", "is the record of example.com and refers to itself with 'redirect=example.com.'"),
         (" ".join(f"include:_{one}.example.net" for one in range(11)), "has 11 terms that need DNS lookups"),
         ("include=_spf.example.net", "'include=_spf.example.net', which receivers ignore"),
         *((f"{one}=h.example.net", f"; write {one}:h.example.net") for one in ("include", "a", "mx", "ptr", "exists")),

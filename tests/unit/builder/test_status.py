@@ -46,7 +46,7 @@ def test_a_service_that_cannot_be_asked(failure: Exception) -> None:
     found = milters(engine(failure), "project", [MILTER, "unix:a/b.sock"])
     assert found.keys() == {MILTER, "unix:a/b.sock"}
     reason = getattr(failure, "explanation", None) or str(failure)
-    assert set(found.values()) == {f"Postfix cannot be asked: {reason}"}
+    assert set(found.values()) == {f"Postfix does not run the check: {reason}"}
 
 
 def test_an_engine_that_lists_nothing() -> None:
@@ -102,9 +102,9 @@ def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
     shown = counts(engine(json.dumps({"since": SINCE, "counts": found}).encode()), "project")
     assert shown == {one: {"since": SINCE, "counts": expected} for one in ("dmarc", "policyd-spf")}
     data = status_data(stack(), [], 0, {}, shown, built=True)
-    assert [line for line in status_text(data).splitlines() if line.startswith("judged")] == [
-        f"judged     2 {'refused' if 'reject' in expected else 're[31mject'} by {service} since 2026-09-21 14:13 UTC: "
-        "spf 2"
+    done = "rejected" if "reject" in expected else "re[31mject"
+    assert [line for line in status_text(data).splitlines() if line.startswith("incoming")] == [
+        f"incoming   {service} {done} 2 messages since 2026-09-21 14:13 UTC, by rule: spf 2"
         for service in ("dmarc", "policyd-spf")
     ]
 
@@ -149,7 +149,7 @@ START = "run: docker compose up -d --wait"
             True,
             ": dmarc, resolver are not running; see 'docker compose logs dmarc resolver'",
         ),
-        ({"postfix": ("restarting", True)}, "Postfix cannot be asked", True, ": postfix is not running;"),
+        ({"postfix": ("restarting", True)}, "Postfix does not run the check", True, ": postfix is not running;"),
         ({"postfix": ("running", False)}, "", True, f": some containers are still from an earlier build; {START}"),
         (
             {"postfix": ("running", False), "dmarc": ("exited", True)},

@@ -45,7 +45,7 @@ ACCEPTED = [
     (mail.mailbox, f"{'x' * 64}@example.com", f"{'x' * 64}@example.com"),
 ]
 
-SPELLING = "is not HOST:PORT, such as smtp.example.net:25; an IPv6 address goes into brackets"
+SPELLING = "is not HOST:PORT, as in smtp.example.net:25; write an IPv6 address in brackets"
 UNKNOWN = "is not a delivery; write maildir, lmtp:HOST:PORT"
 LOCAL_PART = "has a local part that cannot be used"
 
@@ -60,8 +60,8 @@ REFUSED = [
     ),
     *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
     *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.SERVICE_NAMES]),
-    *((servers.server, one, "where TLS starts at once") for one in ["smtp.example.net:465", "smarthost:465"]),
-    (servers.delivery, "smtp:mailboxes.example.net:465", "where TLS starts at once"),
+    *((servers.server, one, "which needs TLS from the start") for one in ["smtp.example.net:465", "smarthost:465"]),
+    (servers.delivery, "smtp:mailboxes.example.net:465", "which needs TLS from the start"),
     *(
         (network.public_address, one, "is not the address of a host")
         for one in ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"]  # noqa: S104
@@ -86,7 +86,7 @@ REFUSED = [
     *((servers.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
     (servers.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
     (servers.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
-    *((spf.spf_record, one, "it starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
+    *((spf.spf_record, one, "a record starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),
     (spf.spf_record, 'v=spf1 mx" "-all', "without quotes and backslashes"),
     (spf.spf_record, "v=spf1 mx\\ -all", "without quotes and backslashes"),
     (spf.spf_record, "v=spf1 mx\n-all", "has characters that an SPF record cannot have"),
@@ -157,5 +157,5 @@ def test_host_port_as_text(text):
 
 def test_a_part_of_a_part_is_named_once():
     """A message begins with the innermost part that is wrong, and with that alone."""
-    with pytest.raises(ValueError, match=r"^'a_b\.example' is not a domain name; only letters, digits"):
+    with pytest.raises(ValueError, match=r"^'a_b\.example' is not a domain name; use only letters, digits"):
         servers.delivery("lmtp:a_b.example:24")

@@ -60,7 +60,7 @@ def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             yield fault("mailboxes", one, f"is outside the domains; add {_domain(one)} to {PREFIX}DOMAINS or remove it")
     if chosen.delivery is None and not chosen.mailboxes and not {"delivery", "mailboxes"} & refused.keys():
         example = f"user@{chosen.domains[0]}" if "domains" not in refused else "user@example.com"
-        yield fault("mailboxes", "", f"is empty, so no mail could be delivered; list at least one, such as {example}")
+        yield fault("mailboxes", "", f"is empty, so no mail could be delivered; write at least one: {example}")
 
 
 def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
@@ -144,6 +144,6 @@ def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         yield fault(
             "postmaster",
             one,
-            "belongs to the host name, whose mail goes to this same address; write a mailbox of a domain, such as "
+            "belongs to the host name, whose mail goes to this same address; write a mailbox of a domain, for example: "
             f"{next(iter(chosen.mailboxes), 'user@' + chosen.domains[0])}",
         )

@@ -17,7 +17,7 @@ def contradictions(chosen: Settings) -> Iterator[Fault]:
             yield fault(
                 "spf_record",
                 record,
-                f"includes itself with {term!r}, as the record of {domain}: an error to every receiver; remove it",
+                f"is the record of {domain} and refers to itself with {term!r}, so it is invalid; remove that term",
             )
 
 
@@ -25,15 +25,15 @@ def warnings(chosen: Settings) -> list[str]:
     found = []
     if chosen.relay_host and not chosen.spf_record:
         found.append(
-            f"{PREFIX}RELAY_HOST: mail leaves from {chosen.relay_host.host}, which the printed SPF records do not "
-            f"name; write the domains' record in {PREFIX}SPF_RECORD, with that server in it"
+            f"{PREFIX}RELAY_HOST: mail leaves through {chosen.relay_host.host}, which the printed SPF records do "
+            f"not list; set {PREFIX}SPF_RECORD to a record that lists that server"
         )
     if chosen.spf_record:
         found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
     if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
         found.append(
             f"{PREFIX}RELAY_HOST: {chosen.relay_host}: most servers require a login on this port, which is not "
-            "supported yet; mail stays in the queue unless this one accepts it from this host's address"
+            "supported yet; mail stays in the queue unless this server accepts it from this host's address"
         )
     if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
         found.append(
@@ -44,8 +44,8 @@ def warnings(chosen: Settings) -> list[str]:
         found.append(f"{PREFIX}MILTER_DEFAULT_ACTION: mail leaves unsigned while OpenDKIM is down")
     if chosen.dmarc_action == "follow":
         found += [
-            f"{PREFIX}SPF_SKIP_NETWORKS: SPF does not check mail that {one} forwards, so DMARC would reject mail "
-            f"that only SPF shows to be genuine; add it to {PREFIX}DMARC_SKIP_NETWORKS as well"
+            f"{PREFIX}SPF_SKIP_NETWORKS: SPF does not check mail from the forwarder {one}, so DMARC can reject "
+            f"such mail if no DKIM signature passes; add {one} to {PREFIX}DMARC_SKIP_NETWORKS as well"
             for one in _outside(chosen.spf_skip_networks, chosen.dmarc_skip_networks)
         ]
     return found
@@ -59,7 +59,7 @@ def _spf_remarks(chosen: Settings, record: str) -> Iterator[str]:
         and spf.covers(record, chosen.hostname, set(chosen.domains), chosen.public_addresses) is False
     ):
         missing = " ".join(f"ip4:{one}" for one in chosen.public_addresses) or f"a:{chosen.hostname}"
-        yield f"it does not name this host, so other servers reject its mail; add {missing}"
+        yield f"it does not list this host, so SPF fails for its mail at other servers; add {missing}"
 
 
 def _outside(networks: Iterable[Network], others: Collection[Network]) -> Iterator[Network]:

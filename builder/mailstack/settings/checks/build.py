@@ -12,6 +12,6 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         yield fault(
             "apt_snapshot",
             chosen.apt_snapshot,
-            f"needs an archive of snapshots; write its URL in {PREFIX}APT_MIRROR, such as "
+            f"needs an archive of snapshots; write its URL in {PREFIX}APT_MIRROR, for example: "
             "http://snapshots.example.com/debian",
         )

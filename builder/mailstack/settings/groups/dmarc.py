@@ -23,32 +23,34 @@ class Dmarc(Group):
     )
     dmarc_action: Literal["follow", "reject", "mark"] = Field(
         default="follow",
-        description="What happens to mail from outside that fails DMARC: 'follow' (what the author's domain publishes; "
-        "by RFC 9989 section 7.4, 'reject' counts as 'quarantine' where SPF or DKIM passes for another domain, as for "
-        "mailing lists), 'reject' (rejected in that case, too) or 'mark' (delivered with the result).",
+        description="What happens to mail from outside that fails DMARC: 'follow' (what the policy of the author's "
+        "domain asks for; but mail for which SPF or DKIM passes for another domain, as from a mailing list, is "
+        "quarantined instead of rejected, RFC 9989 section 7.4), 'reject' (what the policy asks for, without that "
+        "exception) or 'mark' (delivered, with the result in its header).",
         examples=["reject"],
     )
     dmarc_skip_networks: SkippedNetworks = Field(
         default=(),
-        description="Trusted forwarders and mailing lists: mail that they forward is delivered even if it fails DMARC. "
-        "This grants nothing else.",
+        description="Networks of trusted forwarders and mailing lists: mail from them is delivered even if it fails "
+        "DMARC. This grants nothing else.",
         examples=["192.0.2.54"],
     )
     dmarc_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(
         default=(),
-        description="The same by domain: SPF or DKIM must pass for it or a name below it.",
+        description="Domains of trusted forwarders and mailing lists: mail for which SPF or DKIM passes for such a "
+        "domain, or a name below it, is delivered even if it fails DMARC. This grants nothing else.",
         examples=["lists.example.net"],
     )
     dns_wait_hours: Annotated[int, BeforeValidator(tokens.whole_number(0, MAX_WAIT, "a number of hours"))] = Field(
         default=4,
-        description="How many hours mail from outside waits at most (451) while a deciding DNS lookup fails. 0: it "
-        "does not wait.",
+        description="How many hours mail from outside is deferred at most (451) while a DNS lookup fails whose answer "
+        "could change the decision. 0: it is not deferred.",
         examples=["24"],
     )
     dns_wait_action: Literal["quarantine", "reject"] = Field(
         default="quarantine",
-        description="What happens to that mail afterwards: 'quarantine' (delivered, with the reason in "
-        "X-Mailstack-Quarantine) or 'reject'.",
+        description="What happens to mail from outside if such a DNS lookup still fails after DNS_WAIT_HOURS: "
+        "'quarantine' (delivered, with the reason in X-Mailstack-Quarantine) or 'reject'.",
         examples=["reject"],
     )
     unknown_sender_domain: Literal["defer", "reject", "accept"] = Field(
@@ -66,8 +68,8 @@ class Dmarc(Group):
     )
     local_sender_action: Literal["discard", "reject"] = Field(
         default="discard",
-        description="What happens to mail with a forged envelope sender if SPF and DKIM pass for no domain: 'discard' "
-        "(accepted and dropped, because a bounce would go to the person whose address was used) or 'reject'. "
-        "Other forged mail is rejected, or quarantined if SPF or DKIM passes for another domain.",
+        description="What happens to mail from outside with a forged envelope sender if SPF and DKIM pass for no "
+        "domain: 'discard' (answered 250 and discarded, because a bounce would go to the person whose address was "
+        "used) or 'reject'. Other forged mail is rejected, or quarantined if SPF or DKIM passes for another domain.",
         examples=["reject"],
     )

@@ -25,34 +25,40 @@ class Spf(Group):
     )
     spf_fail: SpfFailAction = Field(
         default="reject",
-        description="What happens to mail with the SPF result fail: 'reject' (rejected after DATA, unless DKIM passes "
-        "for the author's domain), 'tag' (delivered with the result) or 'reject-early' (rejected at RCPT, before DKIM "
-        "is known; this also hits forwarded mail).",
+        description="What happens to mail from outside with the SPF result fail: 'reject' (rejected after DATA, unless "
+        "DKIM passes for the author's domain), 'tag' (delivered, with the result in its header) or 'reject-early' "
+        "(rejected at RCPT, before DKIM is known; this also rejects forwarded mail).",
         examples=["tag"],
     )
     spf_softfail: SpfAction = Field(
-        default="tag", description="The same for softfail: 'tag' or 'reject-early'.", examples=["reject-early"]
+        default="tag",
+        description="What happens to mail from outside with the SPF result softfail: 'tag' (delivered, with the result "
+        "in its header) or 'reject-early' (rejected at RCPT, before DKIM is known).",
+        examples=["reject-early"],
     )
     spf_permerror: SpfAction = Field(
         default="tag",
-        description="The same for permerror, an invalid record: 'tag' or 'reject-early'.",
+        description="What happens to mail from outside with the SPF result permerror (the sender's SPF record is "
+        "invalid): 'tag' (delivered, with the result in its header) or 'reject-early' (rejected at RCPT, before DKIM "
+        "is known).",
         examples=["reject-early"],
     )
     spf_temperror: Literal["defer", "defer-early", "tag"] = Field(
         default="defer",
-        description="The same for temperror, a failed DNS lookup: 'defer' (after DATA, where the result still matters "
-        "with DKIM known; the sender retries), 'defer-early' (at RCPT, before DKIM is known) or 'tag'.",
+        description="What happens to mail from outside with the SPF result temperror (a DNS lookup failed): "
+        "'defer' (deferred after DATA if SPF could still decide; the sender retries), 'defer-early' (deferred at RCPT, "
+        "before DKIM is known) or 'tag' (delivered, with the result in its header).",
         examples=["tag"],
     )
     spf_skip_networks: SkippedNetworks = Field(
         default=(),
-        description="Relays that forward other people's mail (a backup MX, a forwarder): their mail is exempt from the "
-        "SPF check. This grants nothing else; they may not relay.",
+        description="Networks of hosts that forward mail of other senders to this one, such as a backup MX: mail from "
+        "them is exempt from the SPF check. This grants nothing else; they may not send through this host.",
         examples=["192.0.2.53"],
     )
     spf_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(
         default=(),
-        description="The same by domain: mail from hosts listed in this domain's SPF record is exempt from the SPF "
-        "check.",
+        description="Domains of forwarders: mail from the hosts that the SPF record of such a domain lists is exempt "
+        "from the SPF check. This grants nothing else; they may not send through this host.",
         examples=["forwarder.example.net"],
     )

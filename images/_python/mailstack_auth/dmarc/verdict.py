@@ -129,7 +129,7 @@ def _by_dmarc(evidence: Evidence, site: Site, disposition: Policy, *, spared: bo
         return _defer(failure)
     if disposition == "quarantine":
         return Outcome("quarantine", reason=f"DMARC policy of {evidence.author}", rule="DMARC")
-    reason = f"DMARC: rejected by policy of {evidence.author} (neither SPF nor DKIM passed in alignment)"
+    reason = f"DMARC: rejected by policy of {evidence.author} (neither SPF nor DKIM passes with an aligned domain)"
     return Outcome("reject", f"550 5.7.26 {reason}", reason, "DMARC")
 
 

@@ -164,7 +164,7 @@ def _author(part: bytes, value: bytes, *, plain: bool) -> bytes:
         raise AmbiguousError("From has a quotation mark in a comment next to the address; remove it")
     # Where it is not alone, some programs take a part of it for the domain's end.
     if bare and bare["rest"].startswith(b"(") and not _ADDRESS_AND_COMMENT.fullmatch(value):
-        raise AmbiguousError("From has a comment right behind the address; write a space before it")
+        raise AmbiguousError("From has a comment directly after the address; write a space before it")
     if not plain:
         _check_name(match["name"], match["rest"], domain)
     return match["domain"]

@@ -124,11 +124,19 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
             lived = time.monotonic() - started
             if code > 0 and lived < _START_SECONDS:
                 return code  # the engine waits longer each time, and meanwhile nobody waits for an answer
-            log(f"worker exited with {code}; starting a new one")
+            log(f"worker {_ending(code)}; starting a new one")
             if lived < _PAUSE_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
                 return 0
             worker, started = _fork(work), time.monotonic()
             watch = _Watch(worker)
+
+
+def _ending(code: int) -> str:
+    """How a worker ended, in words; a negative code is a signal's."""
+    if code >= 0:
+        return f"exited with status {code}"
+    names = {known.value: known.name for known in signal.Signals}
+    return f"was killed by signal {-code} ({names.get(-code, 'no name')})"
 
 
 class _Watch:

@@ -18,7 +18,7 @@ from mailstack_auth.spf.query import MAX_SECONDS, OutOfTimeError, Query, Wish
 # How much longer HELO is looked at when MAIL FROM has a result, which is the one that counts: names in HELO whose DNS
 # is broken are common, and the message would wait for nothing.
 HELO_SECONDS = 1.0
-# For the records of relays' domains, after that. The site chose them, mostly they are known; Postfix and "stop" wait.
+# For the records of forwarders' domains, after that. The site chose them and mostly they are known; Postfix waits.
 RELAY_SECONDS = 4.0
 # How many results are remembered: 2 MB.
 MAX_RESULTS = 2048

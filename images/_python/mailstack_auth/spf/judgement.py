@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from mailstack_auth import names
 from mailstack_auth.spf.evaluation import Evaluation, Result
 
-Exemption = Literal["authenticated", "trusted", "relay"]
+Exemption = Literal["authenticated", "trusted", "forwarder"]
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets.
 _MAX_REASON = 160
@@ -18,7 +18,7 @@ class Judgement(NamedTuple):
 
     evaluation: Evaluation | None = None
     exempt: Exemption | None = None
-    # A relay domain's record could not be looked up, so that a refusal might hit a relay.
+    # A forwarder domain's record could not be looked up, so that a refusal might hit a forwarder.
     doubtful: bool = False
 
     @property

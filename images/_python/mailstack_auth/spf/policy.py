@@ -131,7 +131,7 @@ class Policy:
         if any(address in one for one in self.trusted_networks):
             return "trusted"
         if any(address in one for one in self.skip_networks):
-            return "relay"
+            return "forwarder"
         return None
 
     def known(self, message: Message, evaluator: Evaluator) -> Judgement | None:
@@ -145,7 +145,7 @@ class Policy:
         return None
 
     async def judge(self, message: Message, evaluator: Evaluator) -> Judgement:
-        """Evaluate a message that is not exempt. Relays' domains are looked at only where it makes a difference."""
+        """Evaluate a message that is not exempt. Forwarders' domains are looked at only where it makes a difference."""
         evaluation = await evaluator.evaluate(message.client, message.helo, message.sender)
         if evaluation.judged.result == "pass" or not self.skip_domains:
             return Judgement(evaluation)
@@ -153,7 +153,7 @@ class Policy:
             *(evaluator.authorises(domain, message.client) for domain in self.skip_domains), return_exceptions=True
         )
         if True in answers:
-            return Judgement(exempt="relay")
+            return Judgement(exempt="forwarder")
         for one in answers:
             if isinstance(one, BaseException) and not isinstance(one, pyspf.TempError):
                 raise one
@@ -163,9 +163,9 @@ class Policy:
         """What Postfix is to do; waited() says whether a message to be deferred has waited long enough."""
         judged = judgement.judged
         if judged is None:
-            if judgement.exempt == "relay":
-                skipped = f"X-SPF-Skipped: {message.client} is a trusted forwarder of {self.hostname}"
-                return Action("PREPEND", skipped)
+            if judgement.exempt == "forwarder":
+                skipped = f"{self.hostname} does not check SPF of mail from the forwarder {message.client}"
+                return Action("PREPEND", f"X-SPF-Skipped: {skipped}")
             return Action("DUNNO")
         if self.actions.get(judged.result, "tag") != "tag" and not self._late(judged):
             refused = refusal(judged, message.client, doubtful=judgement.doubtful)
@@ -188,7 +188,7 @@ def refusal(judged: Result, client: str, *, doubtful: bool = False) -> Refusal:
         reason = f"DNS lookup of the SPF record of {scope} failed, please retry"
         return Refusal(final=False, status="4.7.24", reason=reason)
     if doubtful:
-        reason = f"SPF {judged.result} for {scope} is not final: a DNS lookup failed, please retry"
+        reason = f"SPF {judged.result} for {scope} cannot be confirmed: a DNS lookup failed, please retry"
         return Refusal(final=False, status="4.7.24", reason=reason)
     if judged.result == "permerror":
         reason = f"SPF permerror for {scope}: invalid record: {explain(judged)}"

@@ -40,7 +40,7 @@ _NOTHING_MORE = Action("DUNNO")
 REMEMBERED_SECONDS = 600.0
 MAX_EVALUATIONS = 1024
 MAX_MESSAGES = 8192
-# Longer than an answer takes: SPF, domains of relays, the sender's domain. Shorter than compose's stop_grace_period.
+# Longer than an answer takes (SPF, forwarders' domains, the sender's domain), shorter than compose's stop_grace_period.
 GRACE_SECONDS = 30.0
 
 log = partial(event, "policyd-spf")
