@@ -50,11 +50,12 @@ def status_text(data: Mapping[str, Any]) -> str:
     count = data["queue"]
     started = any(one["name"] == "postfix" and one["state"] != NOT_THERE for one in data["services"])
     unknown = "Postfix does not answer" if started else "not started"
-    queue = unknown if count is None else f"{count} message{'' if count == 1 else 's'}"
+    queue = unknown if count is None else _number(count, "message")
     lines = [
         table(rows).rstrip(),
         "",
         f"queue      {queue}",
+        *(f"waiting    {_number(one['recipients'], 'recipient')}: {one['reason']}" for one in data["waiting"]),
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
         *(f"incoming   {line}" for one in data["judged"] for line in _judged(one)),
         *(f"TLS        {_certificate(found)}" for found in data["certificates"]["served"]),
@@ -81,8 +82,11 @@ def _judged(found: Mapping[str, Any]) -> list[str]:
     since = datetime.fromtimestamp(found["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = []
     for action, rules in found["counts"].items():
-        total = sum(rules.values())
-        messages = f"{total} message{'' if total == 1 else 's'}"
+        done = f"{_DONE.get(action, action)} {_number(sum(rules.values()), 'message')}"
         by_rule = ", ".join(f"{rule} {number}" for rule, number in rules.items())
-        lines.append(f"{found['service']} {_DONE.get(action, action)} {messages} since {since}, by rule: {by_rule}")
+        lines.append(f"{found['service']} {done} since {since}, by rule: {by_rule}")
     return lines
+
+
+def _number(count: int, of: str) -> str:
+    return f"{count} {of}{'' if count == 1 else 's'}"

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+# Reasons that are told of all for which messages wait.
+_MOST_REASONS = 5
 NOT_THERE = "not created"
 # Asks milters as Postfix does at the start of a session (the option negotiation of the milter protocol), from its
 # container; Perl is part of every Debian.
@@ -59,10 +62,18 @@ class Service:
         return self.state == "running" and self.health == "healthy" and self.current
 
 
+@dataclass(frozen=True)
+class Queued:
+    """How many messages are in Postfix's queue, and for how many recipients each reason of the last try stands."""
+
+    messages: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
 def look(
     client: docker.DockerClient, project: str, wanted: Mapping[str, tuple[str, str]]
-) -> tuple[list[Service], int | None]:
-    """The services of a compose project, and the messages in Postfix's queue (None if Postfix does not say).
+) -> tuple[list[Service], Queued | None]:
+    """The services of a compose project, and Postfix's queue (None if Postfix does not say).
 
     wanted has the image and the place of the files of each service, as compose.yaml is to have them.
     """
@@ -72,7 +83,7 @@ def look(
         services = [_service(client, name, there.get(name), *built) for name, built in wanted.items()]
     except Failure as error:
         raise EngineError(f"cannot read the state of {project} from the engine: {reason(error)}") from None
-    return services, _queue_length(client, there.get("postfix"))
+    return services, _queue(client, there.get("postfix"))
 
 
 def _service(client: docker.DockerClient, name: str, container: Container | None, image: str, files: str) -> Service:
@@ -206,12 +217,21 @@ def mounted(client: docker.DockerClient) -> list[str]:
     return [one["Source"] for container in containers for one in container["Mounts"] if one["Type"] == "bind"]
 
 
-def _queue_length(client: docker.DockerClient, postfix: Container | None) -> int | None:
+def _queue(client: docker.DockerClient, postfix: Container | None) -> Queued | None:
     if postfix is None:
         return None
     try:
         answer = execution.ask(client, str(postfix.id), ["postqueue", "-j"])
     except (*Failure, OSError):
         return None
+    if answer.status:
+        return None
     # A JSON object on each line (postqueue(1)).
-    return None if answer.status else len(answer.stdout.splitlines())
+    lines = answer.stdout.splitlines()
+    found = Counter(
+        _printable(recipient["delay_reason"])
+        for line in lines
+        for recipient in json.loads(line)["recipients"]
+        if recipient.get("delay_reason")
+    )
+    return Queued(len(lines), dict(found.most_common(_MOST_REASONS)))

@@ -27,7 +27,9 @@ _FORMER = {
     f"{variable('local_sender_action')}={action}, or remove it for the new default 'aligned'"
     for action in ("discard", "reject")
 }
+# What other products call a login at a relay host.
 _RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|SASL|SMTP_(?:USER|PASS)")
+_SECRETS = {"relay_password"}
 
 
 def read_settings(directory: Path, environment: Mapping[str, str]) -> Settings:
@@ -119,8 +121,10 @@ def _setting(name: str) -> str:
 def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
     if _RELAY_LOGIN.search(name.upper()):
-        remedy = "is not a setting of mailstack; a login at the relay host is not supported yet"
-        return Fault(name, None, f"{remedy}; use a relay host that accepts mail from this host's address without one")
+        remedy = (
+            f"is not a setting of mailstack; a login at the relay host is {PREFIX}RELAY_USER and {PREFIX}RELAY_PASSWORD"
+        )
+        return Fault(name, None, remedy)
     near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in KNOWN], n=1)
     return Fault(
         name, None, f"is not a setting of mailstack; {f'did you mean {PREFIX}{near[0]}?' if near else 'remove it'}"
@@ -140,6 +144,8 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
     name = variable(setting)
     if token and setting in _WITH_HOSTS:
         token = _USER_INFO.sub(r"\1…@", token)
+    if setting in _SECRETS:
+        token = None
     match detail["type"]:
         case "missing":
             return Fault(name, None, f"is not set and has no default; write, for example: {example(setting)}")

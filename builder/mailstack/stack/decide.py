@@ -7,11 +7,11 @@ from pathlib import Path
 from mailstack.keys.dkim import DkimKey
 from mailstack.keys.ring import DomainKey, KeyRing
 from mailstack.settings.model import Settings, implied_aliases
-from mailstack.stack.mail import Judging, SigningRow, SpfActions
+from mailstack.stack.mail import Judging, Relay, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, subnets
 from mailstack.stack.packages import packages_from
-from mailstack.values.servers import host_port, neighbours, project
+from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, host_port, neighbours, project
 
 
 def stack_from(
@@ -20,9 +20,12 @@ def stack_from(
     on_disk: frozenset[Path],
     authserv_id_digest: str,
     *,
+    relay_login: str | None = None,
     prefix: str = "",
 ) -> Stack:
     """Decide everything; key_of gives the key of a domain, on_disk has the paths of all private keys that are there.
+
+    relay_login is the secret file with user and password for the relay host, if there are such.
 
     A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
     """
@@ -83,7 +86,7 @@ def stack_from(
             f"inet:{reached(host_port(one.removeprefix('inet:')), beside)}" if one.startswith("inet:") else one
             for one in settings.extra_milters
         ),
-        relay_host=settings.relay_host and reached(settings.relay_host, beside),
+        relay=_relay(settings, beside, relay_login),
         message_size=int(settings.message_size),
         # Compose takes a bare name for a volume's.
         tls_directory=f"{'' if settings.tls_directory.startswith('/') else './'}{settings.tls_directory}",
@@ -98,6 +101,22 @@ def stack_from(
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
+
+
+def relay_login_of(settings: Settings) -> str | None:
+    """The row of Postfix's table of passwords: next hop, user and password."""
+    if settings.relay_host is None or settings.relay_user is None or settings.relay_password is None:
+        return None
+    hop = Relay(settings.relay_host, None, None).hop
+    return f"{hop} {settings.relay_user}:{settings.relay_password.get_secret_value()}\n"
+
+
+def _relay(settings: Settings, beside: str, login: str | None) -> Relay | None:
+    host = settings.relay_host
+    if host is None:
+        return None
+    demanded = login or host.port in {IMPLICIT_TLS, SUBMISSION}
+    return Relay(reached(host, beside), host.host if demanded else None, login)
 
 
 def key_domains(settings: Settings) -> tuple[str, ...]:

@@ -4,12 +4,36 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailstack.values.network import Network
+from mailstack.values.servers import IMPLICIT_TLS, HostPort
 
 # The milter sockets as Postfix sees them from its chroot. Without dmarc nothing is judged, whatever the default action.
 OPENDKIM = "unix:opendkim/opendkim.sock"
 DMARC_OUTSIDE = "{ unix:dmarc/outside.sock, default_action=tempfail }"
 DMARC_INSIDE = "{ unix:dmarc/inside.sock, default_action=tempfail }"
 DMARC_SIGNED = "{ unix:dmarc/signed.sock, default_action=tempfail }"
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The server by which all mail leaves.
+
+    certificate is the name that its certificate must be for, None where TLS is not demanded; login the secret file with
+    user and password, from the site's directory.
+    """
+
+    server: HostPort
+    certificate: str | None
+    login: str | None
+
+    @property
+    def transport(self) -> str:
+        """Postfix's transport (master.cf) and next hop: on port 465 TLS comes first (RFC 8314)."""
+        return f"{'smtps' if self.server.port == IMPLICIT_TLS else 'smtp'}:{self.hop}"
+
+    @property
+    def hop(self) -> str:
+        """The server as tables name it; no MX is asked for."""
+        return f"[{self.server.host}]" + (f":{self.server.port}" if self.server.port else "")
 
 
 @dataclass(frozen=True)

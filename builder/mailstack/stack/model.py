@@ -14,6 +14,7 @@ from mailstack.stack.mail import (
     DMARC_SIGNED,
     OPENDKIM,
     Judging,
+    Relay,
     SigningRow,
     SpfActions,
 )
@@ -51,7 +52,7 @@ class Stack:
     authserv_id_digest: str
     milter_default_action: Literal["tempfail", "accept"]
     extra_milters: tuple[str, ...]
-    relay_host: HostPort | None
+    relay: Relay | None
     message_size: int
     # The host's directory of certificates and keys, as compose.yaml has it.
     tls_directory: str
@@ -103,7 +104,7 @@ class Stack:
     def neighbours(self) -> str | None:
         """The domain in which the engine's DNS has the services beside us, if one of them is named."""
         domain = neighbours(self.project)
-        named = [str(self.next_hop), str(self.relay_host), *self.extra_milters]
+        named = [str(self.next_hop), str(self.relay and self.relay.server), *self.extra_milters]
         return domain if any(f".{domain}" in one for one in named) else None
 
     @property

@@ -38,6 +38,9 @@ def _postfix(own: Service, stack: Stack) -> Service:
         ports=stack.publish,
         volumes=(*own.volumes, *sockets, *((postfix.MAIL,) if stack.next_hop is None else ())),
         directories=(Directory(stack.tls_directory, postfix.CERTIFICATES),),
+        secrets=(Secret("relay-login", stack.relay.login, postfix.RELAY_LOGIN),)
+        if stack.relay and stack.relay.login
+        else (),
         limits=replace(own.limits, memory=own.limits.memory + _tables(stack)),
     )
 

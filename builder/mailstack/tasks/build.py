@@ -8,7 +8,7 @@ from typing import Any
 from mailstack.engine import checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, os_reason
-from mailstack.keys import certificates, ring
+from mailstack.keys import certificates, relay_login, ring
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
 from mailstack.render.contexts import image_names, is_checked
 from mailstack.render.site import files
@@ -77,6 +77,9 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
     try:
         warnings += written.keep_edited(directory)
         changed = written.write(directory, site, engine_status.mounted(client))
+        relay_login.remove_others(
+            directory, written.read(directory).content + written.read(directory, PREVIOUS).content
+        )
     except OSError as error:
         raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
     if refresh:

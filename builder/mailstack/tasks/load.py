@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mailstack.errors import SettingsError
-from mailstack.keys import authserv_id, dkim, ring
+from mailstack.keys import authserv_id, dkim, relay_login, ring
 from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX, Settings
-from mailstack.stack.decide import key_domains, stack_from
+from mailstack.stack.decide import key_domains, relay_login_of, stack_from
 from mailstack.stack.model import Stack
 
 
@@ -21,7 +21,8 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 def is_made(directory: Path, chosen: Settings) -> bool:
     """Whether all secrets are made."""
     keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
-    return all(keys) and authserv_id.is_made(directory)
+    login = relay_login_of(chosen)
+    return all(keys) and authserv_id.is_made(directory) and (not login or relay_login.is_made(directory, login))
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -53,7 +54,9 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
     keys = {domain: key_of(domain) for domain in key_domains(chosen)}
     digest, found = authserv_id.read(directory)
     on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
-    stack = stack_from(chosen, keys.__getitem__, on_disk, digest, prefix=prefix)
+    login = relay_login_of(chosen)
+    login_file = str(relay_login.path(directory, login)) if login else None
+    stack = stack_from(chosen, keys.__getitem__, on_disk, digest, relay_login=login_file, prefix=prefix)
     warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
 
@@ -67,6 +70,8 @@ def make_secrets(directory: Path, chosen: Settings) -> None:
         for domain in key_domains(chosen):
             if domain not in missing:
                 dkim.read(directory, domain, chosen.dkim_selector)
+    if login := relay_login_of(chosen):
+        relay_login.make(directory, login)
     for domain in key_domains(chosen):
         dkim.make(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
 

@@ -8,7 +8,7 @@ from typing import Any
 from mailstack.dns import records
 from mailstack.engine import connection, images
 from mailstack.engine import status as engine_status
-from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Service
+from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service
 from mailstack.errors import MailstackError
 from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
@@ -47,7 +47,7 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
 def status_data(
     stack: Stack,
     services: Sequence[Service],
-    queue: int | None,
+    queue: Queued | None,
     milters: Mapping[str, str],
     counts: Mapping[str, Mapping[str, Any]],
     *,
@@ -70,7 +70,8 @@ def status_data(
         and not certificates.faults,
         "built": built,
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
-        "queue": queue,
+        "queue": queue and queue.messages,
+        "waiting": [{"reason": one, "recipients": number} for one, number in queue.reasons.items()] if queue else [],
         "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
         "judged": [{"service": service, **found} for service, found in counts.items()],
         "certificates": {"served": list(certificates.served), "faults": list(certificates.faults)},

@@ -11,6 +11,7 @@ from mailstack.values.tokens import nested
 
 MAX_PORT = 65535
 IMPLICIT_TLS, SUBMISSION = 465, 587
+_MAX_PASSWORD = 512
 _IPV4 = re.compile(r"[0-9.]+")
 # One label with a letter in it, as compose takes the name of a service and DNS one of a host.
 _SERVICE = re.compile(r"(?=[0-9_-]*[a-z])[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?", re.ASCII)
@@ -59,14 +60,20 @@ def _without_credentials(token: str) -> str:
     """A server's name without user and password; no message may repeat these, so this comes before all else."""
     if "@" in token:
         raise ValueError(
-            "has a user name or a password, and a login at another server is not supported; write HOST:PORT only"
+            "has a user name or a password; write HOST:PORT only. A login at a relay host is MAILSTACK_RELAY_USER and "
+            "MAILSTACK_RELAY_PASSWORD"
         )
     return token
 
 
+def is_address(host: str) -> bool:
+    """Whether a host that was read is an address, and no name."""
+    return ":" in host or bool(_IPV4.fullmatch(host))
+
+
 def _host(token: str) -> str:
     """An address, a domain name, or a service of the same compose project."""
-    if ":" in token or _IPV4.fullmatch(token):
+    if is_address(token):
         return str(address(token))
     name = token.lower()
     if name in _NO_HOST:
@@ -92,7 +99,23 @@ def host_port(token: str) -> HostPort:
 
 def server(token: str | None) -> HostPort | None:
     """The same for an SMTP server that the containers are to reach, or nothing."""
-    return None if token is None else _plain_start(_reachable(host_port(_without_credentials(token))))
+    return None if token is None else _reachable(host_port(_without_credentials(token)))
+
+
+def user(token: str | None) -> str | None:
+    """A user name for SMTP AUTH, as Postfix's table of passwords holds it: before a colon."""
+    if token is not None and (not token.isprintable() or ":" in token or " " in token):
+        raise ValueError(
+            "has a colon, a blank or an unprintable character; write the user name alone, for example: user@example.com"
+        )
+    return token
+
+
+def password(token: object) -> object:
+    """A password for SMTP AUTH, on one line."""
+    if isinstance(token, str) and (not token.isprintable() or len(token) > _MAX_PASSWORD):
+        raise ValueError(f"has more than one line, an unprintable character, or more than {_MAX_PASSWORD} characters")
+    return token
 
 
 def forwarder(token: str) -> Forwarder:
@@ -119,8 +142,8 @@ def _plain_start(server: HostPort) -> HostPort:
     """A server that greets in plain text; Postfix would wait for that on a port where TLS begins at once."""
     if server.port == IMPLICIT_TLS:
         raise ValueError(
-            f"has port {IMPLICIT_TLS}, which needs TLS from the start (RFC 8314) and a login; neither is "
-            "supported yet. Write a server that accepts mail from this host's address, for example: smtp.example.net:25"
+            f"has port {IMPLICIT_TLS}, which needs TLS from the start (RFC 8314); mail is not delivered that way. "
+            "Write the server's port for mail from other servers, for example: smtp.example.net:25"
         )
     return server
 

@@ -11,6 +11,7 @@ from mailstack.settings.checks import warnings
 from mailstack.settings.environment import read_environment
 from mailstack.settings.load import load, read_settings
 from mailstack.settings.model import Settings
+from mailstack.settings.reference import settings_rows
 from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
 from mailstack.values.servers import HostPort, NextHop
 from unit.sites import MINIMAL, environment, faults, settings, stack, variable
@@ -22,6 +23,9 @@ AROUND_EXAMPLES = {
     "mailboxes": "user@example.com,admin@example.com",
     "apt_mirror": "http://snapshots.example.com/debian",
 }
+# What a login at a relay host needs.
+LOGIN = {"relay_host": "smtp.example.net", "relay_user": "user", "relay_password": "s3cret, too"}
+AROUND_EXAMPLES |= LOGIN
 
 
 # fmt: off
@@ -34,7 +38,7 @@ DEFAULTS = {
     "dmarc_action": "follow", "dmarc_skip_networks": (), "dmarc_skip_domains": (),
     "dns_wait_hours": 4, "dns_wait_action": "quarantine", "unknown_sender_domain": "defer",
     "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (),
-    "relay_host": None, "message_size": 50 * 1024 * 1024,
+    "relay_host": None, "relay_user": None, "relay_password": None, "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "port_submissions": 465, "tls_directory": "tls",
     "resolver_forwarders": (), "resolver_trust_anchors": (),
@@ -243,6 +247,7 @@ BAD = [
     ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:rspamd:11332"),
     ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:rspamd:11332"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
+    ("relay_user", "user:s3cret", "user:s3cret", "user@example.com"),
     ("message_size", "big", "big", "25MiB"),
     ("message_size", "9999999TB", "9999999TB", "1024GiB"),
     ("message_size", "0", "0", "64KiB"),
@@ -278,7 +283,7 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert (fault.variable, fault.token) == (variable(setting), token)
     assert str(fault).startswith(f"{variable(setting)}: {token!r}: ")
     assert remedy in fault.remedy
-    assert site(stack(**{"apt_mirror": "http://a.example"} | {setting: value.replace(token, remedy)}))
+    assert site(stack(**{"apt_mirror": "http://a.example"} | LOGIN | {setting: value.replace(token, remedy)}))
 
 
 @pytest.mark.parametrize("setting", ["mailboxes", "postmaster", "dmarc_report_addresses", "aliases"])
@@ -311,10 +316,26 @@ def test_a_password_is_not_shown(setting, value, shown):
     assert "t@" not in str(fault)
 
 
-def test_credentials_of_a_relay_are_not_supported():
-    """Who writes a password for the relay host learns that this is not there, not that the form is wrong."""
+def test_credentials_in_front_of_a_relay():
+    """Who writes a password before the relay host learns where it belongs, not that the form is wrong."""
     (fault,) = faults(relay_host="user:secret@smtp.example.net:587")
-    assert "not supported; write HOST:PORT only" in fault.remedy
+    assert "write HOST:PORT only. A login at a relay host is MAILSTACK_RELAY_USER" in fault.remedy
+
+
+@pytest.mark.parametrize("password", ["s3cret\ts3cret", "s3cret" * 100, "s3cret\x00", "s3cret\ns3cret"])
+def test_a_password_that_is_refused_is_not_shown(password):
+    """The fault names the variable alone."""
+    (fault,) = faults(relay_host="smtp.example.net", relay_user="user", relay_password=password)
+    assert (fault.variable, fault.token) == ("MAILSTACK_RELAY_PASSWORD", None)
+    assert "s3cret" not in str(fault)
+
+
+def test_a_password_is_not_shown_among_the_settings():
+    """Neither where they are listed nor where they are printed."""
+    chosen = settings(**LOGIN)
+    rows = settings_rows(chosen, {variable(name): ".env" for name in LOGIN})
+    assert "s3cret" not in repr(chosen) + str(rows)
+    assert chosen.relay_password.get_secret_value() == "s3cret, too"
 
 
 @pytest.mark.parametrize("name", ["debian@sha256:" + "0" * 64, "registry.example:5000/debian:13@sha256:" + "a" * 64])
@@ -344,7 +365,7 @@ def test_a_file_by_a_path_that_is_none(tmp_path):
 
 def test_every_setting_can_be_wrong():
     """The table above leaves no setting out."""
-    assert {setting for setting, *_ in BAD} == set(FIELDS)
+    assert {setting for setting, *_ in BAD} == set(FIELDS) - {"relay_password"}
 
 
 def test_all_faults_are_reported_together():
@@ -598,6 +619,22 @@ CONTRADICTIONS = [
         ...,
         "MAILSTACK_APT_MIRROR",
         {"apt_mirror": "http://a.example"},
+    ),
+    ({"relay_host": "192.0.2.24:465"}, "relay_host", ..., "the server's name", {"relay_host": "smtp.example.net:465"}),
+    (
+        {"relay_host": "smtp.example.net", "relay_user": "user"},
+        "relay_user",
+        ...,
+        "without MAILSTACK_RELAY_PASSWORD;",
+        {"relay_password": "x"},
+    ),
+    ({"relay_password": "x"}, "relay_password", None, "without MAILSTACK_RELAY_USER and MAILSTACK_RELAY_HOST;", LOGIN),
+    (
+        {"relay_host": "smtp:587", "relay_user": "user", "relay_password": "x"},
+        "relay_host",
+        ...,
+        "by their full name",
+        {"relay_host": "smtp.example.net:587"},
     ),
     ({"port_smtp": "587"}, "port_submission", "587", "0 to publish none", {"port_submission": "0"}),
     ({"port_submission": "465"}, "port_submissions", "465", "0 to publish none", {"port_submissions": "0"}),
@@ -957,7 +994,7 @@ def test_a_value_of_an_older_version(action):
 @pytest.mark.parametrize(
     "name",
     [
-        "MAILSTACK_RELAY_USER",
+        "MAILSTACK_RELAY_USERNAME",
         "MAILSTACK_RELAY_HOST_PASSWORD",
         "MAILSTACK_SASL_PASSWORD_FILE",
         "MAILSTACK_SMTP_USERNAME",
@@ -965,7 +1002,7 @@ def test_a_value_of_an_older_version(action):
 )
 def test_a_log_in_at_a_relay(name):
     """Settings that other products have for it are refused with the reason, and what they hold is shown to nobody."""
-    with pytest.raises(SettingsError, match="a login at the relay host is not supported yet") as caught:
+    with pytest.raises(SettingsError, match="a login at the relay host is MAILSTACK_RELAY_USER and ") as caught:
         load(environment() | {name: "s3cret"})
     assert "s3cret" not in str(caught.value)
 

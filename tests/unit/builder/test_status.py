@@ -10,7 +10,7 @@ import requests
 
 from mailstack.cli.status import status_text
 from mailstack.engine import execution
-from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Service, certificates, counts, milters
+from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service, certificates, counts, milters
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
 from mailstack.tasks.status import status_data, why_not_well
@@ -101,7 +101,7 @@ def test_counts_that_do_not_fit(found: Any, expected: Any) -> None:
     """What is no count of a rule is dropped, names lose what a terminal would obey, and the rest is shown."""
     shown = counts(engine(json.dumps({"since": SINCE, "counts": found}).encode()), "project")
     assert shown == {one: {"since": SINCE, "counts": expected} for one in ("dmarc", "policyd-spf")}
-    data = status_data(stack(), [], 0, {}, shown, built=True)
+    data = status_data(stack(), [], Queued(0), {}, shown, built=True)
     done = "rejected" if "reject" in expected else "re[31mject"
     assert [line for line in status_text(data).splitlines() if line.startswith("incoming")] == [
         f"incoming   {service} {done} 2 messages since 2026-09-21 14:13 UTC, by rule: spf 2"
@@ -125,13 +125,25 @@ def test_certificates() -> None:
     """What Postfix's program says of certificates, without lines that are cut and what would steer a terminal."""
     found = certificates(engine(STATE.encode()), "project")
     assert (found.faults, found.remarks) == (("tls/c[31m.pem is cut off",), ("the certificate expires",))
-    data = status_data(stack(), [], 0, {}, {}, built=True, certificates=found)
+    data = status_data(stack(), [], Queued(0), {}, {}, built=True, certificates=found)
     assert [line for line in status_text(data).splitlines() if line.startswith("TLS")] == [
         "TLS        mail.a.example, *.a.example, tls/a.pem, until 2027-01-29 08:22:16Z",
         "TLS        mail.b.example, self-signed, until 2036-01-29 08:22:16Z",
         "TLS        tls/c[31m.pem is cut off",
     ]
     assert certificates(engine(RESTARTING), "project") == NOTHING_SERVED
+
+
+def test_why_messages_wait() -> None:
+    """The reasons of the queue, with how many recipients wait for each."""
+    queued = Queued(3, {"connect to mx.example: timed out": 2, "no answer": 1})
+    data = status_data(stack(), [], queued, {}, {}, built=True)
+    assert data["queue"] == 3
+    assert [line for line in status_text(data).splitlines() if line.startswith(("queue", "waiting"))] == [
+        "queue      3 messages",
+        "waiting    2 recipients: connect to mx.example: timed out",
+        "waiting    1 recipient: no answer",
+    ]
 
 
 UP = ("running", True)
@@ -170,6 +182,6 @@ def test_why_a_site_is_not_well(states: dict[str, tuple[str, bool]], fault: str,
     for name in SERVICE_NAMES:
         state, current = states.get(name, UP)
         services.append(Service(name, state, "starting", "image", 0, current=current))
-    data = status_data(stack(), services, 0, {MILTER: fault}, {}, built=built)
+    data = status_data(stack(), services, Queued(0), {MILTER: fault}, {}, built=built)
     assert not data["well"]
     assert why_not_well(data).startswith(words)

@@ -60,7 +60,6 @@ REFUSED = [
     ),
     *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
     *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.SERVICE_NAMES]),
-    *((servers.server, one, "which needs TLS from the start") for one in ["smtp.example.net:465", "smarthost:465"]),
     (servers.delivery, "smtp:mailboxes.example.net:465", "which needs TLS from the start"),
     *(
         (network.public_address, one, "is not the address of a host")

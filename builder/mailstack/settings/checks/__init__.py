@@ -16,7 +16,7 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
         *addresses.contradictions(chosen, refused),
         *networks.contradictions(chosen, refused),
         *build.contradictions(chosen, refused),
-        *authentication.contradictions(chosen),
+        *authentication.contradictions(chosen, refused),
     ]
 
 

@@ -3,14 +3,15 @@
 from collections.abc import Collection, Iterable, Iterator
 
 from mailstack.errors import Fault
-from mailstack.settings.checks.refused import fault
-from mailstack.settings.model import PREFIX, Settings
+from mailstack.settings.checks.refused import Refused, fault
+from mailstack.settings.model import PREFIX, Settings, variable
 from mailstack.values import spf
 from mailstack.values.network import Network
-from mailstack.values.servers import SUBMISSION
+from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, is_address
 
 
-def contradictions(chosen: Settings) -> Iterator[Fault]:
+def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    yield from _relay(chosen, refused)
     record, domains = chosen.spf_record or "", set(chosen.domains)
     for domain, term in spf.continued(record).items():
         if domain in domains:
@@ -19,6 +20,22 @@ def contradictions(chosen: Settings) -> Iterator[Fault]:
                 record,
                 f"is the record of {domain} and refers to itself with {term!r}, so it is invalid; remove that term",
             )
+
+
+def _relay(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    login = ("relay_user", "relay_password", "relay_host")
+    missing = [variable(name) for name in login if not getattr(chosen, name) and name not in refused]
+    if missing and chosen.relay_user:
+        yield fault("relay_user", chosen.relay_user, f"has no effect without {' and '.join(missing)}; set that too")
+    elif missing and chosen.relay_password:
+        yield fault("relay_password", None, f"has no effect without {' and '.join(missing)}; set that too")
+    relay = chosen.relay_host
+    if relay and relay.service and chosen.relay_user:
+        remedy = "is a service of this compose project; a login is only for other servers, by their full name"
+        yield fault("relay_host", str(relay), remedy)
+    if relay and is_address(relay.host) and (chosen.relay_user or relay.port in {IMPLICIT_TLS, SUBMISSION}):
+        remedy = "is an address, and the certificate is checked by name; write the server's name"
+        yield fault("relay_host", str(relay), remedy)
 
 
 def warnings(chosen: Settings) -> list[str]:
@@ -30,10 +47,10 @@ def warnings(chosen: Settings) -> list[str]:
         )
     if chosen.spf_record:
         found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
-    if chosen.relay_host and chosen.relay_host.port == SUBMISSION:
+    if chosen.relay_host and chosen.relay_host.port in {SUBMISSION, IMPLICIT_TLS} and not chosen.relay_user:
         found.append(
-            f"{PREFIX}RELAY_HOST: {chosen.relay_host}: most servers require a login on this port, which is not "
-            "supported yet; mail stays in the queue unless this server accepts it from this host's address"
+            f"{PREFIX}RELAY_HOST: {chosen.relay_host}: most servers require a login on this port; set "
+            f"{PREFIX}RELAY_USER and {PREFIX}RELAY_PASSWORD, unless this one accepts mail from this host's address"
         )
     if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
         found.append(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 
 from mailstack.settings.groups.kinds import TOKENS, Group
 from mailstack.values import servers, tokens
@@ -29,9 +29,17 @@ class Transport(Group):
     )
     relay_host: Annotated[servers.HostPort | None, BeforeValidator(servers.server)] = Field(
         default=None,
-        description="Send all mail to this server, HOST or HOST:PORT, instead of the recipients' MX. It must accept "
-        "mail from this host's address: a login, and TLS from the start (port 465), are not supported yet.",
-        examples=["smtp.example.net:25"],
+        description="Send all mail to this server, HOST or HOST:PORT, instead of the recipients' MX. On ports 465 and "
+        "587, and with a login, TLS is required, and the certificate must be for HOST.",
+        examples=["smtp.example.net:465"],
+    )
+    relay_user: Annotated[str | None, BeforeValidator(servers.user)] = Field(
+        default=None, description="The user name for the login at RELAY_HOST.", examples=["user@example.com"]
+    )
+    relay_password: Annotated[SecretStr | None, BeforeValidator(servers.password)] = Field(
+        default=None,
+        description="The password for the login at RELAY_HOST. Better in a file of its own, by RELAY_PASSWORD_FILE.",
+        examples=["correct horse battery staple"],
     )
     message_size: Annotated[int, BeforeValidator(tokens.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
         default=50 * 1024 * 1024,

@@ -1,0 +1,185 @@
+"""All mail by a relay host: login on 465 and 587, a wrong password, a certificate of another name."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+from aiosmtpd.controller import UnthreadedController
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from certificates import Authority, Pair
+from integration.conftest import site
+from mailstack.world.containers import Machine, wait_for
+from mailstack.world.internet import Internet
+from mailstack.world.site import Site
+from place import EDGE
+from support import address_of, independent_dkim, message, send, subject
+
+NAME = "relay.provider.example"
+HOSTNAME = "mail.golf.example"
+USER, PASSWORD = "golf@provider.example", "correct horse: battery, staple"
+SENDER, RECIPIENT = "user@golf.example", "user@elsewhere.example"
+
+
+class Provider(UnthreadedController):
+    """A server that takes mail after a login only, which it offers by TLS only."""
+
+    def __init__(self, pair: Pair, directory: Path, port: int) -> None:
+        file = directory / f"{pair.serial}.pem"
+        file.write_bytes(pair.chain + pair.key)
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(file)
+        self._wrapped = port == 465
+        self.received: list[bytes] = []
+        self.tries: list[LoginPassword] = []
+        super().__init__(
+            self,
+            hostname=str(EDGE[1]),
+            port=port,
+            loop=asyncio.new_event_loop(),
+            ssl_context=self._tls if self._wrapped else None,
+        )
+        self._thread = threading.Thread(target=self.loop.run_forever)
+
+    def factory(self) -> SMTP:
+        # By TLS from the start aiosmtpd knows of no TLS, and would not offer a login.
+        return SMTP(
+            self.handler,
+            hostname=NAME,
+            auth_required=True,
+            auth_require_tls=not self._wrapped,
+            require_starttls=not self._wrapped,
+            tls_context=None if self._wrapped else self._tls,
+            authenticator=self._authenticate,
+        )
+
+    def _authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: object
+    ) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        self.tries.append(data)
+        right = data == LoginPassword(USER.encode(), PASSWORD.encode())
+        return AuthResult(success=right, handled=False)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.received.append(envelope.content or b"")  # type: ignore[arg-type]
+        return "250 OK"
+
+    def wait_for(self, about: str) -> bytes:
+        wanted = f"Subject: {about}\r\n".encode()
+        return wait_for(
+            lambda: next((one for one in self.received if wanted in one), None),
+            "the relay host did not get the message",
+        )
+
+    def __enter__(self) -> Self:
+        self.begin()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.end()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def golf(world: Internet, authority: Authority, insider: Machine, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A stack that sends by the relay host, and trusts the tests' authority as its site wants it."""
+    world.names.set(NAME, "A", str(EDGE[1]))
+    world.names.publish()
+    authorities = tmp_path_factory.mktemp("authorities") / "authorities.pem"
+    authorities.write_bytes(authority.root)
+    override = f"""\
+services:
+  postfix:
+    volumes:
+      - {{type: bind, source: "{authorities}", target: /etc/ssl/certs/ca-certificates.crt, read_only: true}}
+"""
+    return site(
+        world, HOSTNAME, "golf.example", override, MAILBOXES=SENDER, TRUSTED_NETWORKS=str(insider.address), **relay(465)
+    )
+
+
+def relay(port: int, password: str = PASSWORD) -> dict[str, str]:
+    return {"RELAY_HOST": f"{NAME}:{port}", "RELAY_USER": USER, "RELAY_PASSWORD": password}
+
+
+def change(golf: Site, **settings: str) -> None:
+    """Build with other settings, and let compose recreate what changed."""
+    golf.build(golf.environment | {f"MAILSTACK_{name}": value for name, value in settings.items()})
+    golf.up()
+
+
+@contextmanager
+def provider(pair: Pair, directory: Path, port: int) -> Iterator[Provider]:
+    with Provider(pair, directory, port) as running:
+        yield running
+
+
+def submit(golf: Site, insider: Machine, about: str) -> bytes:
+    content = message(SENDER, RECIPIENT, about)
+    assert send(insider, address_of(golf), SENDER, RECIPIENT, content, port=587).code == 250
+    return content
+
+
+@pytest.mark.parametrize("port", [465, 587])
+def test_login(port: int, world: Internet, authority: Authority, golf: Site, insider: Machine, tmp_path: Path) -> None:
+    """Mail goes by the relay host, signed, after a login by TLS; the password is in the secret file alone."""
+    change(golf, **relay(port))
+    with provider(authority.issue(NAME), tmp_path, port) as running:
+        about = subject(f"by the relay host on {port}")
+        submit(golf, insider, about)
+        assert independent_dkim(running.wait_for(about), world.names)
+        assert set(running.tries) == {LoginPassword(USER.encode(), PASSWORD.encode())}
+    (secret,) = (golf.directory / "secrets").glob("relay-login-*")
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert PASSWORD in secret.read_text()
+    files = [one for one in golf.directory.rglob("*") if one.is_file() and one != secret]
+    assert not [one for one in files if PASSWORD.encode() in one.read_bytes()]
+
+
+def test_wrong_password(authority: Authority, golf: Site, insider: Machine, tmp_path: Path) -> None:
+    """Mail waits, status says why; with the right password it goes, once."""
+    change(golf, **relay(587, "wrong"))
+    with provider(authority.issue(NAME), tmp_path, 587) as running:
+        about = subject("with a wrong password")
+        submit(golf, insider, about)
+        waiting = wait_for(lambda: golf.status()["waiting"], "status says nothing of it")
+        assert "SASL authentication failed" in waiting[0]["reason"]
+        assert waiting[0]["recipients"] == 1
+        assert not running.received
+        change(golf, **relay(587))
+        golf.run("postfix", "postqueue", "-f")
+        running.wait_for(about)
+        wait_for(lambda: golf.status()["queue"] == 0, "it is still in the queue")
+        assert len(running.received) == 1
+
+
+@pytest.mark.parametrize("port", [465, 587])
+def test_another_certificate(port: int, authority: Authority, golf: Site, insider: Machine, tmp_path: Path) -> None:
+    """A server with a certificate of another name, or that nobody issued, gets no password and no mail."""
+    change(golf, **relay(port))
+    for at, pair in enumerate((authority.issue("elsewhere.example"), authority.issue(NAME, signed=False))):
+        with ExitStack() as stack:
+            running = stack.enter_context(provider(pair, tmp_path, port))
+            about = subject(f"certificate {at}")
+            submit(golf, insider, about)
+            waiting = wait_for(lambda: golf.status()["waiting"], "status says nothing of it")
+            assert "Server certificate not " in waiting[0]["reason"]
+            assert not running.tries
+            assert not running.received
+            golf.run("postfix", "postsuper", "-d", "ALL")
