@@ -99,7 +99,7 @@ def test_daemon_is_not_root(service: str, user: int, alpha: Site) -> None:
 
 def test_smtpd_is_chrooted_and_not_root(outsider: Machine, alpha: Site) -> None:
     """An open session is served by a process of the user postfix, and smtpd is a chrooted service."""
-    for service in ("smtp/inet", "submission/inet", "cleanup/unix"):
+    for service in ("smtp/inet", "submission/inet", "submissions/inet", "cleanup/unix"):
         assert alpha.run("postfix", "postconf", "-F", f"{service}/chroot").decode().split()[-1] == "y"
     with Client(outsider, address_of(alpha)) as client:
         client.ehlo()
@@ -109,10 +109,10 @@ def test_smtpd_is_chrooted_and_not_root(outsider: Machine, alpha: Site) -> None:
 
 
 def test_only_smtp_listens_on_the_edge(alpha: Site) -> None:
-    """On addresses that others reach, postfix listens on 25 and 587, on IPv4 only, and the resolver on nothing."""
+    """On addresses that others reach, postfix listens on 25, 465 and 587, on IPv4 only, and the resolver on nothing."""
     inside = {str(net.resolver) for net in (alpha.stack.lookup, alpha.stack.inner)} | {"127.0.0.1", "127.0.0.11"}
     postfix = {one for one in _listeners(alpha, "postfix") if one[0] not in inside}
-    assert postfix == {("0.0.0.0", 25), ("0.0.0.0", 587)}  # noqa: S104
+    assert postfix == {("0.0.0.0", port) for port in (25, 465, 587)}  # noqa: S104
     for service in ("opendkim", "policyd-spf", "dmarc", "resolver"):
         assert {address for address, _ in _listeners(alpha, service)} <= inside
 
