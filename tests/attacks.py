@@ -975,7 +975,7 @@ PIPELINING = (
     Attack("pipelining: a request of HTTP behind the greeting", "221 2.7.0 Error", pieces=(_HTTP,)),
     Attack(
         "pipelining: behind STARTTLS",
-        "502 5.5.1",
+        "220 2.0.0 Ready to start TLS",
         pieces=(_HELLO[0], b"STARTTLS\r\n" + b"".join(_HELLO[1:]) + b"DATA\r\n" + _MESSAGE + b".\r\n"),
     ),
     Attack("chunks: the bank's From", FAILS, pieces=(*_HELLO, _chunk(_MESSAGE))),

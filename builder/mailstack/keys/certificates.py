@@ -1,5 +1,6 @@
 """The directory of certificates and their keys. Others fill it, and Postfix's container takes what is right."""
 
+import os
 from pathlib import Path
 
 from mailstack.errors import Fault, SettingsError, os_reason
@@ -12,7 +13,11 @@ def prepare(site: Path, name: str) -> tuple[str, ...]:
 
     Raises SettingsError for one elsewhere that does not exist, or that is no directory.
     """
-    directory = site / name
+    directory = Path(os.path.normpath(site / name))
+    secret = site / "secrets"
+    if directory == secret or secret in directory.parents or directory in secret.parents:
+        remedy = "would show Postfix what lies in secrets/; write a directory that holds certificates and keys only"
+        raise SettingsError([Fault(_VARIABLE, name, remedy)])
     try:
         if directory.is_relative_to(site) and not directory.exists():
             directory.mkdir(mode=0o700, parents=True)

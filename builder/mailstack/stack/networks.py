@@ -46,8 +46,9 @@ def rooms(whole: ipaddress.IPv4Network) -> dict[str, int]:
 
 def publish(settings: Settings) -> tuple[str, ...]:
     """Compose's "ports". Submission has its ports with the first who may use them."""
-    used = bool(settings.trusted_networks)
-    ports = ((settings.port_smtp, 25), (used * settings.port_submissions, 465), (used * settings.port_submission, 587))
+    ports = [(settings.port_smtp, 25)]
+    if settings.trusted_networks:
+        ports += [(settings.port_submissions, 465), (settings.port_submission, 587)]
     return tuple(
         f"{address}:{outside}:{inside}"
         for address in settings.publish_addresses

@@ -85,7 +85,12 @@ def test_an_edited_compose_file_is_kept(engine: None, tmp_path: Path) -> None:
     assert "compose.yaml had been edited; your version is saved as compose.yaml.edited" in done.stderr
     assert (tmp_path / "compose.yaml").read_text() == built
     assert (tmp_path / "compose.yaml.edited").read_text() == edited
-    assert "warning" not in run(tmp_path, *build).stderr
+    assert warnings(run(tmp_path, *build).stderr) == []
+
+
+def warnings(said: str) -> list[str]:
+    """The warnings of a build, but for the one about a site's missing certificate."""
+    return [one for one in said.splitlines() if "warning" in one and "tls is empty" not in one]
 
 
 def test_first_message(stack_of_env_example: DockerCompose, env_example: Path) -> None:
@@ -170,7 +175,7 @@ def test_changes_that_need_a_person(engine: None, env_example: Path, tmp_path: P
     environment = tmp_path / ".env"
     shutil.copy(env_example / ".env", environment)
     first = run(tmp_path, sys.executable, "-m", "mailstack", "build")
-    assert (first.returncode, "warning" in first.stderr) == (0, False)
+    assert (first.returncode, warnings(first.stderr)) == (0, [])
     renamed = environment.read_text().replace("=mail.example.com", "=mx.example.com")
     environment.write_text(renamed + "\nMAILSTACK_DKIM_SELECTOR=s2\n")
     second = run(tmp_path, sys.executable, "-m", "mailstack", "build")
@@ -178,4 +183,4 @@ def test_changes_that_need_a_person(engine: None, env_example: Path, tmp_path: P
     assert "compose -p mail-example-com down" in second.stderr
     assert "publish the record s2._domainkey.example.com now" in second.stderr
     third = run(tmp_path, sys.executable, "-m", "mailstack", "build")
-    assert (third.returncode, "warning" in third.stderr) == (0, False)
+    assert (third.returncode, warnings(third.stderr)) == (0, [])

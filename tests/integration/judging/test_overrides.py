@@ -62,7 +62,12 @@ BROKEN = [
         "submission inet n - y - - smtpd\n  -o smtpd_recipient_restrictions=permit_nobody\n",
         "permit_nobody",
     ),
-    ("overrides/postfix/main.cf", "mynetworks = 0.0.0.0/0\n", "port 25 587 is an open relay"),
+    (
+        "overrides/postfix/main.cf",
+        "smtpd_tls_security_level = encrypt\nmynetworks = 0.0.0.0/0\n",
+        "port 25 587 465 is an open relay",
+    ),
+    ("overrides/postfix/main.cf", "mynetworks = 0.0.0.0/0\n", "port 25 587 465 is an open relay"),
     (
         "overrides/postfix/main.cf",
         f"smtpd_relay_restrictions = {ANYBODY}\nsmtpd_recipient_restrictions = {ANYBODY}\n",

@@ -134,6 +134,22 @@ def test_names(pairs: dict[str, Pair], bravo: Site) -> None:
         assert certificate(bravo, name) == pairs[NAME].serial
 
 
+def test_commands_behind_starttls(pairs: object, authority: Authority, bravo: Site) -> None:
+    """What a man in the middle puts behind STARTTLS in clear is not executed in the session that begins."""
+    tls = context(authority)
+    with socket.create_connection((address_of(bravo), 25), timeout=20) as link:
+        stream = link.makefile("rb")
+        assert stream.readline().startswith(b"220 ")
+        link.sendall(b"HELO client.example\r\n")
+        assert stream.readline().startswith(b"250 ")
+        link.sendall(b"STARTTLS\r\nHELO client.example\r\nMAIL FROM:<someone@listed.example>\r\n")
+        assert stream.readline().startswith(b"220 ")
+        with tls.wrap_socket(link, server_hostname=NAME) as session:
+            inside = session.makefile("rb")
+            session.sendall(b"RCPT TO:<user@bravo.example>\r\n")
+            assert inside.readline().startswith(b"503 5.5.1 ")
+
+
 VERSIONS = {
     ssl.TLSVersion.TLSv1: "TLSV1_ALERT_PROTOCOL_VERSION",
     ssl.TLSVersion.TLSv1_1: "TLSV1_ALERT_PROTOCOL_VERSION",
@@ -371,9 +387,14 @@ class InClear(socketserver.StreamRequestHandler):
             self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 fine\r\n")
 
 
+class Server(socketserver.ThreadingTCPServer):
+    # Another test's connections may linger.
+    allow_reuse_address = True
+
+
 def test_never_in_clear_where_tls_is_asked_for(dane: Dane, pairs: dict[str, Pair]) -> None:
     """A server with a TLSA record that offers no STARTTLS gets no message; nor does its name, by the log."""
-    with socketserver.ThreadingTCPServer((str(EDGE[1]), 25), InClear) as server:
+    with Server((str(EDGE[1]), 25), InClear) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             (host,) = dane.hosts(tlsa(pairs[NAME]), address=str(EDGE[1]))
