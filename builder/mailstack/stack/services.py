@@ -14,6 +14,7 @@ and the most while messages of 50 MB, with 900 kB of header, and 100 at once cam
 """
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from mailstack.services import SERVICES, postfix
 from mailstack.services.model import Directory, Secret, Service, socket_of
@@ -32,15 +33,16 @@ def services(stack: Stack) -> tuple[Service, ...]:
 
 def _postfix(own: Service, stack: Stack) -> Service:
     sockets = tuple(socket_of(one.name) for one in SERVICES if one.socket)
+    login = stack.relay and stack.relay.login
+    # By another name for another content: compose sees the name, and recreates the container.
+    secrets = (Secret(PurePosixPath(login).name, login, postfix.RELAY_LOGIN),) if login else ()
     return replace(
         own,
         hostname=stack.hostname,
         ports=stack.publish,
         volumes=(*own.volumes, *sockets, *((postfix.MAIL,) if stack.next_hop is None else ())),
         directories=(Directory(stack.tls_directory, postfix.CERTIFICATES),),
-        secrets=(Secret("relay-login", stack.relay.login, postfix.RELAY_LOGIN),)
-        if stack.relay and stack.relay.login
-        else (),
+        secrets=secrets,
         limits=replace(own.limits, memory=own.limits.memory + _tables(stack)),
     )
 

@@ -33,7 +33,7 @@ from support import (
 )
 
 NAME = "mail.bravo.example"
-OTHER = "mx.other.example"
+OTHER = "mx.bravo.example"
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +140,9 @@ def test_commands_behind_starttls(pairs: object, authority: Authority, bravo: Si
     with socket.create_connection((address_of(bravo), 25), timeout=20) as link:
         stream = link.makefile("rb")
         assert stream.readline().startswith(b"220 ")
-        link.sendall(b"HELO client.example\r\n")
-        assert stream.readline().startswith(b"250 ")
+        link.sendall(b"EHLO client.example\r\n")
+        while not stream.readline().startswith(b"250 "):
+            pass
         link.sendall(b"STARTTLS\r\nHELO client.example\r\nMAIL FROM:<someone@listed.example>\r\n")
         assert stream.readline().startswith(b"220 ")
         with tls.wrap_socket(link, server_hostname=NAME) as session:
