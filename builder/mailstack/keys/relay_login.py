@@ -14,12 +14,13 @@ from mailstack.keys.files import secret_directory, write_new
 
 DIRECTORY = Path("secrets")
 _NAME = "relay-login-"
+_DIGITS = 16
 
 
 def path(directory: Path, content: str) -> Path:
     """Where a login is to lie, from the site's directory; the authserv-id must be there."""
     key = (directory / authserv_id.FILE).read_bytes()
-    return DIRECTORY / f"{_NAME}{hmac.new(key, content.encode(), hashlib.sha256).hexdigest()[:16]}"
+    return DIRECTORY / f"{_NAME}{hmac.new(key, content.encode(), hashlib.sha256).hexdigest()[:_DIGITS]}"
 
 
 def make(directory: Path, content: str) -> None:
@@ -38,8 +39,8 @@ def is_made(directory: Path, content: str) -> bool:
     return (directory / path(directory, content)).exists()
 
 
-def remove_others(directory: Path, keep: bytes) -> None:
+def remove_others(directory: Path, keep: str) -> None:
     """Remove the logins that a text, such as compose.yaml, does not name. Raises OSError."""
-    for file in (directory / DIRECTORY).glob(f"{_NAME}*"):
-        if file.name.encode() not in keep:
+    for file in (directory / DIRECTORY).glob(f"{_NAME}{'[0-9a-f]' * _DIGITS}"):
+        if file.name not in keep:
             file.unlink()

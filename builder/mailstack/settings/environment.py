@@ -27,6 +27,8 @@ _OF_COMPOSE = {
 }
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
 _IN_SINGLE_QUOTES = re.compile(r"\s*(?:export\s+)?[^=]+=\s*'")
+# What is shown to nobody.
+SECRETS = {variable("relay_password")}
 KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
 
@@ -142,7 +144,9 @@ def _read_files(directory: Path, found: Gathered) -> None:
         found.unread.add(setting)
         try:
             lines = reading.text(directory / path).splitlines()
-            found.values[setting] = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+            # A password may begin like a comment.
+            kept = (line for line in lines if setting in SECRETS or not line.lstrip().startswith("#"))
+            found.values[setting] = "\n".join(kept)
             found.unread.remove(setting)
         except UnicodeDecodeError:
             found.faults.append(Fault(name, path, "is not UTF-8; save it in that encoding"))
@@ -150,4 +154,5 @@ def _read_files(directory: Path, found: Gathered) -> None:
             # A path with a NUL in it is a ValueError.
             said = os_reason(error) if isinstance(error, OSError) else error
             remedy = f"cannot be read: {said}; write a path relative to the directory of .env"
-            found.faults.append(Fault(name, path, remedy))
+            # Some write the password itself.
+            found.faults.append(Fault(name, None if setting in SECRETS else path, remedy))

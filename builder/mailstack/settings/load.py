@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from mailstack.errors import Fault, SettingsError
 from mailstack.settings import checks
 from mailstack.settings.checks.refused import Refused
-from mailstack.settings.environment import KNOWN, gather
+from mailstack.settings.environment import KNOWN, SECRETS, gather
 from mailstack.settings.model import PREFIX, Settings, example, variable
 from mailstack.values.tokens import split_commas, split_list
 
@@ -29,7 +29,6 @@ _FORMER = {
 }
 # What other products call a login at a relay host.
 _RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|SASL|SMTP_(?:USER|PASS)")
-_SECRETS = {"relay_password"}
 
 
 def read_settings(directory: Path, environment: Mapping[str, str]) -> Settings:
@@ -144,8 +143,11 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
     name = variable(setting)
     if token and setting in _WITH_HOSTS:
         token = _USER_INFO.sub(r"\1…@", token)
-    if setting in _SECRETS:
+    if variable(setting) in SECRETS:
         token = None
+    elif setting == "relay_user" and token:
+        # Some write the password behind it.
+        token = re.sub(":.*", ":…", token, flags=re.DOTALL)
     match detail["type"]:
         case "missing":
             return Fault(name, None, f"is not set and has no default; write, for example: {example(setting)}")

@@ -27,8 +27,8 @@ class Relay:
 
     @property
     def transport(self) -> str:
-        """Postfix's transport (master.cf) and next hop: on port 465 TLS comes first (RFC 8314)."""
-        return f"{'smtps' if self.server.port == IMPLICIT_TLS else 'smtp'}:{self.hop}"
+        """Postfix's transport (master.cf): on port 465 TLS comes first (RFC 8314)."""
+        return "smtps" if self.server.port == IMPLICIT_TLS else "smtp"
 
     @property
     def hop(self) -> str:

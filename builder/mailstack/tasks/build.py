@@ -76,10 +76,10 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
         checker.check(client, service, names[service], parts[service], added=mine, mounted=theirs)
     try:
         warnings += written.keep_edited(directory)
-        changed = written.write(directory, site, engine_status.mounted(client))
-        relay_login.remove_others(
-            directory, written.read(directory).content + written.read(directory, PREVIOUS).content
-        )
+        mounted = engine_status.mounted(client)
+        changed = written.write(directory, site, mounted)
+        named = [written.read(directory, name).content.decode(errors="replace") for name in (COMPOSE, PREVIOUS)]
+        relay_login.remove_others(directory, "\n".join([*named, *mounted]))
     except OSError as error:
         raise MailstackError(f"{error.filename}: cannot be written: {os_reason(error)}") from None
     if refresh:

@@ -1,6 +1,7 @@
 """All mail by a relay host: login on 465 and 587, a wrong password, a certificate of another name."""
 
 import asyncio
+import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
@@ -193,3 +194,34 @@ def test_another_certificate(port: int, authority: Authority, golf: Site, inside
             assert not running.tries
             assert not running.received
             golf.run("postfix", "postsuper", "-d", "ALL")
+
+
+@pytest.mark.parametrize("greeting", ["no such name", "554 5.3.2 not now"])
+def test_a_relay_host_that_is_not_there(greeting: str, golf: Site, insider: Machine) -> None:
+    """Mail waits, be the name wrong, or be the server not willing: nothing bounces that another setting would deliver."""
+    wrong = "no-such-relay.provider.example"
+    change(golf, RELAY_HOST=f"{wrong}:587" if greeting == "no such name" else f"{NAME}:2525")
+    with ExitStack() as stack:
+        if greeting != "no such name":
+            stack.enter_context(refusing(greeting))
+        submit(golf, insider, subject(greeting))
+        (one,) = waiting(golf)
+        assert one["recipients"] == 1
+        golf.run("postfix", "postsuper", "-d", "ALL")
+
+
+@contextmanager
+def refusing(greeting: str) -> Iterator[None]:
+    """A server on port 2525 that greets with this and closes."""
+
+    class Greeting(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(f"{greeting}\r\n".encode())
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+
+    with Server((str(EDGE[1]), 2525), Greeting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
