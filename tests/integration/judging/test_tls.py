@@ -5,17 +5,17 @@ import hashlib
 import itertools
 import re
 import socket
-import socketserver
 import ssl
-import threading
 from collections.abc import Iterator
-from typing import ClassVar
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certificates import Authority, Pair
+from integration import in_clear
+from mailstack.services.ids import IDS
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
@@ -376,36 +376,34 @@ def test_unsigned_zone(dane: Dane, delta: Site) -> None:
     dane.set(f"_25._tcp.{delta.stack.hostname}", "TLSA")
 
 
-class InClear(socketserver.StreamRequestHandler):
-    """A server that offers no TLS, and keeps what commands it got."""
+@pytest.fixture
+def in_clear_server(world: Internet) -> Iterator[Machine]:
+    """A host whose mail server offers no TLS."""
+    program = f"/usr/local/lib/{Path(in_clear.__file__).name}"
+    machine = world.edge.start(
+        "in-clear",
+        world.image,
+        EDGE[51],
+        command=["python3", program, "25"],
+        volumes={Path(in_clear.__file__): program},
+        tmpfs={str(in_clear.COMMANDS.parent): f"uid={IDS.world},gid={IDS.world}"},
+    )
+    try:
+        wait_for(lambda: machine.listens(25), "the server does not listen")
+        yield machine
+    finally:
+        machine.remove()
 
-    commands: ClassVar[list[bytes]] = []
 
-    def handle(self) -> None:
-        self.wfile.write(b"220 plain.dane.example\r\n")
-        for line in self.rfile:
-            self.commands.append(line.upper())
-            self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 fine\r\n")
-
-
-class Server(socketserver.ThreadingTCPServer):
-    # Another test's connections may linger.
-    allow_reuse_address = True
-
-
-def test_never_in_clear_where_tls_is_asked_for(dane: Dane, pairs: dict[str, Pair]) -> None:
-    """A server with a TLSA record that offers no STARTTLS gets no message; nor does its name, by the log."""
-    with Server((str(EDGE[1]), 25), InClear) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            (host,) = dane.hosts(tlsa(pairs[NAME]), address=str(EDGE[1]))
-            about = subject("no STARTTLS")
-            queue_id = dane.send(about)
-            assert "TLS is required, but was not offered" in dane.log(queue_id, "status=deferred")
-            assert InClear.commands
-            assert not [one for one in InClear.commands if one.startswith((b"MAIL", b"RCPT", b"DATA"))]
-        finally:
-            server.shutdown()
+def test_never_in_clear_where_tls_is_asked_for(dane: Dane, pairs: dict[str, Pair], in_clear_server: Machine) -> None:
+    """A server with a TLSA record that offers no STARTTLS learns neither sender nor recipient, and gets no message."""
+    (host,) = dane.hosts(tlsa(pairs[NAME]), address=str(in_clear_server.address))
+    about = subject("no STARTTLS")
+    queue_id = dane.send(about)
+    assert "TLS is required, but was not offered" in dane.log(queue_id, "status=deferred")
+    commands = in_clear_server.run("cat", str(in_clear.COMMANDS)).upper().splitlines()
+    assert commands
+    assert not [one for one in commands if one.startswith(("MAIL", "RCPT", "DATA"))]
     dane.set(host, "A", address_of(dane.bravo))
     dane.sent(queue_id, about)
 
