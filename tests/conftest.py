@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 from testcontainers.core.config import testcontainers_config
 
+from certificates import Authority
 from mailstack import compose
 from mailstack.engine import connection
 from mailstack.errors import EngineError
 
 # Fixtures remove what they start; the reaper's image would have to come from a registry.
 testcontainers_config.ryuk_disabled = True
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """Who issues the certificates of the tests."""
+    return Authority()
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,6 @@ DOMAINS = "a.example ours\nb.example ours\nc.example ours"
 TAKEN = "/var/lib/certificates"
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 class Taker:
     """A container of Postfix's image in which nothing runs, and the directory that it has as tls/."""
 
@@ -374,7 +369,7 @@ def test_damaged_set(taker: Taker, authority: Authority) -> None:
 
 
 def test_expired_self_signed(taker: Taker, authority: Authority) -> None:
-    """A self-signed one that was made under a wrong clock is made anew."""
+    """A self-signed certificate that has expired, since the clock was wrong when it was made, is replaced."""
     old = authority.issue(HOST, days=(-9, -1), signed=False)
     taker.take()
     taker.put({"old.pem": old.chain + old.key})

@@ -1,7 +1,8 @@
-"""A mailbox server for the tests of the gateway: LMTP by aiosmtpd, knows a few addresses, keeps what it gets."""
+"""Servers by aiosmtpd that stand behind a stack; one is the gateway's mailbox server, with a few addresses."""
 
 import asyncio
 import ipaddress
+import ssl
 import threading
 from types import TracebackType
 from typing import Self
@@ -13,30 +14,15 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from mailstack.world.containers import wait_for
 
 
-class MailboxServer(UnthreadedController):
-    """Answers 550 for addresses that it does not have."""
+class Receiver(UnthreadedController):
+    """A server in a thread of its own, which keeps what it gets."""
 
-    def __init__(
-        self, address: ipaddress.IPv4Address, mailboxes: set[str], *, kind: type[SMTP] = LMTP, port: int = 2424
-    ) -> None:
-        self.address = address
-        self.port = port
-        self._kind = kind
-        self.mailboxes = mailboxes
+    def __init__(self, address: ipaddress.IPv4Address, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """With a context each connection begins with TLS."""
+        self.address, self.port = address, port
         self.received: list[Envelope] = []
-        super().__init__(self, hostname=str(address), port=self.port, loop=asyncio.new_event_loop())
+        super().__init__(self, hostname=str(address), port=port, loop=asyncio.new_event_loop(), ssl_context=tls)
         self._thread = threading.Thread(target=self.loop.run_forever)
-
-    def factory(self) -> SMTP:
-        return self._kind(self.handler, hostname="mailboxes.example")
-
-    async def handle_RCPT(  # noqa: N802
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        if address not in self.mailboxes:
-            return "550 5.1.1 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         self.received.append(envelope)
@@ -47,7 +33,7 @@ class MailboxServer(UnthreadedController):
         wanted = f"Subject: {about}\r\n".encode()
         return wait_for(
             lambda: next((bytes(one.content) for one in self.received if wanted in bytes(one.content)), None),
-            "the mailbox server did not get the message",
+            f"{type(self).__name__} did not get the message",
         )
 
     def __enter__(self) -> Self:
@@ -62,3 +48,25 @@ class MailboxServer(UnthreadedController):
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
         self.loop.close()
+
+
+class MailboxServer(Receiver):
+    """Answers 550 for addresses that it does not have."""
+
+    def __init__(
+        self, address: ipaddress.IPv4Address, mailboxes: set[str], *, kind: type[SMTP] = LMTP, port: int = 2424
+    ) -> None:
+        self._kind = kind
+        self.mailboxes = mailboxes
+        super().__init__(address, port)
+
+    def factory(self) -> SMTP:
+        return self._kind(self.handler, hostname="mailboxes.example")
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address not in self.mailboxes:
+            return "550 5.1.1 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"

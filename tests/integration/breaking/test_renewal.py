@@ -79,11 +79,6 @@ class Stream:
         self._thread.join()
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 @pytest.fixture
 def first(authority: Authority, outsider: Machine, foxtrot: Site) -> Iterator[Pair]:
     """The certificate with which foxtrot begins."""

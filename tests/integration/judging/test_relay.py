@@ -1,21 +1,19 @@
 """All mail by a relay host: login on 465 and 587, a wrong password, a certificate of another name."""
 
-import asyncio
 import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from aiosmtpd.controller import UnthreadedController
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from certificates import Authority, Pair
 from integration.conftest import site
+from integration.mailbox_server import Receiver
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site
@@ -30,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiri
 SENDER, RECIPIENT = "user@golf.example", "user@elsewhere.example"
 
 
-class Provider(UnthreadedController):
+class Provider(Receiver):
     """A server that takes mail after a login only, which it offers by TLS only."""
 
     def __init__(self, pair: Pair, directory: Path, port: int) -> None:
@@ -39,16 +37,8 @@ class Provider(UnthreadedController):
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(file)
         self._wrapped = port == 465
-        self.received: list[bytes] = []
         self.tries: list[LoginPassword] = []
-        super().__init__(
-            self,
-            hostname=str(EDGE[1]),
-            port=port,
-            loop=asyncio.new_event_loop(),
-            ssl_context=self._tls if self._wrapped else None,
-        )
-        self._thread = threading.Thread(target=self.loop.run_forever)
+        super().__init__(EDGE[1], port, self._tls if self._wrapped else None)
 
     def factory(self) -> SMTP:
         # By TLS from the start aiosmtpd knows of no TLS, and would not offer a login.
@@ -69,34 +59,6 @@ class Provider(UnthreadedController):
         self.tries.append(data)
         right = data == LoginPassword(USER.encode(), PASSWORD.encode())
         return AuthResult(success=right, handled=False)
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        self.received.append(envelope.content or b"")  # type: ignore[arg-type]
-        return "250 OK"
-
-    def wait_for(self, about: str) -> bytes:
-        wanted = f"Subject: {about}\r\n".encode()
-        return wait_for(
-            lambda: next((one for one in self.received if wanted in one), None),
-            "the relay host did not get the message",
-        )
-
-    def __enter__(self) -> Self:
-        self.begin()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.end()
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,6 @@ OTHER = "mx.bravo.example"
 
 
 @pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
 def pairs(authority: Authority, bravo: Site) -> Iterator[dict[str, Pair]]:
     """Certificates for bravo's host name and for another one, which Postfix presents."""
     made = {name: authority.issue(name) for name in (NAME, OTHER)}
