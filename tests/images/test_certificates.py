@@ -359,6 +359,16 @@ def test_no_time_is_lost(taker: Taker, authority: Authority) -> None:
     assert taker.serial() == good.serial
 
 
+def test_several_at_once(taker: Taker, authority: Authority) -> None:
+    """Each reads what it reads, and the set is whole."""
+    pairs = [authority.issue(name) for name in (HOST, *(f"n{number}.b.example" for number in range(8)))]
+    taker.put({f"{number}.pem": one.chain + one.key for number, one in enumerate(pairs)})
+    said = taker.run("sh", "-c", "for each in 1 2 3 4; do take-certificates now 2>&1 & done; wait").decode()
+    assert sum(f"certificates: {HOST}: issued" in line for line in said.splitlines()) == 4
+    assert "cannot" not in said
+    assert len(taker.names()) == len(pairs)
+
+
 def test_damaged_set(taker: Taker, authority: Authority) -> None:
     """What a power failure leaves of the last set is replaced."""
     for content in (b"", b"-----BEGIN"):

@@ -467,7 +467,7 @@ def test_order_of_start(service: str, world: Internet, insider: Machine, foxtrot
     for on_empty, on_used in ((last, first), (first, last)):
         foxtrot.down()
         for groups in (on_empty, on_used):
-            foxtrot.compose("down")
+            foxtrot.remove_containers()
             for group in groups:
                 foxtrot.compose("up", "--detach", "--no-deps", *group)
             wait_healthy(foxtrot)

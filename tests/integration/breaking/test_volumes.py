@@ -80,7 +80,7 @@ def assert_sends(site: Site, mailbox: str, insider: Machine, bravo: Site, world:
 
 def test_down_and_up(foxtrot: Site, kept: tuple[str, str]) -> None:
     """Queue, mail and keys survive "down" and "up"."""
-    foxtrot.compose("down")
+    foxtrot.remove_containers()
     foxtrot.up()
     assert_kept(foxtrot, kept)
 
@@ -165,7 +165,7 @@ def test_killed_with_everything_left_behind(
     for volume, sockets in SOCKETS.items():
         assert on_volume(foxtrot, volume, "find /volume -type s", world, engine_client).count("\n") == sockets
     if containers == "new":
-        foxtrot.compose("down")
+        foxtrot.remove_containers()
     for service in order:
         foxtrot.compose("up", "--detach", "--no-deps", service)
     foxtrot.compose("up", "--detach")
