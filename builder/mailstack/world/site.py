@@ -80,23 +80,10 @@ class Site:
         try:
             self.compose("down", *options)
         except EngineError as error:
-            # An engine of the release 20.10 may keep the end point of a container that was killed and is gone
-            # (moby/moby issue 43286).
+            # Engines of the release 20.10 can lose count of a network's end points where several containers start or
+            # end at once (moby/moby issue 43286). The network stays until the engine starts anew, and can be used.
             if "has active endpoints" not in str(error) or self.containers():
                 raise
-            self._remove_endpoints()
-            self.compose("down", *options)
-
-    def _remove_endpoints(self) -> None:
-        """Remove what no container has at the project's networks."""
-        try:
-            for network in self._client.networks.list(
-                filters={"label": f"com.docker.compose.project={self.stack.project}"}, greedy=True
-            ):
-                for one in network.attrs["Containers"].values():
-                    self._client.api.disconnect_container_from_network(one["Name"], str(network.id), force=True)
-        except Failure as error:
-            raise EngineError(f"networks of {self.stack.project}: {reason(error)}") from None
 
     def remove_volumes(self) -> None:
         """Remove the mail and whatever else was kept, also what compose.yaml does not name any more."""
