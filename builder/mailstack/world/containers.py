@@ -152,9 +152,9 @@ class Machine:
         return published(self._container, port)
 
     def listens(self, port: int) -> bool:
-        """Whether something listens on a TCP port (proc(5): state 0A in /proc/net/tcp)."""
-        table = self.run("cat", "/proc/net/tcp").splitlines()[1:]
-        return any(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A" for row in table)
+        """Whether something listens on a TCP port (proc(5): state 0A in /proc/net/tcp and tcp6)."""
+        table = [row.split() for row in self.run("cat", "/proc/net/tcp", "/proc/net/tcp6").splitlines()]
+        return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in table)
 
     def connect(self, host: str, port: int, seconds: float = 30.0) -> socket.socket:
         """A TCP connection to a host of the edge that comes from this machine's address there."""

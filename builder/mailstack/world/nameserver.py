@@ -29,6 +29,9 @@ log:
     any: info
 database:
     storage: /var/lib/knot
+acl:
+  - id: anybody
+    action: update
 policy:
   - id: signed
     algorithm: ecdsap256sha256
@@ -40,6 +43,7 @@ template:
     zonefile-sync: -1
     zonefile-load: difference-no-serial
     journal-content: all
+    acl: anybody
 zone:
 """
 _ROOT = """\
@@ -50,7 +54,10 @@ _ROOT = """\
 
 
 class Nameserver:
-    """Knows every name of the world. Changes are seen by others after publish()."""
+    """Knows every name of the world. Changes are seen by others after publish().
+
+    Anybody may update it (RFC 2136), until the next publish().
+    """
 
     def __init__(self, machine: Machine, directory: Path, address: ipaddress.IPv4Address, ttl: int = TTL) -> None:
         self.address = address
