@@ -25,6 +25,6 @@ SERVICE = Service(
         "SYS_CHROOT": "into the queue directory",
     },
     volumes=(Volume("queue", QUEUE_DIRECTORY), Volume("certificates", "/var/lib/certificates")),
-    tmpfs=(Tmpfs("/var/lib/postfix", 1, (IDS.postfix, IDS.postfix)), Tmpfs("/tmp", 16)),  # noqa: S108
+    tmpfs=(Tmpfs("/var/lib/postfix", 16, (IDS.postfix, IDS.postfix)), Tmpfs("/tmp", 16)),  # noqa: S108
     overridable={"main.cf": "etc/postfix/main.cf", "master.cf": "etc/postfix/master.cf"},
 )

@@ -403,6 +403,19 @@ def test_never_in_clear_where_tls_is_asked_for(dane: Dane, pairs: dict[str, Pair
     dane.sent(queue_id, about)
 
 
+def test_many_by_one_connection(dane: Dane, pairs: dict[str, Pair]) -> None:
+    """What waits for one destination does not make a TLS session for each message."""
+    (host,) = dane.hosts(tlsa(pairs[NAME]), address=str(EDGE[49]))
+    about = [subject("many") for _ in range(12)]
+    for queue_id in [dane.send(one) for one in about]:
+        dane.log(queue_id, "status=deferred")
+    lines = len(dane.alpha.log("postfix"))
+    dane.set(host, "A", address_of(dane.bravo))
+    for one in about:
+        flush_until_delivered(dane.alpha, dane.bravo, "user@bravo.example", one)
+    assert any("Verified TLS connection reused to mx" in one for one in dane.alpha.log("postfix")[lines:])
+
+
 def test_believed_over_tls(dane: Dane, pairs: dict[str, Pair]) -> None:
     """Over TLS mail has the verdicts that it has in clear, and says in the first Received by which session it came."""
     dane.hosts(tlsa(pairs[NAME]))
