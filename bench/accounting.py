@@ -42,6 +42,17 @@ class Account(Protocol):
         """Memory in use now."""
 
 
+def _directory(proc: Path, mounted: Path, group: str) -> Path:
+    """Where a control group is below its file system, of which a container may see its own part only (proc(5))."""
+    root = "/"
+    with contextlib.suppress(OSError):
+        for line in (proc / "self/mountinfo").read_text().splitlines():
+            _, _, _, top, at, *_ = line.split()
+            if at == str(mounted.resolve()):
+                root = top
+    return mounted / f"/{group}".removeprefix(root.rstrip("/")).lstrip("/")
+
+
 class Cgroup:
     """The control group that a process, and with it its container, is in."""
 
@@ -58,10 +69,10 @@ class Cgroup:
         }
         self._one = "cpuacct" in paths
         if self._one:
-            self._cpu = cgroups / "cpuacct" / paths["cpuacct"]
-            self._memory = cgroups / "memory" / paths["memory"]
+            self._cpu = _directory(proc, cgroups / "cpuacct", paths["cpuacct"])
+            self._memory = _directory(proc, cgroups / "memory", paths["memory"])
         else:
-            self._cpu = self._memory = cgroups / paths[""]
+            self._cpu = self._memory = _directory(proc, cgroups, paths[""])
 
     @classmethod
     def of(cls, client: docker.DockerClient, container: str) -> Self:

@@ -406,7 +406,7 @@ def test_never_in_clear_where_tls_is_asked_for(dane: Dane, pairs: dict[str, Pair
 def test_many_by_one_connection(dane: Dane, pairs: dict[str, Pair]) -> None:
     """What waits for one destination does not make a TLS session for each message."""
     (host,) = dane.hosts(tlsa(pairs[NAME]), address=str(EDGE[49]))
-    about = [subject("many") for _ in range(12)]
+    about = [subject("many") for _ in range(30)]
     for queue_id in [dane.send(one) for one in about]:
         dane.log(queue_id, "status=deferred")
     lines = len(dane.alpha.log("postfix"))

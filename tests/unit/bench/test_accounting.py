@@ -64,6 +64,25 @@ def test_version_2(tmp_path: Path) -> None:
     assert one.memory().total == 5600
 
 
+def test_inside_a_container(tmp_path: Path) -> None:
+    """A container may see its own part of the groups alone, as the root of their file system."""
+    write(
+        tmp_path,
+        {
+            f"proc/{PID}/cgroup": "5:cpuacct:/docker/abc/below\n4:memory:/docker/abc\n",
+            "proc/self/mountinfo": "".join(
+                f"36 35 0:32 /docker/abc {tmp_path}/cgroups/{name} ro - cgroup cgroup rw\n"
+                for name in ("cpuacct", "memory")
+            ),
+            "cgroups/cpuacct/below/cpuacct.usage": "2500000000\n",
+            "cgroups/memory/memory.stat": "total_rss 3000\n",
+            "cgroups/memory/memory.kmem.usage_in_bytes": "400\n",
+        },
+    )
+    assert group(tmp_path).cpu() == 2.5
+    assert group(tmp_path).memory().total == 3400
+
+
 def test_process_of_another_host(tmp_path: Path) -> None:
     """A container whose process is not here is an error that says so, not a zero."""
     with pytest.raises(EngineError, match="not on this host"):
