@@ -43,7 +43,7 @@ up: .env engine ## Build and start the stack of .env (env.example, if there is n
 # At once, so that who may not install them asks for them once.
 .PHONY: packages
 packages:
-	@tools/set-up packages python3-venv openssl mmdebstrap debian-archive-keyring uidmap docker-cli
+	@tools/set-up packages python3-venv openssl mmdebstrap debian-archive-keyring uidmap docker-cli iproute2
 
 .PHONY: test
 test: packages $(INSTALLED) engine ## Run all tests

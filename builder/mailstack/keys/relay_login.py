@@ -1,4 +1,4 @@
-"""The login at the relay host, as a file that Postfix's container alone sees (postconf(5), smtp_sasl_password_maps).
+"""The login at a relay host, as a file that Postfix's container alone sees (postconf(5), smtp_sasl_password_maps).
 
 Its name changes with what is in it, so that compose recreates the container. The name is made with the secret
 authserv-id, so that nobody who reads compose.yaml can try passwords by it.

@@ -12,7 +12,7 @@ from mailstack.services.ids import IDS
 from mailstack.services.opendkim import KEY_DIRECTORY
 from mailstack.stack.model import Stack
 from mailstack.tree import File, Tree
-from mailstack.values.mail import junk_address
+from mailstack.values.mail import domain_of, junk_address
 from mailstack.values.network import Network
 
 # images/<service>/site/<path in the container>.j2
@@ -49,6 +49,7 @@ _VIEWS = {
     "key_directory": KEY_DIRECTORY,
     "bracketed": _bracketed,
     "mailbox_path": _mailbox_path,
+    "domain_of": domain_of,
     "junk_address": junk_address,
     "json": partial(json.dumps, default=str),
 }

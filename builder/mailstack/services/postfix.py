@@ -5,8 +5,6 @@ from mailstack.services.model import QUEUE_DIRECTORY, Limits, Service, Tmpfs, Vo
 
 MAIL = Volume("mail", "/var/vmail")
 CERTIFICATES = "/etc/mailstack/tls"
-# Below /run/secrets.
-RELAY_LOGIN = "relay-login"
 
 SERVICE = Service(
     "postfix",

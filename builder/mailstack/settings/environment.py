@@ -28,7 +28,7 @@ _OF_COMPOSE = {
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w*)")
 _IN_SINGLE_QUOTES = re.compile(r"\s*(?:export\s+)?[^=]+=\s*'")
 # What is shown to nobody.
-SECRETS = {variable("relay_password")}
+SECRETS = {variable("relay_password"), variable("relay_logins")}
 KNOWN = {variable(name): info for name, info in Settings.model_fields.items()}
 
 

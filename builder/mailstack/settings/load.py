@@ -14,13 +14,13 @@ from mailstack.settings import checks
 from mailstack.settings.checks.refused import Refused
 from mailstack.settings.environment import KNOWN, SECRETS, gather
 from mailstack.settings.model import PREFIX, Settings, example, variable
-from mailstack.values.tokens import split_commas, split_list
+from mailstack.values.tokens import split_commas, split_lines, split_list
 
 # In place of a value that is missing or refused, so that the other settings can be judged.
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
 # A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
 _USER_INFO = re.compile(r"\A((?:\w+:)?//)?.*@", re.DOTALL)
-_WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "base_image", "apt_mirror", "build_proxy"}
+_WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "relay_hosts", "base_image", "apt_mirror", "build_proxy"}
 # Values of older versions, and what does the same now.
 _FORMER = {
     ("local_sender", action): f"is a value of an older version; write {variable('local_sender')}=envelope and "
@@ -102,14 +102,14 @@ def _without(given: Mapping[str, str], refused: Refused) -> dict[str, str]:
             wrong = set(tokens)
             kept = [one for one in split(value) if one not in wrong]
             if kept or variable(name) not in _STAND_INS:
-                rest[variable(name)] = ",".join(kept)
+                rest[variable(name)] = "\n".join(kept)
     return _STAND_INS | rest
 
 
 def _splitter(name: str) -> Callable[[str], list[str]] | None:
     """What makes tokens of a variable's value, if it is a list; its setting says so itself."""
     parsers = [one.func for one in KNOWN[name].metadata if isinstance(one, BeforeValidator)]
-    return next((one for one in (split_list, split_commas) if one in parsers), None)
+    return next((one for one in (split_list, split_commas, split_lines) if one in parsers), None)
 
 
 def _setting(name: str) -> str:
@@ -121,7 +121,8 @@ def _unknown(name: str) -> Fault:
     # Every name begins with the prefix, which says nothing about likeness.
     if _RELAY_LOGIN.search(name.upper()):
         remedy = (
-            f"is not a setting of mailstack; a login at the relay host is {PREFIX}RELAY_USER and {PREFIX}RELAY_PASSWORD"
+            f"is not a setting of mailstack; a login at the relay host is {PREFIX}RELAY_USER and "
+            f"{PREFIX}RELAY_PASSWORD, logins for sender domains are {PREFIX}RELAY_LOGINS"
         )
         return Fault(name, None, remedy)
     near = difflib.get_close_matches(name.upper()[len(PREFIX) :], [one[len(PREFIX) :] for one in KNOWN], n=1)
@@ -158,6 +159,8 @@ def _fault(detail: ErrorDetails, setting: str, token: str | None) -> Fault:
         case "literal_error":
             return Fault(name, token, f"is not one of the values {detail['ctx']['expected']}")
         case "value_error":
-            return Fault(name, token, str(detail["ctx"]["error"]))
+            # Of a list of secrets the number says which one.
+            at = f"entry {int(detail['loc'][1]) + 1} " if name in SECRETS and len(detail["loc"]) > 1 else ""
+            return Fault(name, token, f"{at}{detail['ctx']['error']}")
         case _:
             return Fault(name, token, f"is not text; write, for example: {example(setting)}")

@@ -16,6 +16,7 @@ from mailstack.settings.groups.spf import Spf
 from mailstack.settings.groups.tls import Tls
 from mailstack.settings.groups.transport import Transport
 from mailstack.values import mail
+from mailstack.values.servers import NextHop
 
 PREFIX = "MAILSTACK_"
 
@@ -57,14 +58,28 @@ class Settings(Build, Network, Tls, Transport, Dmarc, Spf, Dkim, Delivery, Ident
         return (init_settings,)
 
 
+def next_hops(settings: Settings) -> dict[str, NextHop | None]:
+    """Where mail for each domain goes; None: to Maildirs."""
+    routes = {one.domain: one.hop for one in settings.delivery}
+    return {domain: routes.get(domain, routes.get(None)) for domain in settings.domains}
+
+
+def asked_domains(settings: Settings) -> frozenset[str]:
+    """The domains whose mailbox server says which addresses exist, because no mailbox of theirs is listed."""
+    listed = set(map(mail.domain_of, settings.mailboxes))
+    return frozenset(domain for domain, hop in next_hops(settings).items() if hop and domain not in listed)
+
+
 def implied_aliases(settings: Settings) -> tuple[mail.Alias, ...]:
     """The aliases that must exist beside those of the site (RFC 2142; root writes as root@hostname).
 
-    With a mailbox server behind us and no list of its addresses, postmaster@domain is that server's business.
+    Where a mailbox server says which addresses exist, postmaster@domain is that server's business.
     """
-    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{settings.domains[0]}")
+    asked = asked_domains(settings)
+    some_domain = next((one for one in settings.domains if one in asked), settings.domains[0])
+    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{some_domain}")
     taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
     wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
-    if settings.mailboxes or settings.postmaster:
-        wanted += [f"{role}@{domain}" for domain in settings.domains for role in ("postmaster", "abuse")]
+    domains = (one for one in settings.domains if settings.postmaster or one not in asked)
+    wanted += [f"{role}@{domain}" for domain in domains for role in ("postmaster", "abuse")]
     return tuple(mail.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)

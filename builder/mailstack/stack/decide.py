@@ -1,17 +1,21 @@
 """Settings → Stack."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import SecretStr
 
 from mailstack.keys.dkim import DkimKey
 from mailstack.keys.ring import DomainKey, KeyRing
-from mailstack.settings.model import Settings, implied_aliases
-from mailstack.stack.mail import Judging, Relay, SigningRow, SpfActions
+from mailstack.settings.model import Settings, asked_domains, implied_aliases, next_hops
+from mailstack.stack.mail import Delivery, Judging, Relay, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, subnets
 from mailstack.stack.packages import packages_from
-from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, host_port, neighbours, project
+from mailstack.values.mail import Alias, domain_of
+from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, host_port, neighbours, project
 
 
 def stack_from(
@@ -20,12 +24,12 @@ def stack_from(
     on_disk: frozenset[Path],
     authserv_id_digest: str,
     *,
-    relay_login: str | None = None,
+    relay_logins: Mapping[str | None, str] = MappingProxyType({}),
     prefix: str = "",
 ) -> Stack:
     """Decide everything; key_of gives the key of a domain, on_disk has the paths of all private keys that are there.
 
-    relay_login is the secret file with user and password for the relay host, if there are such.
+    relay_logins has the secret file with user and password for each relay host that has such, by its senders' domain.
 
     A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
     """
@@ -40,15 +44,16 @@ def stack_from(
     edge, lookup, inner = subnets(settings.subnet)
     must_sign = settings.milter_default_action == "tempfail"
     beside = neighbours(own)
-    hop = settings.delivery
+    deliveries = _deliveries(settings, beside)
+    aliases = (*settings.aliases, *implied_aliases(settings))
     return Stack(
         project=own,
         hostname=settings.hostname,
         domains=settings.domains,
         public_addresses=settings.public_addresses,
-        next_hop=hop and replace(hop, server=reached(hop.server, beside)),
+        deliveries=deliveries,
         mailboxes=settings.mailboxes,
-        aliases=(*settings.aliases, *implied_aliases(settings)),
+        aliases=aliases,
         keys=KeyRing(on_disk, published=signing, signing=signing),
         signing_rows=tuple(rows),
         trusted_networks=(*LOOPBACK, *settings.trusted_networks),
@@ -77,7 +82,7 @@ def stack_from(
             settings.dns_wait_action,
             signers if must_sign else (),
             settings.domains if must_sign and settings.sign_subdomains else (),
-            settings.delivery is None,
+            _junk(settings.hostname, deliveries, aliases),
         ),
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,
@@ -86,7 +91,10 @@ def stack_from(
             f"inet:{reached(host_port(one.removeprefix('inet:')), beside)}" if one.startswith("inet:") else one
             for one in settings.extra_milters
         ),
-        relay=_relay(settings, beside, relay_login),
+        relays=tuple(
+            _relay(domain, server, beside, relay_logins.get(domain))
+            for domain, server in _relay_hosts(settings).items()
+        ),
         message_size=int(settings.message_size),
         # Compose takes a bare name for a volume's.
         tls_directory=f"{'' if settings.tls_directory.startswith('/') else './'}{settings.tls_directory}",
@@ -103,20 +111,48 @@ def stack_from(
     )
 
 
-def relay_login_of(settings: Settings) -> str | None:
-    """The row of Postfix's table of passwords: next hop, user and password."""
-    if settings.relay_host is None or settings.relay_user is None or settings.relay_password is None:
-        return None
-    hop = Relay(settings.relay_host, None, None).hop
-    return f"{hop} {settings.relay_user}:{settings.relay_password.get_secret_value()}\n"
+def _deliveries(settings: Settings, beside: str) -> tuple[Delivery, ...]:
+    asked = asked_domains(settings)
+    return tuple(
+        Delivery(domain, hop and replace(hop, server=reached(hop.server, beside)), domain in asked)
+        for domain, hop in next_hops(settings).items()
+    )
 
 
-def _relay(settings: Settings, beside: str, login: str | None) -> Relay | None:
-    host = settings.relay_host
-    if host is None:
-        return None
+def _junk(hostname: str, deliveries: tuple[Delivery, ...], aliases: tuple[Alias, ...]) -> tuple[str, ...]:
+    """The domains with Maildirs and the host's own, and the aliases of other domains that lead there."""
+    domains = [one.domain for one in deliveries if one.hop is None]
+    if not domains:
+        return ()
+    if all(one.domain != hostname for one in deliveries):
+        domains.append(hostname)
+    known = set(domains)
+    leading = (one.address for one in aliases if domain_of(one.target) in known)
+    return (*domains, *(one for one in leading if domain_of(one) not in known))
+
+
+def _relay_hosts(settings: Settings) -> dict[str | None, HostPort]:
+    """The relay hosts by their senders' domain; None stands for all other senders."""
+    hosts: dict[str | None, HostPort] = {None: settings.relay_host} if settings.relay_host else {}
+    return hosts | {one.domain: one.server for one in settings.relay_hosts}
+
+
+def relay_logins_of(settings: Settings) -> dict[str | None, str]:
+    """Postfix's table of passwords for each relay host that has a login: next hop, user and password."""
+    logins: dict[str | None, tuple[str, SecretStr]]
+    logins = {one.domain: (one.user, one.password) for one in settings.relay_logins}
+    if settings.relay_user and settings.relay_password:
+        logins[None] = settings.relay_user, settings.relay_password
+    return {
+        domain: f"{Relay(domain, server, None, None).hop} {logins[domain][0]}:{logins[domain][1].get_secret_value()}\n"
+        for domain, server in _relay_hosts(settings).items()
+        if domain in logins
+    }
+
+
+def _relay(domain: str | None, host: HostPort, beside: str, login: str | None) -> Relay:
     demanded = login or host.port in {IMPLICIT_TLS, SUBMISSION}
-    return Relay(reached(host, beside), host.host if demanded else None, login)
+    return Relay(domain, reached(host, beside), host.host if demanded else None, login)
 
 
 def key_domains(settings: Settings) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailstack.values.network import Network
-from mailstack.values.servers import IMPLICIT_TLS, HostPort
+from mailstack.values.servers import IMPLICIT_TLS, HostPort, NextHop
 
 # The milter sockets as Postfix sees them from its chroot. Without dmarc nothing is judged, whatever the default action.
 OPENDKIM = "unix:opendkim/opendkim.sock"
@@ -14,21 +14,44 @@ DMARC_SIGNED = "{ unix:dmarc/signed.sock, default_action=tempfail }"
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """Where mail for a domain goes.
+
+    hop is the mailbox server, None for Maildirs; asked says whether that server knows the addresses, not the site.
+    """
+
+    domain: str
+    hop: NextHop | None
+    asked: bool
+
+
+@dataclass(frozen=True)
 class Relay:
-    """The server by which all mail leaves.
+    """The server by which mail of a sender's domain leaves, without one that of all others.
 
     certificate is the name that its certificate must be for, None where TLS is not demanded; login the secret file with
     user and password, from the site's directory.
     """
 
+    domain: str | None
     server: HostPort
     certificate: str | None
     login: str | None
 
     @property
     def transport(self) -> str:
-        """Postfix's transport (master.cf): on port 465 TLS comes first (RFC 8314)."""
-        return "smtps" if self.server.port == IMPLICIT_TLS else "smtp"
+        """Its own transport of Postfix (master.cf), which has its login and shares no connection with another."""
+        return f"relayhost-{self.domain}" if self.domain else "relayhost"
+
+    @property
+    def secret(self) -> str:
+        """Where Postfix's container has the login, below /run/secrets."""
+        return f"relay-login-{self.domain}" if self.domain else "relay-login"
+
+    @property
+    def tls_first(self) -> bool:
+        """Whether TLS comes first (RFC 8314 section 3)."""
+        return self.server.port == IMPLICIT_TLS
 
     @property
     def hop(self) -> str:
@@ -74,5 +97,5 @@ class Judging:
     # Whose mail leaves with a signature or not at all: these domains, and names below those.
     signed: tuple[str, ...]
     signed_below: tuple[str, ...]
-    # Whether quarantined mail goes to the mailboxes' Junk.
-    junk: bool
+    # The domains and further addresses whose quarantined mail goes to a mailbox's Junk.
+    junk: tuple[str, ...]

@@ -13,6 +13,7 @@ from mailstack.stack.mail import (
     DMARC_OUTSIDE,
     DMARC_SIGNED,
     OPENDKIM,
+    Delivery,
     Judging,
     Relay,
     SigningRow,
@@ -22,7 +23,7 @@ from mailstack.stack.networks import Subnet
 from mailstack.stack.packages import Packages
 from mailstack.values.mail import Alias, junk_address
 from mailstack.values.network import Address, Network
-from mailstack.values.servers import HostPort, NextHop, neighbours
+from mailstack.values.servers import HostPort, neighbours
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Stack:
     hostname: str
     domains: tuple[str, ...]
     public_addresses: tuple[Address, ...]
-    next_hop: NextHop | None
+    deliveries: tuple[Delivery, ...]
     mailboxes: tuple[str, ...]
     aliases: tuple[Alias, ...]
     keys: KeyRing
@@ -52,7 +53,8 @@ class Stack:
     authserv_id_digest: str
     milter_default_action: Literal["tempfail", "accept"]
     extra_milters: tuple[str, ...]
-    relay: Relay | None
+    # By which mail leaves, of some senders' domains and of all others; none for these: by the recipients' MX.
+    relays: tuple[Relay, ...]
     message_size: int
     # The host's directory of certificates and keys, as compose.yaml has it.
     tls_directory: str
@@ -80,6 +82,16 @@ class Stack:
         return self.judging.local_sender is not None
 
     @property
+    def maildirs(self) -> frozenset[str]:
+        """The domains whose mail lies in Maildirs."""
+        return frozenset(one.domain for one in self.deliveries if one.hop is None)
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The domains whose mailbox server knows the addresses."""
+        return frozenset(one.domain for one in self.deliveries if one.asked)
+
+    @property
     def extended(self) -> tuple[str, ...]:
         """The addresses that hold a "+" themselves, which is no extension (postconf(5), recipient_delimiter)."""
         return tuple(one for one in self._addresses if "+" in one)
@@ -87,7 +99,7 @@ class Stack:
     @property
     def junk_aliases(self) -> tuple[Alias, ...]:
         """Where quarantined mail for an alias goes, by the address that dmarc gives it: to Junk, or outside as ever."""
-        listed, local = set(self._addresses), {*self.domains, self.hostname}
+        listed, local = set(self._addresses), {*self.judging.junk}
 
         def target(address: str) -> str:
             name, _, domain = address.rpartition("@")
@@ -104,7 +116,8 @@ class Stack:
     def neighbours(self) -> str | None:
         """The domain in which the engine's DNS has the services beside us, if one of them is named."""
         domain = neighbours(self.project)
-        named = [str(self.next_hop), str(self.relay and self.relay.server), *self.extra_milters]
+        named = [*(str(one.hop) for one in self.deliveries), *self.extra_milters]
+        named += [str(one.server) for one in self.relays]
         return domain if any(f".{domain}" in one for one in named) else None
 
     @property

@@ -58,6 +58,8 @@ def publish(settings: Settings) -> tuple[str, ...]:
 
 
 def leaves_by(settings: Settings) -> Address | None:
-    """The one published address, where it is the one that other servers see; a private one may lead nowhere."""
+    """The address that is set, or the only published one if other servers see it; a private one may lead nowhere."""
+    if settings.outgoing_address:
+        return settings.outgoing_address
     published = settings.publish_addresses
     return published[0] if len(published) == 1 and published[0] in settings.public_addresses else None

@@ -33,14 +33,13 @@ def services(stack: Stack) -> tuple[Service, ...]:
 
 def _postfix(own: Service, stack: Stack) -> Service:
     sockets = tuple(socket_of(one.name) for one in SERVICES if one.socket)
-    login = stack.relay and stack.relay.login
     # By another name for another content: compose sees the name, and recreates the container.
-    secrets = (Secret(PurePosixPath(login).name, login, postfix.RELAY_LOGIN),) if login else ()
+    secrets = tuple(Secret(PurePosixPath(one.login).name, one.login, one.secret) for one in stack.relays if one.login)
     return replace(
         own,
         hostname=stack.hostname,
         ports=stack.publish,
-        volumes=(*own.volumes, *sockets, *((postfix.MAIL,) if stack.next_hop is None else ())),
+        volumes=(*own.volumes, *sockets, *((postfix.MAIL,) if stack.maildirs else ())),
         directories=(Directory(stack.tls_directory, postfix.CERTIFICATES),),
         secrets=secrets,
         limits=replace(own.limits, memory=own.limits.memory + _tables(stack)),
@@ -66,8 +65,11 @@ _DECIDED = {"postfix": _postfix, "opendkim": _opendkim, "resolver": _resolver}
 def _tables(stack: Stack) -> int:
     """The memory that Postfix's tables need in MiB.
 
-    A domain stands in two, and its postmaster and abuse in one; an address in one, beside that of its Junk.
+    A domain stands in two, and its postmaster and abuse in one; an address in one, beside that of its Junk. One more
+    has domains and aliases where a mailbox server is asked.
     """
     addresses = len(stack.mailboxes) + len(stack.aliases)
     rows = 4 * len(stack.domains) + (2 if stack.judging.junk else 1) * addresses
+    if stack.asked:
+        rows += len(stack.domains) + len(stack.aliases)
     return rows * _ROW_OCTETS * _READERS // 2**20

@@ -2,7 +2,7 @@
 
 import shlex
 
-from mailstack.settings.model import Settings
+from mailstack.settings.model import Settings, next_hops
 
 
 def first_steps(chosen: Settings) -> str:
@@ -19,10 +19,11 @@ def first_steps(chosen: Settings) -> str:
         f"  printf {quoted} |",
         "    docker compose exec -T postfix sendmail -t",
     ]
-    if chosen.delivery is None:
+    hop = next_hops(chosen).get(domain)
+    if hop is None:
         lines.append(f"  docker compose exec -T postfix sh -c {shlex.quote(f'cat {path}/*')}")
     else:
-        lines.append(f"  docker compose logs postfix    # status=sent, by {chosen.delivery.server}")
+        lines.append(f"  docker compose logs postfix    # status=sent, by {hop.server}")
     lines += [
         "",
         "Before you send mail to the world: publish the records (mailstack dns records), let",

@@ -9,7 +9,7 @@ from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX, Settings
-from mailstack.stack.decide import key_domains, relay_login_of, stack_from
+from mailstack.stack.decide import key_domains, relay_logins_of, stack_from
 from mailstack.stack.model import Stack
 
 
@@ -21,8 +21,8 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 def is_made(directory: Path, chosen: Settings) -> bool:
     """Whether all secrets are made."""
     keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
-    login = relay_login_of(chosen)
-    return all(keys) and authserv_id.is_made(directory) and (not login or relay_login.is_made(directory, login))
+    logins = relay_logins_of(chosen).values()
+    return all(keys) and authserv_id.is_made(directory) and all(relay_login.is_made(directory, one) for one in logins)
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -54,9 +54,8 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
     keys = {domain: key_of(domain) for domain in key_domains(chosen)}
     digest, found = authserv_id.read(directory)
     on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
-    login = relay_login_of(chosen)
-    login_file = str(relay_login.path(directory, login)) if login else None
-    stack = stack_from(chosen, keys.__getitem__, on_disk, digest, relay_login=login_file, prefix=prefix)
+    logins = {domain: str(relay_login.path(directory, one)) for domain, one in relay_logins_of(chosen).items()}
+    stack = stack_from(chosen, keys.__getitem__, on_disk, digest, relay_logins=logins, prefix=prefix)
     warnings.extend(found)
     return stack, tuple(dict.fromkeys(warnings))
 
@@ -70,7 +69,7 @@ def make_secrets(directory: Path, chosen: Settings) -> None:
         for domain in key_domains(chosen):
             if domain not in missing:
                 dkim.read(directory, domain, chosen.dkim_selector)
-    if login := relay_login_of(chosen):
+    for login in relay_logins_of(chosen).values():
         relay_login.make(directory, login)
     for domain in key_domains(chosen):
         dkim.make(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)

@@ -114,6 +114,11 @@ def alias(token: str) -> Alias:
     return Alias(nested(mailbox, left), nested(mailbox, right))
 
 
+def domain_of(address: str) -> str:
+    """The domain of an address."""
+    return address.rpartition("@")[2]
+
+
 def junk_address(address: str) -> str:
     """The address by which a mailbox's Junk is reached."""
     local, _, domain = address.rpartition("@")

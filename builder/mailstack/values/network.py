@@ -91,6 +91,16 @@ def public_address(token: str) -> ipaddress.IPv4Address:
     return found
 
 
+def outgoing_address(token: object) -> object:
+    """An IPv4 address of this host, by which it reaches others."""
+    if not isinstance(token, str):
+        return token
+    found = ipv4_address(token)
+    if found.is_unspecified or found.is_loopback or found.is_multicast or found.is_reserved:
+        raise ValueError("is not an address that mail can come from; write one of this host's, as in 192.0.2.25")
+    return found
+
+
 def ipv4_address(token: str) -> ipaddress.IPv4Address:
     """An IPv4 address."""
     try:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from pydantic import SecretStr
+
 from mailstack.services import SERVICE_NAMES
 from mailstack.services.model import QUEUE_DIRECTORY
 from mailstack.values.mail import domain_name
@@ -61,7 +63,7 @@ def _without_credentials(token: str) -> str:
     if "@" in token:
         raise ValueError(
             "has a user name or a password; write HOST:PORT only. A login at a relay host is MAILSTACK_RELAY_USER and "
-            "MAILSTACK_RELAY_PASSWORD"
+            "MAILSTACK_RELAY_PASSWORD, or MAILSTACK_RELAY_LOGINS"
         )
     return token
 
@@ -116,6 +118,52 @@ def password(token: object) -> object:
     if isinstance(token, str) and (not token.isprintable() or len(token) > _MAX_PASSWORD):
         raise ValueError(f"has more than one line, an unprintable character, or more than {_MAX_PASSWORD} characters")
     return token
+
+
+@dataclass(frozen=True)
+class SenderRelay:
+    """The server by which mail of a domain leaves."""
+
+    domain: str
+    server: HostPort
+
+    def __str__(self) -> str:
+        return f"{self.domain}={self.server}"
+
+
+def sender_relay(token: str) -> SenderRelay:
+    """DOMAIN=HOST:PORT."""
+    domain, equals, rest = _without_credentials(token).partition("=")
+    if not equals:
+        raise ValueError("has no =; write DOMAIN=HOST:PORT, for example: example.com=smtp.example.net:587")
+    return SenderRelay(nested(domain_name, domain), _reachable(nested(host_port, rest)))
+
+
+@dataclass(frozen=True)
+class SenderLogin:
+    """User and password for the server by which mail of a domain leaves."""
+
+    domain: str
+    user: str
+    password: SecretStr
+
+    def __str__(self) -> str:
+        return f"{self.domain}={self.user}:{self.password}"
+
+
+def sender_login(token: str) -> SenderLogin:
+    """DOMAIN=USER:PASSWORD. No message has a part of it, which may be a part of a password."""
+    domain, _, rest = token.partition("=")
+    name, _, secret = rest.partition(":")
+    try:
+        if name and secret:
+            return SenderLogin(domain_name(domain), str(user(name)), SecretStr(str(password(secret))))
+    except ValueError:
+        pass
+    raise ValueError(
+        "is not DOMAIN=USER:PASSWORD, each on a line of its own, with a user name without blanks and a password of at "
+        f"most {_MAX_PASSWORD} printable characters; write, for example: example.net=user@example.net:correct horse"
+    )
 
 
 def forwarder(token: str) -> Forwarder:
@@ -196,3 +244,21 @@ def delivery(token: str | None) -> NextHop | None:
     server = _plain_start(_reachable(nested(host_port, rest)))
     default = {"lmtp": 24, "smtp": 25}[protocol]
     return NextHop(protocol, HostPort(server.host, server.port or default))
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where mail for a domain goes, without one for all others; without a next hop to Maildirs."""
+
+    domain: str | None
+    hop: NextHop | None
+
+    def __str__(self) -> str:
+        hop = str(self.hop or "maildir")
+        return f"{self.domain}={hop}" if self.domain else hop
+
+
+def route(token: str) -> Route:
+    """A delivery, or DOMAIN=DELIVERY."""
+    domain, equals, rest = _without_credentials(token).partition("=")
+    return Route(nested(domain_name, domain), nested(delivery, rest)) if equals else Route(None, delivery(token))

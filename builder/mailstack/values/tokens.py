@@ -25,6 +25,11 @@ def split_commas(value: str) -> list[str]:
     return [token.strip() for token in re.split(r"[,\n]", value) if token.strip()]
 
 
+def split_lines(value: str) -> list[str]:
+    """Split a list whose tokens hold anything: a token on each line; lines that begin with "#" do not count."""
+    return [line for one in value.splitlines() if (line := one.strip()) and not line.startswith("#")]
+
+
 def boolean(token: object) -> object:
     """True or false, in the words that people use for it."""
     if not isinstance(token, str):

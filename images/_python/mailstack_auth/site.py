@@ -27,15 +27,16 @@ class Site:
     # Whose mail leaves with a signature or not at all: these domains, and names below those.
     signed: frozenset[str] = frozenset()
     signed_below: frozenset[str] = frozenset()
-    # Quarantined mail goes to the recipients' addresses with the extension QUARANTINE, which lead to a mailbox's Junk.
-    junk: bool = False
+    # Quarantined mail for these domains and addresses goes to the address with the extension QUARANTINE, which leads to
+    # a mailbox's Junk.
+    junk: frozenset[str] = frozenset()
     # Addresses of mailboxes and aliases that hold a "+" themselves.
     extended: frozenset[str] = frozenset()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Site":
         lists: dict[str, Any] = {
-            name: frozenset(data[name]) for name in ("local_domains", "signed", "signed_below", "extended")
+            name: frozenset(data[name]) for name in ("local_domains", "signed", "signed_below", "junk", "extended")
         }
         lists["skip_domains"] = tuple(data["skip_domains"])
         lists["skip_networks"] = tuple(ipaddress.ip_network(one) for one in data["skip_networks"])

@@ -1,7 +1,6 @@
 """Every door that need not be open is shut: relaying by whatever way, networks, privileges, what images hold."""
 
 import contextlib
-import dataclasses
 import io
 import ipaddress
 import os
@@ -14,11 +13,9 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-import yaml
 from docker.types import IPAMConfig, IPAMPool
 
 from mailstack.keys import authserv_id
-from mailstack.render.compose import site as rendered
 from mailstack.render.contexts import image_name
 from mailstack.services import SERVICE_NAMES, SERVICES
 from mailstack.services.ids import IDS
@@ -277,17 +274,3 @@ def test_what_is_published(stack_of_env_example, engine_client: docker.DockerCli
     container = engine_client.containers.get(stack_of_env_example.get_container("postfix").ID)
     bound = {(one["HostIp"], one["HostPort"], port) for port, hosts in container.ports.items() for one in hosts or ()}
     assert bound == {("0.0.0.0", "25", "25/tcp")}  # noqa: S104
-
-
-def test_mail_leaves_by_the_published_address(alpha: Site, engine_client: docker.DockerClient) -> None:
-    """What a host with several addresses sends has the published one: the engine writes it into what leaves the edge."""
-    stack = dataclasses.replace(alpha.stack, leaves_by=ipaddress.IPv4Address("192.0.2.25"))
-    options = yaml.safe_load(rendered(stack)["compose.yaml"].content)["networks"]["edge"]["driver_opts"]
-    pool = IPAMPool(subnet="172.29.97.0/28")
-    network = engine_client.networks.create(f"{NAME}-leaves", options=options, ipam=IPAMConfig(pool_configs=[pool]))
-    try:
-        rules = subprocess.run(["iptables", "-t", "nat", "-S"], check=True, capture_output=True, text=True).stdout
-    finally:
-        network.remove()
-    (rule,) = [one for one in rules.splitlines() if "-s 172.29.97.0/28" in one and "POSTROUTING" in one]
-    assert rule.endswith("-j SNAT --to-source 192.0.2.25")

@@ -1,4 +1,4 @@
-"""A mailbox server behind: which address was used for a message, and mailboxes that come and go there."""
+"""Mailbox servers behind: one for each domain, which address was used, and mailboxes and servers that come and go."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
 from place import EDGE
-from support import Client, address_of, message, send, subject
+from support import JUNK, Client, address_of, delivered, message, send, subject
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +21,28 @@ def smtp_server(world: Internet) -> Iterator[MailboxServer]:
         yield server
 
 
+LMTP_PORT = 2426
+SENDER = "someone@none.example"
+
+
+def lmtp_server() -> MailboxServer:
+    return MailboxServer(ipaddress.IPv4Address(EDGE[1]), {"user@rialto.example"}, port=LMTP_PORT)
+
+
 @pytest.fixture(scope="module")
 def romeo(world: Internet, smtp_server: MailboxServer) -> Site:
-    """A gateway by SMTP."""
+    """A gateway by SMTP, to other servers for some domains, and with Maildirs for one.
+
+    One server knows its addresses itself, one by a list here, and one is not in DNS.
+    """
     return site(
         world,
         "mail.romeo.example",
-        "romeo.example",
-        DELIVERY=f"smtp:{smtp_server.address}:{smtp_server.port}",
-        ALIASES="sales@romeo.example=user@romeo.example",
+        "romeo.example,rialto.example,rumba.example,rondo.example,rogue.example",
+        DELIVERY=f"smtp:{smtp_server.address}:{smtp_server.port} rialto.example=lmtp:{smtp_server.address}:{LMTP_PORT} "
+        "rondo.example=maildir rogue.example=lmtp:no-such-host.example",
+        MAILBOXES="user@rondo.example,user@rumba.example",
+        ALIASES="sales@romeo.example=user@romeo.example,gone@rondo.example=nobody@romeo.example",
     )
 
 
@@ -69,3 +82,70 @@ def test_a_mailbox_that_is_made_after_a_refusal(outsider: Machine, echo: Site, m
         "the new mailbox stays unknown",
         120,
     )
+
+
+def test_each_domain_has_its_delivery(outsider: Machine, romeo: Site, smtp_server: MailboxServer) -> None:
+    """Mail reaches the server, or the Maildir, of its recipient's domain; who does not exist there is refused at RCPT."""
+    smtp_server.mailboxes.add("user@rumba.example")
+    about = subject("each its own")
+    recipients = [f"user@{domain}" for domain in romeo.stack.domains[:4]]
+    content = message(SENDER, "user@romeo.example", about)
+    with lmtp_server() as other, Client(outsider, address_of(romeo)) as client:
+        assert client.sendmail(SENDER, recipients, content) == {}
+        smtp_server.wait_for(about)
+        other.wait_for(about)
+        wait_for(lambda: len(to(smtp_server, about)) == 2, "not both have arrived")
+        assert to(smtp_server, about) == {"user@romeo.example", "user@rumba.example"}
+        assert to(other, about) == {"user@rialto.example"}
+        assert about.encode() in delivered(romeo, "user@rondo.example", about)
+        unknown = [f"nobody@{domain}" for domain in romeo.stack.domains[:4]]
+        # An alias is as its target is.
+        for one in [*unknown, "gone@rondo.example"]:
+            assert send(outsider, address_of(romeo), SENDER, one, content).code == 550
+
+
+def to(server: MailboxServer, about: str) -> set[str]:
+    """Who got a message there."""
+    wanted = f"Subject: {about}\r\n".encode()
+    return {one.rcpt_tos[0] for one in server.received if wanted in bytes(one.content)}
+
+
+def test_quarantine_where_there_is_a_junk(
+    world: Internet, outsider: Machine, romeo: Site, smtp_server: MailboxServer
+) -> None:
+    """Of one message, the copy for a Maildir goes to its Junk, and the mailbox server gets its address as it was."""
+    world.names.set("quarantine.example", "A", str(outsider.address))
+    world.names.set("_dmarc.quarantine.example", "TXT", '"v=DMARC1; p=quarantine"')
+    world.names.publish()
+    about = subject("quarantined")
+    recipients = ["user@romeo.example", "user@rondo.example"]
+    with Client(outsider, address_of(romeo)) as client:
+        content = message("someone@quarantine.example", recipients[0], about)
+        assert client.sendmail("someone@listed.example", recipients, content) == {}
+    assert parse(smtp_server.wait_for(about))["X-Mailstack-Quarantine"]
+    assert to(smtp_server, about) == {"user@romeo.example"}
+    assert parse(delivered(romeo, "user@rondo.example", about, JUNK))["X-Mailstack-Quarantine"]
+
+
+def test_a_server_that_is_down(outsider: Machine, romeo: Site) -> None:
+    """Who is not known is asked to come back, who was known is taken; his mail waits, and is delivered once."""
+    recipient = "user@rialto.example"
+    with lmtp_server():
+        content = message(SENDER, recipient, subject("before"))
+        assert send(outsider, address_of(romeo), SENDER, recipient, content).code == 250
+        wait_for(lambda: romeo.status()["queue"] == 0, "it is still in the queue")
+    about = subject("while it is down")
+    content = message(SENDER, recipient, about)
+    assert send(outsider, address_of(romeo), SENDER, recipient, content).code == 250
+    for one in ("other@rialto.example", "user@rogue.example"):
+        assert send(outsider, address_of(romeo), SENDER, one, content).code == 450
+    # A name that DNS does not have is no reason to return mail.
+    romeo.sendmail(message("user@rondo.example", "user@rogue.example", subject("no such host")), "-t")
+    wait_for(lambda: len(romeo.status()["waiting"]) == 2, "they do not wait")
+    assert romeo.status()["queue"] == 2
+    with lmtp_server() as back:
+        romeo.run("postfix", "postqueue", "-f")
+        back.wait_for(about)
+        wait_for(lambda: romeo.status()["queue"] == 1, "it is still in the queue")
+        assert len(back.received) == 1
+    romeo.run("postfix", "postsuper", "-d", "ALL")

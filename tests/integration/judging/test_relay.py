@@ -1,4 +1,4 @@
-"""All mail by a relay host: login on 465 and 587, a wrong password, a certificate of another name."""
+"""Mail by relay hosts, of all senders and of some domains: logins on 465 and 587, a wrong one, another certificate."""
 
 import socketserver
 import ssl
@@ -26,6 +26,11 @@ USER, PASSWORD = "golf@provider.example", "correct horse: battery, staple"
 # By TLS from the start aiosmtpd sees no TLS.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
 SENDER, RECIPIENT = "user@golf.example", "user@elsewhere.example"
+# Domains with relay hosts of their own, and their logins.
+LOGINS = {
+    "gulf.example": ("gulf@provider.example", "gulf: #s3cret"),
+    "grid.example": ("grid@provider.example", "s3=cret"),
+}
 
 
 class Provider(Receiver):
@@ -38,6 +43,8 @@ class Provider(Receiver):
         self._tls.load_cert_chain(file)
         self._wrapped = port == 465
         self.tries: list[LoginPassword] = []
+        # Who sent each message, by login and by envelope.
+        self.senders: list[tuple[str, str | None]] = []
         super().__init__(EDGE[1], port, self._tls if self._wrapped else None)
 
     def factory(self) -> SMTP:
@@ -57,8 +64,12 @@ class Provider(Receiver):
     ) -> AuthResult:
         assert isinstance(data, LoginPassword)
         self.tries.append(data)
-        right = data == LoginPassword(USER.encode(), PASSWORD.encode())
-        return AuthResult(success=right, handled=False)
+        right = (data.login.decode(), data.password.decode()) in {(USER, PASSWORD), *LOGINS.values()}
+        return AuthResult(success=right, handled=False, auth_data=data.login.decode())
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.senders.append((session.auth_data, envelope.mail_from))
+        return await super().handle_DATA(server, session, envelope)
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +86,28 @@ services:
       - {{type: bind, source: "{authorities}", target: /etc/ssl/certs/ca-certificates.crt, read_only: true}}
 """
     return site(
-        world, HOSTNAME, "golf.example", override, MAILBOXES=SENDER, TRUSTED_NETWORKS=str(insider.address), **relay(465)
+        world,
+        HOSTNAME,
+        ",".join(["golf.example", *LOGINS]),
+        override,
+        MAILBOXES=SENDER,
+        TRUSTED_NETWORKS=str(insider.address),
+        **relay(465),
+        **relays(587),
     )
 
 
 def relay(port: int, password: str = PASSWORD) -> dict[str, str]:
     return {"RELAY_HOST": f"{NAME}:{port}", "RELAY_USER": USER, "RELAY_PASSWORD": password}
+
+
+def relays(port: int, host: str = NAME, **passwords: str) -> dict[str, str]:
+    """The relay hosts of the other domains; passwords has those that are to be wrong, by the domain's first label."""
+    logins = {domain: (user, passwords.get(domain.split(".")[0], right)) for domain, (user, right) in LOGINS.items()}
+    return {
+        "RELAY_HOSTS": ",".join(f"{domain}={host}:{port}" for domain in LOGINS),
+        "RELAY_LOGINS": "\n".join(f"{domain}={user}:{password}" for domain, (user, password) in logins.items()),
+    }
 
 
 def change(golf: Site, **settings: str) -> None:
@@ -95,10 +122,9 @@ def provider(pair: Pair, directory: Path, port: int) -> Iterator[Provider]:
         yield running
 
 
-def submit(golf: Site, insider: Machine, about: str) -> bytes:
-    content = message(SENDER, RECIPIENT, about)
-    assert send(insider, address_of(golf), SENDER, RECIPIENT, content, port=587).code == 250
-    return content
+def submit(golf: Site, insider: Machine, about: str, sender: str = SENDER) -> None:
+    content = message(sender or f"mailer-daemon@{HOSTNAME}", RECIPIENT, about)
+    assert send(insider, address_of(golf), sender, RECIPIENT, content, port=587).code == 250
 
 
 def waiting(golf: Site) -> list[dict[str, Any]]:
@@ -107,39 +133,53 @@ def waiting(golf: Site) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("port", [465, 587])
-def test_login(port: int, world: Internet, authority: Authority, golf: Site, insider: Machine, tmp_path: Path) -> None:
-    """Mail goes by the relay host, signed, after a login by TLS; the password is in the secret file alone."""
-    change(golf, **relay(port))
-    with provider(authority.issue(NAME), tmp_path, port) as running:
+@pytest.mark.parametrize(("port", "other"), [(465, 587), (587, 465)])
+def test_login(
+    port: int, other: int, world: Internet, authority: Authority, golf: Site, insider: Machine, tmp_path: Path
+) -> None:
+    """Mail goes by the relay host, signed, after a login by TLS; that of other domains by theirs, with their logins.
+
+    The passwords are in the secret files alone.
+    """
+    change(golf, **relay(port), **relays(other))
+    pair = authority.issue(NAME)
+    with provider(pair, tmp_path, port) as default, provider(pair, tmp_path, other) as own:
         about = subject(f"by the relay host on {port}")
         submit(golf, insider, about)
-        assert independent_dkim(running.wait_for(about), world.names)
-        assert set(running.tries) == {LoginPassword(USER.encode(), PASSWORD.encode())}
-    # That of the build before is kept for a rollback.
+        assert independent_dkim(default.wait_for(about), world.names)
+        senders = [f"user@{domain}" for domain in (*LOGINS, *LOGINS, *map(str.upper, LOGINS))]
+        # A sub-domain, and a bounce, are as all others.
+        for one in (*senders, "user@sub.gulf.example", ""):
+            submit(golf, insider, subject("one of several"), one)
+        wait_for(lambda: golf.status()["queue"] == 0, "they are still in the queue")
+        assert sorted(own.senders) == sorted((LOGINS[one.split("@")[1].lower()][0], one) for one in senders)
+        assert sorted(default.senders) == [(USER, ""), (USER, SENDER), (USER, "user@sub.gulf.example")]
+        assert set(default.tries) == {LoginPassword(USER.encode(), PASSWORD.encode())}
+    # Those of the build before are kept for a rollback.
     secrets = set((golf.directory / "secrets").glob("relay-login-*"))
-    assert golf.directory / str(golf.stack.relay and golf.stack.relay.login) in secrets
-    assert len(secrets) <= 2
+    assert {golf.directory / str(one.login) for one in golf.stack.relays} <= secrets
+    assert len(secrets) <= 2 * len(golf.stack.relays)
     assert {one.stat().st_mode & 0o777 for one in secrets} == {0o600}
-    files = {one for one in golf.directory.rglob("*") if one.is_file()}
-    assert {one for one in files if PASSWORD.encode() in one.read_bytes()} <= secrets
+    files = {one: one.read_bytes() for one in golf.directory.rglob("*") if one.is_file()}
+    for password in (PASSWORD, *(one for _, one in LOGINS.values())):
+        assert {one for one, content in files.items() if password.encode() in content} <= secrets
+        assert not any(password in line for line in golf.log())
 
 
 def test_wrong_password(authority: Authority, golf: Site, insider: Machine, tmp_path: Path) -> None:
-    """Mail waits, status says why; with the right password it goes, once."""
-    change(golf, **relay(587, "wrong"))
+    """Mail waits, status says why, and it goes by no other login; with the right password it goes, once."""
+    change(golf, **relay(587, "wrong"), **relays(587, gulf="wrong"))
     with provider(authority.issue(NAME), tmp_path, 587) as running:
         about = subject("with a wrong password")
-        submit(golf, insider, about)
-        (one,) = waiting(golf)
-        assert "SASL authentication failed" in one["reason"]
-        assert one["recipients"] == 1
-        assert not running.received
-        change(golf, **relay(587))
+        for sender in (SENDER, "user@gulf.example", "user@grid.example"):
+            submit(golf, insider, about, sender)
+        wait_for(lambda: sum(one["recipients"] for one in waiting(golf)) == 2, "both wait")
+        assert all("SASL authentication failed" in one["reason"] for one in waiting(golf))
+        wait_for(lambda: running.senders == [(LOGINS["grid.example"][0], "user@grid.example")], "one goes")
+        change(golf, **relay(587), **relays(587))
         golf.run("postfix", "postqueue", "-f")
-        running.wait_for(about)
         wait_for(lambda: golf.status()["queue"] == 0, "it is still in the queue")
-        assert len(running.received) == 1
+        assert sorted(running.senders[1:]) == [(LOGINS["gulf.example"][0], "user@gulf.example"), (USER, SENDER)]
 
 
 @pytest.mark.parametrize("port", [465, 587])
@@ -161,14 +201,14 @@ def test_another_certificate(port: int, authority: Authority, golf: Site, inside
 @pytest.mark.parametrize("greeting", ["no such name", "554 5.3.2 not now"])
 def test_a_relay_host_that_is_not_there(greeting: str, golf: Site, insider: Machine) -> None:
     """Mail waits, be the name wrong, or be the server not willing: nothing bounces that another setting would deliver."""
-    wrong = "no-such-relay.provider.example"
-    change(golf, RELAY_HOST=f"{wrong}:587" if greeting == "no such name" else f"{NAME}:2525")
+    host, port = ("no-such-relay.provider.example", 587) if greeting == "no such name" else (NAME, 2525)
+    change(golf, RELAY_HOST=f"{host}:{port}", **relays(port, host))
     with ExitStack() as stack:
         if greeting != "no such name":
             stack.enter_context(refusing(greeting))
-        submit(golf, insider, subject(greeting))
-        (one,) = waiting(golf)
-        assert one["recipients"] == 1
+        for sender in (SENDER, "user@gulf.example"):
+            submit(golf, insider, subject(greeting), sender)
+        wait_for(lambda: sum(one["recipients"] for one in golf.status()["waiting"]) == 2, "they do not wait")
         golf.run("postfix", "postsuper", "-d", "ALL")
 
 

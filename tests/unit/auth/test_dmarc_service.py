@@ -50,7 +50,7 @@ supervisor.main("mailstack_auth.dmarc.service", *(directory / f"{name}.sock" for
 def program(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
     """The running program: supervisor and worker, without a policyd-spf; how long a worker may sleep, in seconds."""
     configuration = {"hostname": OUR_ID}
-    names = ("local_domains", "signed", "signed_below", "extended", "skip_networks", "skip_domains")
+    names = ("local_domains", "signed", "signed_below", "junk", "extended", "skip_networks", "skip_domains")
     lists: dict[str, list[str]] = {name: [] for name in names}
     (tmp_path / "dmarc.json").write_text(json.dumps(configuration | lists))
     (tmp_path / "authserv-id").write_text(f"{INTERNAL_ID}\n")

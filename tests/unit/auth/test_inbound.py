@@ -183,13 +183,15 @@ JUNK = {
     b"sales@ours.example": b"sales+quarantine@ours.example",
     b'"user"@ours.example': b"user+quarantine@ours.example",
     b"postmaster": b"postmaster+quarantine@mail.ours.example",
+    b"Sales+tag@elsewhere.example": b"Sales+quarantine@elsewhere.example",
 }
 
 
 def test_quarantine_goes_to_junk(tmp_path):
     """Each recipient's address becomes that of its Junk, once, and for no other mail; not where a server files it."""
-    site = replace(SITE, junk=True, extended=frozenset({"a+b@ours.example"}))
-    sent = plain("quarantine.example", recipients=(*JUNK, b"user@ours.example"))
+    junk = frozenset({"ours.example", "mail.ours.example", "sales@elsewhere.example"})
+    site = replace(SITE, junk=junk, extended=frozenset({"a+b@ours.example"}))
+    sent = plain("quarantine.example", recipients=(*JUNK, b"user@ours.example", b"user@elsewhere.example"))
     expected = [edit for one, other in JUNK.items() for edit in (b"-<" + one + b">", b"+<" + other + b">")]
     assert seen(tmp_path, sent, site=site).readdressed == expected
     assert seen(tmp_path, sent).readdressed == []

@@ -645,6 +645,7 @@ def test_site_from_json():
         "local_domains": ["ours.example", "also.example"],
         "signed": ["ours.example"],
         "signed_below": [],
+        "junk": ["ours.example"],
         "extended": [],
         "dmarc": "mark",
         "spf_fail": "tag",
@@ -663,4 +664,5 @@ def test_site_from_json():
         dns_hours=7,
         dns_action="reject",
         signed=frozenset({"ours.example"}),
+        junk=frozenset({"ours.example"}),
     )

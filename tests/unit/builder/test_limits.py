@@ -52,3 +52,12 @@ def test_an_address_and_its_junk(listed: str, delivery: str, rows: int) -> None:
     many, few = (limits(delivery=delivery, **changes)["postfix"].memory for changes in (given, {}))
     # 200 octets in each of 300 processes.
     assert abs(many - few - rows * count * 200 * 300 // 2**20) <= 1
+
+
+def test_domains_whose_mailbox_server_is_asked() -> None:
+    """Each stands in one table more."""
+    many, few = (
+        limits(domains=",".join(f"d{at}.example" for at in range(count)), mailboxes="", delivery="lmtp:192.0.2.24")
+        for count in (5001, 1)
+    )
+    assert abs(many["postfix"].memory - few["postfix"].memory - 5 * 5000 * 200 * 300 // 2**20) <= 1

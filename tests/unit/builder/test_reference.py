@@ -38,7 +38,13 @@ def test_env_example_is_valid(tmp_path: Path) -> None:
         merged = environment.read_environment(tmp_path, {})
         merged["MAILSTACK_MAILBOXES"] += ",admin@example.com"
         merged.setdefault("MAILSTACK_APT_MIRROR", "http://mirror.example.com/debian")
-        for name, value in {"HOST": "smtp.example.net", "USER": "user", "PASSWORD": "secret"}.items():
+        relay = {
+            "HOST": "smtp.example.net",
+            "USER": "user",
+            "PASSWORD": "secret",
+            "HOSTS": "example.net=smtp.example.net",
+        }
+        for name, value in relay.items():
             merged.setdefault(f"MAILSTACK_RELAY_{name}", value)
         load(merged)
 

@@ -13,7 +13,6 @@ from mailstack.settings.load import load, read_settings
 from mailstack.settings.model import Settings
 from mailstack.settings.reference import settings_rows
 from mailstack.values.dnssec import ROOT_ANCHORS, key_tag, trust_anchor
-from mailstack.values.servers import HostPort, NextHop
 from unit.sites import MINIMAL, environment, faults, settings, stack, variable
 
 FIELDS = Settings.model_fields
@@ -25,12 +24,12 @@ AROUND_EXAMPLES = {
 }
 # What a login at a relay host needs.
 LOGIN = {"relay_host": "smtp.example.net", "relay_user": "user", "relay_password": "s3cret, too"}
-AROUND_EXAMPLES |= LOGIN
+AROUND_EXAMPLES |= LOGIN | {"relay_hosts": "example.net=smtp.example.net:587"}
 
 
 # fmt: off
 DEFAULTS = {
-    "public_addresses": (), "delivery": None, "aliases": (), "postmaster": None,
+    "public_addresses": (), "delivery": (), "aliases": (), "postmaster": None,
     "dkim_selector": "default", "dkim_key_bits": 2048, "dkim_keys": "shared", "sign_subdomains": True,
     "trusted_networks": (), "spf_qualifier": "~", "spf_record": None,
     "spf_fail": "reject", "spf_softfail": "tag", "spf_permerror": "tag", "spf_temperror": "defer",
@@ -38,9 +37,9 @@ DEFAULTS = {
     "dmarc_action": "follow", "dmarc_skip_networks": (), "dmarc_skip_domains": (),
     "dns_wait_hours": 4, "dns_wait_action": "quarantine", "unknown_sender_domain": "defer",
     "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (),
-    "relay_host": None, "relay_user": None, "relay_password": None, "message_size": 50 * 1024 * 1024,
+    "relay_host": None, "relay_user": None, "relay_password": None, "relay_hosts": (), "relay_logins": (), "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
-    "port_submissions": 465, "tls_directory": "tls",
+    "port_submissions": 465, "outgoing_address": None, "tls_directory": "tls",
     "resolver_forwarders": (), "resolver_trust_anchors": (),
     "subnet": ipaddress.IPv4Network("172.30.253.0/25"), "base_image": "debian:trixie-slim",
     "apt_mirror": None, "apt_snapshot": None, "build_proxy": None, "image_max_age": 30,
@@ -159,7 +158,7 @@ def test_duplicates_are_merged(setting, text):
         ("trusted_networks", "192.0.2.7,2001:db8::/32", ["192.0.2.7/32", "2001:db8::/32"]),
         ("publish_addresses", "", []),
         ("resolver_forwarders", "192.0.2.53,192.0.2.54@5353", ["192.0.2.53", "192.0.2.54@5353"]),
-        ("delivery", "lmtp:dovecot.example.com", NextHop("lmtp", HostPort("dovecot.example.com", 24))),
+        ("delivery", "lmtp:dovecot Example.com=maildir", ["lmtp:dovecot:24", "example.com=maildir"]),
         ("message_size", "25MiB", 25 * 1024 * 1024),
         ("sign_subdomains", "no", False),
         ("dkim_selector", "S2026", "s2026"),
@@ -190,6 +189,7 @@ BAD = [
     ("public_addresses", "fe80::25%eth0", "fe80::25%eth0", "192.0.2.25"),
     ("delivery", "lmtp:", "lmtp:", "maildir"),
     ("delivery", "dovecot:24", "dovecot:24", "maildir"),
+    ("delivery", "example.com=dovecot:24", "example.com=dovecot:24", "maildir"),
     ("mailboxes", "user@example.com,info", "info", "user@example.com"),
     ("mailboxes", "@example.com", "@example.com", "user@example.com"),
     ("aliases", "sales@example.com", "sales@example.com", "info@example.com=user@example.com"),
@@ -247,6 +247,9 @@ BAD = [
     ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:rspamd:11332"),
     ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:rspamd:11332"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
+    ("outgoing_address", "0.0.0.0", "0.0.0.0", "192.0.2.25"),  # noqa: S104
+    ("outgoing_address", "eth0", "eth0", "192.0.2.25"),
+    ("relay_hosts", "smtp.example.net", "smtp.example.net", "example.com=smtp.example.net:587"),
     ("message_size", "big", "big", "25MiB"),
     ("message_size", "9999999TB", "9999999TB", "1024GiB"),
     ("message_size", "0", "0", "64KiB"),
@@ -304,6 +307,7 @@ def test_many_beginnings(setting, start):
         ("relay_host", "user:s3c\nr@t@smtp.example.net", "…@smtp.example.net"),
         ("delivery", "lmtp:user:s3cr@t@192.0.2.24", "…@192.0.2.24"),
         ("relay_user", "user:s3cr@t", "user:…"),
+        ("relay_hosts", "example.com=user:s3cr@t@smtp.example.net:587", "…@smtp.example.net:587"),
         ("extra_milters", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
         ("base_image", "user:s3cr@t@registry.example/debian", "…@registry.example/debian"),
     ],
@@ -314,6 +318,34 @@ def test_a_password_is_not_shown(setting, value, shown):
     assert str(fault).startswith(f"{variable(setting)}: {shown!r}: ")
     assert "s3c" not in str(fault)
     assert "t@" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "s3cr=t",
+        "s3cret",
+        "example.com=s3cret",
+        "example.com=:s3cret",
+        "example.com=us er:s3cret",
+        "s3cr.et=user s3c=ret",
+        f"example.com=user:{'s3cret' * 100}",
+        "exa mple.com=user:s3cret",
+        "example.com=user:s3cret\u200b",
+    ],
+)
+def test_a_list_of_logins(wrong):
+    """A password may hold commas, blanks, equals signs and hashes; of what is wrong only the number is shown."""
+    right = "# comment\nexample.com=user@example.com:#s3c, r=et:\n\n"
+    given = {"domains": "example.com", "relay_hosts": "example.com=smtp.example.net:587"}
+    (login,) = settings(relay_logins=right, **given).relay_logins
+    assert (login.user, login.password.get_secret_value()) == ("user@example.com", "#s3c, r=et:")
+    assert "s3c" not in str(login)
+    (fault,) = faults(relay_logins=f"{right}{wrong}", **given)
+    assert (fault.token, fault.remedy.partition(",")[0]) == (None, "entry 2 is not DOMAIN=USER:PASSWORD")
+    assert not {"s3c", "r.et", "exa m"} & {
+        str(fault)[at : at + length] for at in range(len(str(fault))) for length in (3, 4, 5)
+    }
 
 
 def test_credentials_in_front_of_a_relay():
@@ -376,7 +408,7 @@ def test_a_file_by_a_path_that_is_none(tmp_path):
 
 def test_every_setting_can_be_wrong():
     """The table above leaves no setting out."""
-    assert {setting for setting, *_ in BAD} == set(FIELDS) - {"relay_user", "relay_password"}
+    assert {setting for setting, *_ in BAD} == set(FIELDS) - {"relay_user", "relay_password", "relay_logins"}
 
 
 def test_all_faults_are_reported_together():
@@ -424,6 +456,7 @@ def test_unknown_name(name, meant):
 
 
 # what is set, the setting at fault, its token, words of the message, what the message says to change
+TWO_DELIVERIES = {"domains": "example.com,example.net", "delivery": "example.net=lmtp:192.0.2.24:24"}
 CONTRADICTIONS = [
     (
         {"mailboxes": "a@example.net"},
@@ -522,6 +555,49 @@ CONTRADICTIONS = [
         "another machine",
         {"delivery": "lmtp:192.0.2.24"},
     ),
+    (
+        {"delivery": "lmtp:dovecot:24,smtp:192.0.2.24:25"},
+        "delivery",
+        "smtp:192.0.2.24:25",
+        "is for all domains without their own, and so is lmtp:dovecot:24; keep one of the two",
+        {"delivery": "lmtp:dovecot:24"},
+    ),
+    (
+        {"delivery": "example.com=lmtp:dovecot:24,example.com=maildir"},
+        "delivery",
+        "example.com=maildir",
+        "is for example.com, and so is example.com=lmtp:dovecot:24; keep one of the two",
+        {"delivery": "example.com=maildir"},
+    ),
+    (
+        {"delivery": "example.net=lmtp:dovecot:24"},
+        "delivery",
+        ...,
+        "add example.net to MAILSTACK_DOMAINS",
+        {"domains": "example.com,example.net"},
+    ),
+    # A mailbox server of another domain does not know the addresses of this one.
+    (
+        TWO_DELIVERIES | {"mailboxes": ""},
+        "mailboxes",
+        "",
+        "write at least one: user@example.com",
+        {"mailboxes": "user@example.com"},
+    ),
+    (
+        TWO_DELIVERIES | {"aliases": "a@example.net=b@example.com"},
+        "aliases",
+        "a@example.net=b@example.com",
+        "add b@example.com to MAILSTACK_MAILBOXES",
+        {"aliases": "a@example.net=b@example.net"},
+    ),
+    (
+        TWO_DELIVERIES | {"mailboxes": "user@example.com,user@example.net", "postmaster": "b@example.net"},
+        "postmaster",
+        ...,
+        "add it to MAILSTACK_MAILBOXES",
+        {"postmaster": "user@example.net"},
+    ),
     ({"delivery": "lmtp:127.0.0.1:24"}, "delivery", ..., "another machine", {"delivery": "lmtp:192.0.2.24"}),
     (
         {"resolver_forwarders": "127.0.0.53"},
@@ -592,6 +668,7 @@ CONTRADICTIONS = [
             ("resolver_forwarders", "", ""),
             ("resolver_forwarders", "", "@5353"),
             ("relay_host", "", ""),
+            ("relay_hosts", "example.com=", ""),
         )
         for host, given, other in (
             ("172.30.253.9", {}, "10.99.0.0/25"),
@@ -646,6 +723,58 @@ CONTRADICTIONS = [
         ...,
         "by their full name",
         {"relay_host": "smtp.example.net:587"},
+    ),
+    (
+        {"relay_hosts": "example.org=smtp.example.net:25"},
+        "relay_hosts",
+        ...,
+        "add example.org to MAILSTACK_DOMAINS",
+        {"domains": "example.com,example.org"},
+    ),
+    (
+        {"relay_hosts": "example.com=smtp.example.net:25 example.com=smtp.example.org:25"},
+        "relay_hosts",
+        "example.com=smtp.example.org:25",
+        "keep one of the two",
+        {"relay_hosts": "example.com=smtp.example.net:25"},
+    ),
+    (
+        {"relay_hosts": "example.com=192.0.2.24:465"},
+        "relay_hosts",
+        ...,
+        "the server's name",
+        {"relay_hosts": "example.com=smtp.example.net:465"},
+    ),
+    (
+        {"relay_hosts": "example.com=smtp:25", "relay_logins": "example.com=user:s3cret"},
+        "relay_hosts",
+        "example.com=smtp:25",
+        "by their full name",
+        {"relay_hosts": "example.com=smtp.example.net:25"},
+    ),
+    (
+        {"relay_logins": "example.com=user:s3cret"},
+        "relay_logins",
+        None,
+        "add example.com=HOST:PORT to MAILSTACK_RELAY_HOSTS",
+        {"relay_hosts": "example.com=smtp.example.net:587"},
+    ),
+    (
+        {
+            "relay_hosts": "example.com=smtp.example.net:587",
+            "relay_logins": "example.com=user:s3cret\nexample.com=other:s3cret",
+        },
+        "relay_logins",
+        None,
+        "has 2 logins for example.com; keep one",
+        {"relay_logins": "example.com=user:s3cret"},
+    ),
+    (
+        {"outgoing_address": "172.30.253.9"},
+        "outgoing_address",
+        ...,
+        "write an address of this host",
+        {"outgoing_address": "192.0.2.25"},
     ),
     ({"port_smtp": "587"}, "port_submission", "587", "0 to publish none", {"port_submission": "0"}),
     ({"port_submission": "465"}, "port_submissions", "465", "0 to publish none", {"port_submissions": "0"}),
@@ -712,6 +841,10 @@ def test_no_network_is_free(subnet):
             {"delivery": "lmtp:", "mailboxes": "", "relay_host": "x y"},
             {("delivery", "lmtp:"), ("relay_host", "x y")},
         ),
+        (
+            {"domains": "example..net,example.com", "delivery": "example.net=maildir,other.example=maildir"},
+            {("domains", "example..net"), ("delivery", "other.example=maildir")},
+        ),
     ],
 )
 def test_a_fault_hides_no_other(changes, expected):
@@ -738,6 +871,10 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         LMTP,
         LMTP | {"delivery": "smtp:mailboxes.example.net:2525"},
         LMTP | {"aliases": "a@example.com=anybody@example.com"},
+        TWO_DELIVERIES | {"aliases": "a@example.com=anybody@example.net", "postmaster": "anybody@example.net"},
+        TWO_DELIVERIES | {"mailboxes": "", "aliases": "a@example.com=anybody@example.net"},
+        TWO_DELIVERIES | {"mailboxes": "user@example.com,user+quarantine@example.net,user@example.net"},
+        TWO_DELIVERIES | {"dmarc_report_addresses": "dmarc@example.net"},
         LMTP | {"postmaster": "anybody@example.com"},
         {"aliases": "a@example.com=b@example.com,b@example.com=user@example.com"},
         {"aliases": "a@example.com=x@example.net"},
@@ -778,6 +915,31 @@ def test_settings_that_agree(changes):
             ["MAILSTACK_RELAY_HOST: smtp.example.net:587: most servers require"],
         ),
         ({"relay_host": "smtp.example.net:25", "spf_record": SPF}, []),
+        *(
+            ({"outgoing_address": one, "public_addresses": public}, [f"MAILSTACK_OUTGOING_ADDRESS: {one} "] * warned)
+            for one, public, warned in [
+                ("192.0.1.26", "192.0.1.25", 1),
+                ("192.0.1.26", "192.0.1.25,192.0.1.26", 0),
+                ("192.0.1.26", "", 0),
+                ("10.0.0.26", "192.0.1.25", 0),
+            ]
+        ),
+        (
+            {"relay_hosts": "example.com=smtp.example.net:465"},
+            [
+                "MAILSTACK_RELAY_HOSTS: mail leaves through smtp.example.net, which the printed",
+                "MAILSTACK_RELAY_HOSTS: example.com=smtp.example.net:465: most servers require",
+            ],
+        ),
+        (
+            {
+                "relay_hosts": "example.com=smtp.example.net:465",
+                "relay_logins": "example.com=user:s3cret",
+                "spf_record": SPF,
+            },
+            [],
+        ),
+        ({"relay_hosts": "news.example.com=smtp.example.net", "spf_record": SPF}, []),
         ({"resolver_trust_anchors": OLD_ANCHOR}, [f"{ANCHORS}: the root key 38696 is missing"]),
         ({"resolver_trust_anchors": ANCHOR}, [f"{ANCHORS}: the root key 20326 is missing"]),
         ({"resolver_trust_anchors": KEY_2024}, [f"{ANCHORS}: the root key 20326 is missing"]),

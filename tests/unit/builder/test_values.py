@@ -6,7 +6,7 @@ import pytest
 
 from mailstack.values import dnssec, mail, network, packages, servers, spf
 from mailstack.values.mail import Alias
-from mailstack.values.servers import Forwarder, HostPort, NextHop
+from mailstack.values.servers import Forwarder, HostPort, NextHop, Route
 
 DIGEST = "e06d44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d"
 KEY = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0d xCjjnopKl+GqJxpVXckHAeF+KkxLbxIL fDLUT0rAK9iUzy1L53eKGQ=="
@@ -28,6 +28,8 @@ ACCEPTED = [
     (servers.milter, "inet:Rspamd.example.net.:11332", "inet:rspamd.example.net:11332"),
     (servers.milter, "inet:rspamd:11332", "inet:rspamd:11332"),
     (servers.delivery, "lmtp:dovecot", NextHop("lmtp", HostPort("dovecot", 24))),
+    (servers.route, "maildir", Route(None, None)),
+    (servers.route, "Example.com=smtp:192.0.2.24", Route("example.com", NextHop("smtp", HostPort("192.0.2.24", 25)))),
     (servers.server, "[My_Relay-2]:2525", HostPort("my_relay-2", 2525)),
     (network.public_address, "192.0.2.25", ipaddress.IPv4Address("192.0.2.25")),
     (packages.url, "http://192.0.2.80:3142/", "http://192.0.2.80:3142"),
@@ -83,6 +85,9 @@ REFUSED = [
     (servers.forwarder, "dns.example.net:53", "is not an IP address"),
     *((servers.forwarder, f"192.0.2.53@{one}", "ADDRESS@PORT") for one in ["0", "65536", "dns", "", "²"]),
     *((servers.delivery, one, UNKNOWN) for one in ["", "mbox", "lmtp", "lmtps:dovecot.example.com", "Maildir"]),
+    (servers.route, "*=maildir", "'*' is a wildcard"),
+    (servers.route, "example.com=", "'' is not a delivery"),
+    (servers.route, "example.com=lmtp:user:secret@192.0.2.24", "has a user name or a password"),
     (servers.delivery, "lmtp:unix:/run/lmtp", "'unix:/run/lmtp' is not HOST:PORT"),
     (servers.delivery, "smtp:dovecot.example.com:0", "has a port outside"),
     *((spf.spf_record, one, "a record starts with v=spf1") for one in ["", "mx", "v=spf10 mx", "v=DMARC1", '"v=spf1"']),

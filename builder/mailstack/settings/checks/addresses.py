@@ -5,24 +5,25 @@ from typing import NamedTuple
 
 from mailstack.errors import Fault
 from mailstack.settings.checks.refused import Refused, fault, may_be_meant
-from mailstack.settings.model import HOST_ROLES, PREFIX, Settings, implied_aliases
-from mailstack.values.mail import junk_address
+from mailstack.settings.model import HOST_ROLES, PREFIX, Settings, asked_domains, implied_aliases, next_hops
+from mailstack.values.mail import domain_of, junk_address
 
 
 class _Names(NamedTuple):
     """What aliases are looked for in, one after the other: sets, since a site may have ten thousand domains."""
 
     domains: frozenset[str]
+    # Those whose mailboxes are all the addresses there are.
+    listed: frozenset[str]
     mailboxes: frozenset[str]
 
 
-def _listed(chosen: Settings, refused: Refused) -> bool:
-    """Whether the mailboxes are all the addresses there are; not where the mailbox server behind us knows better."""
-    return bool(chosen.mailboxes) or (chosen.delivery is None and "delivery" not in refused)
-
-
-def _domain(address: str) -> str:
-    return address.rpartition("@")[2]
+def _names(chosen: Settings, refused: Refused) -> _Names:
+    domains = frozenset(chosen.domains)
+    mailboxes = frozenset(chosen.mailboxes)
+    # A delivery that was refused may have been meant for any of them.
+    others = domains - set(map(domain_of, mailboxes)) if "delivery" in refused else asked_domains(chosen)
+    return _Names(domains, domains - others, mailboxes)
 
 
 def _known(address: str, among: Collection[str]) -> str | None:
@@ -33,39 +34,55 @@ def _known(address: str, among: Collection[str]) -> str | None:
 
 
 def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
+    names = _names(chosen, refused)
     return [
-        *_mailboxes(chosen, refused),
-        *_aliases(chosen, refused),
+        *_delivery(chosen, refused, names),
+        *_mailboxes(chosen, refused, names),
+        *_aliases(chosen, refused, names),
         *_junk(chosen, refused),
-        *_postmaster(chosen, refused),
+        *_postmaster(chosen, refused, names),
     ]
 
 
 def warnings(chosen: Settings) -> list[str]:
     addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
-    domains = set(chosen.domains)
+    names = _names(chosen, {})
     return [
         f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is not a mailbox here, so reports will be rejected; add it to "
-        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if _domain(one) in domains else f"{PREFIX}ALIASES")
+        + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if domain_of(one) in names.domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
-        if (_listed(chosen, {}) if _domain(one) in domains else _domain(one) == chosen.hostname)
+        if domain_of(one) in (names.listed if domain_of(one) in names.domains else {chosen.hostname})
         and not _known(one, addresses)
     ]
 
 
-def _mailboxes(chosen: Settings, refused: Refused) -> Iterator[Fault]:
-    domains = set(chosen.domains)
+def _delivery(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
+    first: dict[str | None, str] = {}
+    meant = refused.get("domains", ())
+    for one in chosen.delivery:
+        if one.domain in first:
+            what = one.domain or "all domains without their own"
+            yield fault("delivery", str(one), f"is for {what}, and so is {first[one.domain]}; keep one of the two")
+        elif one.domain and one.domain not in names.domains and not may_be_meant(one.domain, meant):
+            remedy = f"is outside the domains; add {one.domain} to {PREFIX}DOMAINS or remove it"
+            yield fault("delivery", str(one), remedy)
+        first.setdefault(one.domain, str(one))
+
+
+def _mailboxes(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
     for one in chosen.mailboxes:
-        if _domain(one) not in domains and not may_be_meant(_domain(one), refused.get("domains", ())):
-            yield fault("mailboxes", one, f"is outside the domains; add {_domain(one)} to {PREFIX}DOMAINS or remove it")
-    if chosen.delivery is None and not chosen.mailboxes and not {"delivery", "mailboxes"} & refused.keys():
-        example = f"user@{chosen.domains[0]}" if "domains" not in refused else "user@example.com"
+        domain = domain_of(one)
+        if domain not in names.domains and not may_be_meant(domain, refused.get("domains", ())):
+            yield fault("mailboxes", one, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
+    reached = {domain_of(one.address) for one in chosen.aliases}
+    bare = next((one for one, hop in next_hops(chosen).items() if not hop and one not in reached), None)
+    if bare and not chosen.mailboxes and not {"delivery", "mailboxes"} & refused.keys():
+        example = f"user@{bare}" if "domains" not in refused else "user@example.com"
         yield fault("mailboxes", "", f"is empty, so no mail could be delivered; write at least one: {example}")
 
 
-def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+def _aliases(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
     targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
-    names = _Names(frozenset(chosen.domains), frozenset(chosen.mailboxes))
     ends = _ends(targets)
     refused_domains = [*refused.get("domains", ()), *refused.get("hostname", ())]
     reported: set[str] = set()
@@ -73,7 +90,7 @@ def _aliases(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         token = str(one)
         end = ends[one.address]
         circle = _known(end, targets) is not None
-        domain = _domain(one.address)
+        domain = domain_of(one.address)
         if domain not in names.domains and domain != chosen.hostname:
             if not may_be_meant(domain, refused_domains):
                 yield fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
@@ -112,19 +129,21 @@ def _way(address: str, targets: Mapping[str, str]) -> list[str]:
 
 
 def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
-    if _listed(chosen, refused) and _domain(end) in names.domains and not _known(end, names.mailboxes):
+    if domain_of(end) in names.listed and not _known(end, names.mailboxes):
         if not may_be_meant(end, refused.get("mailboxes", ())):
             yield fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
-    elif _domain(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
+    elif domain_of(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
         yield fault("aliases", token, f"leads to no mailbox; the host name has only {', '.join(HOST_ROLES)}")
 
 
 def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     """An address that is another one's Junk would have two rows in Postfix's tables."""
-    if chosen.delivery is not None or "delivery" in refused:
+    maildirs = {domain for domain, hop in next_hops(chosen).items() if hop is None}
+    if not maildirs or "delivery" in refused:
         return
-    aliases = (*chosen.aliases, *implied_aliases(chosen))
-    junk = {junk_address(one): one for one in (*chosen.mailboxes, *(alias.address for alias in aliases))}
+    filed = [one for one in chosen.mailboxes if domain_of(one) in maildirs]
+    filed += [one.address for one in (*chosen.aliases, *implied_aliases(chosen))]
+    junk = {junk_address(one): one for one in filed}
     listed = [("mailboxes", one, one) for one in chosen.mailboxes]
     listed += [("aliases", str(one), one.address) for one in chosen.aliases]
     for setting, token, address in listed:
@@ -132,15 +151,15 @@ def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             yield fault(setting, token, f"is the Junk address of {junk[address]}; choose another")
 
 
-def _postmaster(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+def _postmaster(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
     one = chosen.postmaster
     if one is None or _known(one, {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}):
         return
     tokens = [*refused.get("mailboxes", ()), *refused.get("aliases", ())]
-    if _domain(one) in chosen.domains and _listed(chosen, refused):
+    if domain_of(one) in names.listed:
         if not may_be_meant(one, tokens):
             yield fault("postmaster", one, f"is not a mailbox; add it to {PREFIX}MAILBOXES")
-    elif _domain(one) == chosen.hostname not in chosen.domains:
+    elif domain_of(one) == chosen.hostname not in chosen.domains:
         yield fault(
             "postmaster",
             one,

@@ -1,17 +1,20 @@
 """SPF, the way out, and what is done about mail that fails."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from mailstack.errors import Fault
-from mailstack.settings.checks.refused import Refused, fault
+from mailstack.settings.checks.refused import Refused, fault, may_be_meant
 from mailstack.settings.model import PREFIX, Settings, variable
 from mailstack.values import spf
 from mailstack.values.network import Network
-from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, is_address
+from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, is_address
 
 
 def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     yield from _relay(chosen, refused)
+    yield from _sender_relays(chosen, refused)
+    yield from _sender_logins(chosen, refused)
     record, domains = chosen.spf_record or "", set(chosen.domains)
     for domain, term in spf.continued(record).items():
         if domain in domains:
@@ -29,13 +32,49 @@ def _relay(chosen: Settings, refused: Refused) -> Iterator[Fault]:
         yield fault("relay_user", chosen.relay_user, f"has no effect without {' and '.join(missing)}; set that too")
     elif missing and chosen.relay_password:
         yield fault("relay_password", None, f"has no effect without {' and '.join(missing)}; set that too")
-    relay = chosen.relay_host
-    if relay and relay.service and chosen.relay_user:
+    if chosen.relay_host:
+        yield from _certificate("relay_host", str(chosen.relay_host), chosen.relay_host, login=bool(chosen.relay_user))
+
+
+def _certificate(setting: str, token: str, server: HostPort, *, login: bool) -> Iterator[Fault]:
+    """Whether a relay host has a name that its certificate can be for, where that is checked."""
+    if server.service and login:
         remedy = "is a service of this compose project; a login is only for other servers, by their full name"
-        yield fault("relay_host", str(relay), remedy)
-    if relay and is_address(relay.host) and (chosen.relay_user or relay.port in {IMPLICIT_TLS, SUBMISSION}):
+        yield fault(setting, token, remedy)
+    if is_address(server.host) and (login or server.port in {IMPLICIT_TLS, SUBMISSION}):
         remedy = "is an address, and the certificate is checked by name; write the server's name"
-        yield fault("relay_host", str(relay), remedy)
+        yield fault(setting, token, remedy)
+
+
+def _sender_relays(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    first: dict[str, str] = {}
+    ours = {*chosen.domains, chosen.hostname}
+    logins = {one.domain for one in chosen.relay_logins}
+    meant = [*refused.get("domains", ()), *refused.get("hostname", ())]
+    for one in chosen.relay_hosts:
+        if one.domain in first:
+            remedy = f"is for {one.domain}, and so is {first[one.domain]}; keep one of the two"
+            yield fault("relay_hosts", str(one), remedy)
+        elif ours.isdisjoint(_and_parents(one.domain)) and not may_be_meant(one.domain, meant):
+            remedy = f"is outside the domains; add {one.domain} to {PREFIX}DOMAINS or remove it"
+            yield fault("relay_hosts", str(one), remedy)
+        first.setdefault(one.domain, str(one))
+        yield from _certificate("relay_hosts", str(one), one.server, login=one.domain in logins)
+
+
+def _and_parents(domain: str) -> Iterator[str]:
+    labels = domain.split(".")
+    return (".".join(labels[at:]) for at in range(len(labels)))
+
+
+def _sender_logins(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    hosts = {one.domain for one in chosen.relay_hosts}
+    for domain, count in Counter(one.domain for one in chosen.relay_logins).items():
+        if count > 1:
+            yield fault("relay_logins", None, f"has {count} logins for {domain}; keep one")
+        if domain not in hosts and "relay_hosts" not in refused:
+            remedy = f"the login for {domain} has no effect without a server; add {domain}=HOST:PORT to"
+            yield fault("relay_logins", None, f"{remedy} {PREFIX}RELAY_HOSTS")
 
 
 def warnings(chosen: Settings) -> list[str]:
@@ -45,6 +84,12 @@ def warnings(chosen: Settings) -> list[str]:
             f"{PREFIX}RELAY_HOST: mail leaves through {chosen.relay_host.host}, which the printed SPF records do "
             f"not list; set {PREFIX}SPF_RECORD to a record that lists that server"
         )
+    if chosen.relay_hosts and not chosen.spf_record:
+        hosts = ", ".join(dict.fromkeys(one.server.host for one in chosen.relay_hosts))
+        found.append(
+            f"{PREFIX}RELAY_HOSTS: mail leaves through {hosts}, which the printed SPF records do not list; set "
+            f"{PREFIX}SPF_RECORD to a record that lists these servers"
+        )
     if chosen.spf_record:
         found += [f"{PREFIX}SPF_RECORD: {one}" for one in _spf_remarks(chosen, chosen.spf_record)]
     if chosen.relay_host and chosen.relay_host.port in {SUBMISSION, IMPLICIT_TLS} and not chosen.relay_user:
@@ -52,6 +97,13 @@ def warnings(chosen: Settings) -> list[str]:
             f"{PREFIX}RELAY_HOST: {chosen.relay_host}: most servers require a login on this port; set "
             f"{PREFIX}RELAY_USER and {PREFIX}RELAY_PASSWORD, unless this one accepts mail from this host's address"
         )
+    logins = {one.domain for one in chosen.relay_logins}
+    found += [
+        f"{PREFIX}RELAY_HOSTS: {one}: most servers require a login on this port; add one for {one.domain} to "
+        f"{PREFIX}RELAY_LOGINS, unless this server accepts mail from this host's address"
+        for one in chosen.relay_hosts
+        if one.server.port in {SUBMISSION, IMPLICIT_TLS} and one.domain not in logins
+    ]
     if chosen.local_sender == "off" and chosen.local_sender_action != "discard":
         found.append(
             f"{PREFIX}LOCAL_SENDER_ACTION: {chosen.local_sender_action!r} has no effect while "

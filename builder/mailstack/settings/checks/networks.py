@@ -39,6 +39,9 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             str(ipaddress.IPv4Address(0)),
             "already means every address; remove it or all others",
         )
+    if chosen.outgoing_address and chosen.outgoing_address in chosen.subnet and "subnet" not in refused:
+        remedy = f"is inside {PREFIX}SUBNET, which is only for these containers; write an address of this host"
+        yield fault("outgoing_address", str(chosen.outgoing_address), remedy)
     if "subnet" not in refused:
         yield from _in_subnet(chosen)
 
@@ -62,6 +65,14 @@ def warnings(chosen: Settings) -> list[str]:
         for one in chosen.public_addresses
         if not one.is_global
     ]
+    leaves_by = chosen.outgoing_address
+    # A private address has another one outside, which PUBLIC_ADDRESSES has.
+    private = leaves_by and any(leaves_by in wide for wide in PRIVATE_IPV4)
+    if leaves_by and not private and chosen.public_addresses and leaves_by not in chosen.public_addresses:
+        found.append(
+            f"{PREFIX}OUTGOING_ADDRESS: {leaves_by} is not in {PREFIX}PUBLIC_ADDRESSES, so the printed SPF records do "
+            "not list it, and SPF fails for our mail at other servers; add it there"
+        )
     return [*found, *_root_keys(chosen)]
 
 
@@ -75,10 +86,13 @@ class _Server(NamedTuple):
 
 def _servers(chosen: Settings) -> Iterator[_Server]:
     """The servers that Postfix is to reach."""
-    if chosen.delivery:
-        yield _Server("delivery", str(chosen.delivery), chosen.delivery.server)
+    for route in chosen.delivery:
+        if route.hop:
+            yield _Server("delivery", str(route), route.hop.server)
     if chosen.relay_host:
         yield _Server("relay_host", str(chosen.relay_host), chosen.relay_host)
+    for sender in chosen.relay_hosts:
+        yield _Server("relay_hosts", str(sender), sender.server)
     for one in chosen.extra_milters:
         if one.startswith("inet:"):
             yield _Server("extra_milters", one, host_port(one.removeprefix("inet:")))

@@ -10,17 +10,18 @@ from mailstack.values.mail import Mailbox
 
 
 class Delivery(Group):
-    delivery: Annotated[servers.NextHop | None, BeforeValidator(servers.delivery)] = Field(
-        default=None,
+    delivery: Annotated[tuple[Annotated[servers.Route, BeforeValidator(servers.route)], ...], *TOKENS] = Field(
+        default=(),
         description="Where mail for the domains goes: lmtp:HOST:PORT or smtp:HOST:PORT of a mailbox server that you "
         "have. HOST is a name, an IPv4 address, or a service of compose.override.yaml. Not set, or 'maildir': the "
-        "volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid 5000.",
-        examples=["lmtp:dovecot:24"],
+        "volume 'mail', as <domain>/<user>/Maildir, owned by uid and gid 5000. DOMAIN=lmtp:HOST:PORT and so on are for "
+        "one domain, and the value without a domain is for all others.",
+        examples=["lmtp:dovecot:24,example.net=maildir"],
     )
     mailboxes: Annotated[tuple[Mailbox, ...], *TOKENS] = Field(
         default=(),
-        description="The addresses that exist; mail to all others is rejected. With an lmtp: or smtp: delivery the "
-        "list may be empty: Postfix then asks that server about each address.",
+        description="The addresses that exist; mail to all others is rejected. Of a domain with an lmtp: or smtp: "
+        "delivery the list may have none: Postfix then asks that server about each address.",
         examples=["user@example.com,info@example.net"],
     )
     aliases: Annotated[tuple[Annotated[mail.Alias, BeforeValidator(mail.alias)], ...], *TOKENS] = Field(
@@ -31,6 +32,7 @@ class Delivery(Group):
     postmaster: Mailbox | None = Field(
         default=None,
         description="The mailbox for postmaster and abuse of every domain (RFC 2142) and of the host name, unless "
-        "these addresses are listed themselves. Not set: the first mailbox.",
+        "these addresses are listed themselves. Not set: the first mailbox; a mailbox server that is asked about "
+        "addresses is asked about these too.",
         examples=["admin@example.com"],
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from mailstack.values import network
-from mailstack.values.tokens import split_commas, split_list
+from mailstack.values.tokens import split_commas, split_lines, split_list
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -14,6 +14,7 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 TOKENS = (BeforeValidator(split_list), AfterValidator(_unique))
 COMMA_TOKENS = (BeforeValidator(split_commas),)
+LINE_TOKENS = (BeforeValidator(split_lines),)
 
 SkippedNetworks = Annotated[
     tuple[

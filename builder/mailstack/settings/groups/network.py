@@ -18,9 +18,14 @@ class Network(Group):
     ] = Field(
         default=(ipaddress.IPv4Address(0),),
         description="The host's IPv4 addresses to listen on; empty: no port is published. IPv4 only, because over "
-        "IPv6 the engine shows every client under the bridge gateway's address. An address that is also in "
-        "PUBLIC_ADDRESSES is the source address of mail that leaves.",
+        "IPv6 the engine shows every client under the bridge gateway's address.",
         examples=["192.0.2.25"],
+    )
+    outgoing_address: Annotated[ipaddress.IPv4Address | None, BeforeValidator(network.outgoing_address)] = Field(
+        default=None,
+        description="The IPv4 address of this host that mail leaves from, if the host has several. Not set: the only "
+        "address in PUBLISH_ADDRESSES if it is also in PUBLIC_ADDRESSES, else what the host's routes choose.",
+        examples=["192.0.2.26"],
     )
     port_smtp: _Port = Field(
         default=25, description="The host's port for incoming mail; 0: not published.", examples=["2525"]

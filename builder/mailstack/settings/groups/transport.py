@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from mailstack.settings.groups.kinds import TOKENS, Group
+from mailstack.settings.groups.kinds import LINE_TOKENS, TOKENS, Group
 from mailstack.values import servers, tokens
 
 # RFC 5321 section 4.5.3.1.7: everybody takes this much.
@@ -40,6 +40,22 @@ class Transport(Group):
         default=None,
         description="The password for the login at RELAY_HOST. Better in a file of its own, by RELAY_PASSWORD_FILE.",
         examples=["correct horse battery staple"],
+    )
+    relay_hosts: Annotated[
+        tuple[Annotated[servers.SenderRelay, BeforeValidator(servers.sender_relay)], ...], *TOKENS
+    ] = Field(
+        default=(),
+        description="Send the mail of some sender domains to servers of their own, DOMAIN=HOST:PORT, instead of "
+        "RELAY_HOST or the recipients' MX. TLS is as for RELAY_HOST.",
+        examples=["example.net=smtp.provider.example:587"],
+    )
+    relay_logins: Annotated[
+        tuple[Annotated[servers.SenderLogin, BeforeValidator(servers.sender_login)], ...], *LINE_TOKENS
+    ] = Field(
+        default=(),
+        description="The logins at RELAY_HOSTS, DOMAIN=USER:PASSWORD, one on each line. Better in a file of their own, "
+        "by RELAY_LOGINS_FILE.",
+        examples=["example.net=user@example.net:correct horse battery staple"],
     )
     message_size: Annotated[int, BeforeValidator(tokens.byte_size(MIN_MESSAGE_SIZE, MAX_MESSAGE_SIZE))] = Field(
         default=50 * 1024 * 1024,

@@ -109,8 +109,8 @@ class Inbound:
         edits: list[Edit] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" {outcome.reason}".encode("ascii")))
-            if self._site.junk:
-                edits += [Readdress(one, _in_junk(one, self._site)) for one in dict.fromkeys(message.recipients)]
+            recipients = dict.fromkeys(message.recipients)
+            edits += [Readdress(one, junk) for one in recipients if (junk := _in_junk(one, self._site))]
         return tuple(edits)
 
     def _record(self, message: Message, evidence: Evidence | None, outcome: Outcome) -> None:
@@ -122,15 +122,26 @@ class Inbound:
         self._log.write(json.dumps(entry), soon=outcome.action == "accept")
 
 
-def _in_junk(recipient: bytes, site: Site) -> bytes:
-    """The address of a recipient's Junk: with an extension of its own (postconf(5), recipient_delimiter)."""
+def _in_junk(recipient: bytes, site: Site) -> bytes | None:
+    """The address of a recipient's Junk: with an extension of its own (postconf(5), recipient_delimiter).
+
+    None if there is none here: the mail of its domain goes to a mailbox server.
+    """
     # A postmaster may have no domain (RFC 5321 section 4.5.1).
     local, _, domain = recipient.removeprefix(b"<").removesuffix(b">").partition(b"@")
     domain = domain or site.hostname.encode()
-    if f"{local.decode('latin-1')}@{domain.decode('latin-1')}".lower() not in site.extended:
+    if _text(local, domain) not in site.extended:
         local = local.partition(b"+")[0]
     # Of existing addresses none needs its quotes.
-    return b"<" + local.strip(b'"') + b"+quarantine@" + domain + b">"
+    local = local.strip(b'"')
+    if site.junk.isdisjoint({_text(b"", domain), _text(local, domain)}):
+        return None
+    return b"<" + local + b"+quarantine@" + domain + b">"
+
+
+def _text(local: bytes, domain: bytes) -> str:
+    """An address, or a domain, as the site's lists have it."""
+    return b"@".join(filter(None, (local, domain))).decode("latin-1").lower()
 
 
 def _sender_domain(message: Message) -> str | None:
