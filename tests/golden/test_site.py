@@ -53,6 +53,7 @@ SITES = {
         "local_sender_action": "reject",
         "milter_default_action": "accept",
         "extra_milters": "unix:rspamd/milter.sock,inet:rspamd:7357",
+        "sasl": "inet:dovecot:12345",
         "relay_host": "smtp.provider.example:465",
         "relay_user": "user@example.com",
         "relay_password": "secret",

@@ -57,6 +57,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         f"queue      {queue}",
         *(f"waiting    {_number(one['recipients'], 'recipient')}: {one['reason']}" for one in data["waiting"]),
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
+        *(f"SASL       {one['server']}, {one['fault'] or 'answers'}" for one in filter(None, [data["sasl"]])),
         *(f"incoming   {line}" for one in data["judged"] for line in _judged(one)),
         *(f"TLS        {_certificate(found)}" for found in data["certificates"]["served"]),
         *(f"TLS        {fault}" for fault in data["certificates"]["faults"]),

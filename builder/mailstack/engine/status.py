@@ -119,6 +119,17 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
     return found
 
 
+def sasl(client: docker.DockerClient, project: str, server: str) -> str:
+    """What is wrong with the auth service of a Dovecot, as Postfix sees it; nothing if it answers, or as milters()."""
+    for container in containers(client, project, "postfix"):
+        try:
+            said = execution.ask(client, str(container.id), ["ask-dovecot", server, "now"]).stdout
+        except (*Failure, OSError) as error:
+            return f"Postfix does not run the check: {reason(error)}"
+        return _printable(said.decode(errors="replace"))
+    return ""
+
+
 @dataclass(frozen=True)
 class Certificates:
     """What Postfix presents, by its own program: certificates, faults for which the last ones go on, and remarks."""

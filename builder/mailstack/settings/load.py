@@ -20,7 +20,16 @@ from mailstack.values.tokens import split_commas, split_lines, split_list
 _STAND_INS = {f"{PREFIX}HOSTNAME": "not.set.example", f"{PREFIX}DOMAINS": "not.set.example"}
 # A name and a password in front of a host (RFC 3986 section 3.2.1) are shown to nobody; they may hold / and @ too.
 _USER_INFO = re.compile(r"\A((?:\w+:)?//)?.*@", re.DOTALL)
-_WITH_HOSTS = {"delivery", "extra_milters", "relay_host", "relay_hosts", "base_image", "apt_mirror", "build_proxy"}
+_WITH_HOSTS = {
+    "delivery",
+    "extra_milters",
+    "sasl",
+    "relay_host",
+    "relay_hosts",
+    "base_image",
+    "apt_mirror",
+    "build_proxy",
+}
 # Values of older versions, and what does the same now.
 _FORMER = {
     ("local_sender", action): f"is a value of an older version; write {variable('local_sender')}=envelope and "
@@ -28,7 +37,7 @@ _FORMER = {
     for action in ("discard", "reject")
 }
 # What other products call a login at a relay host.
-_RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|SASL|SMTP_(?:USER|PASS)")
+_RELAY_LOGIN = re.compile(r"RELAY\w*_(?:USER|LOGIN|PASS|AUTH|SASL|CRED)|(?:SASL|SMTP)_(?:USER|PASS)")
 
 
 def read_settings(directory: Path, environment: Mapping[str, str]) -> Settings:

@@ -12,10 +12,10 @@ from mailstack.keys.ring import DomainKey, KeyRing
 from mailstack.settings.model import Settings, asked_domains, implied_aliases, next_hops
 from mailstack.stack.mail import Delivery, Judging, Relay, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
-from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, subnets
+from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, reached_socket, subnets
 from mailstack.stack.packages import packages_from
 from mailstack.values.mail import Alias, domain_of
-from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, host_port, neighbours, project
+from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, neighbours, project
 
 
 def stack_from(
@@ -87,10 +87,8 @@ def stack_from(
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,
         milter_default_action=settings.milter_default_action,
-        extra_milters=tuple(
-            f"inet:{reached(host_port(one.removeprefix('inet:')), beside)}" if one.startswith("inet:") else one
-            for one in settings.extra_milters
-        ),
+        extra_milters=tuple(reached_socket(one, beside) for one in settings.extra_milters),
+        sasl=settings.sasl and reached_socket(settings.sasl, beside),
         relays=tuple(
             _relay(domain, server, beside, relay_logins.get(domain))
             for domain, server in _relay_hosts(settings).items()

@@ -53,6 +53,8 @@ class Stack:
     authserv_id_digest: str
     milter_default_action: Literal["tempfail", "accept"]
     extra_milters: tuple[str, ...]
+    # The auth service of a Dovecot, as ask-dovecot takes it; None: nobody logs in.
+    sasl: str | None
     # By which mail leaves, of some senders' domains and of all others; none for these: by the recipients' MX.
     relays: tuple[Relay, ...]
     message_size: int
@@ -116,7 +118,7 @@ class Stack:
     def neighbours(self) -> str | None:
         """The domain in which the engine's DNS has the services beside us, if one of them is named."""
         domain = neighbours(self.project)
-        named = [*(str(one.hop) for one in self.deliveries), *self.extra_milters]
+        named = [*(str(one.hop) for one in self.deliveries), *self.extra_milters, str(self.sasl)]
         named += [str(one.server) for one in self.relays]
         return domain if any(f".{domain}" in one for one in named) else None
 

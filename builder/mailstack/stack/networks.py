@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mailstack.settings.model import Settings
 from mailstack.values.network import Address, Network
-from mailstack.values.servers import HostPort
+from mailstack.values.servers import HostPort, host_port
 
 NETWORKS = ("edge", "lookup", "inner")
 
@@ -28,6 +28,12 @@ def reached(server: HostPort, beside: str) -> HostPort:
     return replace(server, host=f"{server.service}.{beside}") if server.service else server
 
 
+def reached_socket(socket: str, beside: str) -> str:
+    """The same for inet:HOST:PORT; unix:PATH as it is."""
+    kind, _, where = socket.partition(":")
+    return socket if kind == "unix" else f"inet:{reached(host_port(where), beside)}"
+
+
 def subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
     """Edge, lookup, inner: a quarter each, so that no milter or policy service shares one with postfix."""
     parts = list(whole.subnets(prefixlen_diff=2))[:3]
@@ -47,7 +53,7 @@ def rooms(whole: ipaddress.IPv4Network) -> dict[str, int]:
 def publish(settings: Settings) -> tuple[str, ...]:
     """Compose's "ports". Submission has its ports with the first who may use them."""
     ports = [(settings.port_smtp, 25)]
-    if settings.trusted_networks:
+    if settings.trusted_networks or settings.sasl:
         ports += [(settings.port_submissions, 465), (settings.port_submission, 587)]
     return tuple(
         f"{address}:{outside}:{inside}"

@@ -22,6 +22,8 @@ from mailstack.stack.model import Stack
 
 # Each process of Postfix that asks a table holds all of it (texthash, DATABASE_README), some 200 octets a row.
 _ROW_OCTETS = 200
+# In MiB: ask-dovecot, and spawn(8) before it, for each smtpd of ports 465 and 587, 3 MB together.
+_LOGINS = 640
 # smtpd, on both ports, and cleanup for each message that comes in (default_process_limit, postconf(5)).
 _READERS = 300
 
@@ -42,7 +44,7 @@ def _postfix(own: Service, stack: Stack) -> Service:
         volumes=(*own.volumes, *sockets, *((postfix.MAIL,) if stack.maildirs else ())),
         directories=(Directory(stack.tls_directory, postfix.CERTIFICATES),),
         secrets=secrets,
-        limits=replace(own.limits, memory=own.limits.memory + _tables(stack)),
+        limits=replace(own.limits, memory=own.limits.memory + _tables(stack) + (_LOGINS if stack.sasl else 0)),
     )
 
 

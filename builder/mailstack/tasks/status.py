@@ -38,9 +38,10 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
     states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICE_NAMES})
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
+    sasl = engine_status.sasl(client, stack.project, stack.sasl) if stack.sasl else ""
     counts = engine_status.counts(client, stack.project)
     certificates = engine_status.certificates(client, stack.project)
-    data = status_data(stack, states, queue, milters, counts, built=built, certificates=certificates)
+    data = status_data(stack, states, queue, milters, counts, built=built, certificates=certificates, sasl=sasl)
     return data, [*certificates.remarks, *images.age_warnings(ages, stack.image_max_age)]
 
 
@@ -53,12 +54,13 @@ def status_data(
     *,
     built: bool,
     certificates: engine_status.Certificates = NOTHING_SERVED,
+    sasl: str = "",
 ) -> dict[str, Any]:
     """The state of a site as plain data.
 
     milters has what is wrong with each extra milter, counts what each service did with messages that it did not just
     accept, certificates what Postfix presents; built says whether compose.yaml and what it mounts are as a build
-    writes them.
+    writes them, sasl what is wrong with the auth service.
     """
     return {
         "project": stack.project,
@@ -67,12 +69,14 @@ def status_data(
         and all(one.well for one in services)
         and queue is not None
         and not any(milters.values())
+        and not sasl
         and not certificates.faults,
         "built": built,
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
         "queue": queue and queue.messages,
         "waiting": [{"reason": one, "recipients": number} for one, number in queue.reasons.items()] if queue else [],
         "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
+        "sasl": stack.sasl and {"server": stack.sasl, "fault": sasl},
         "judged": [{"service": service, **found} for service, found in counts.items()],
         "certificates": {"served": list(certificates.served), "faults": list(certificates.faults)},
         "published": list(stack.publish),
@@ -112,6 +116,9 @@ def _reasons(data: Mapping[str, Any]) -> Iterator[str]:
             f": {', '.join(silent)} in {PREFIX}EXTRA_MILTERS {verb} not answer; start {it}, "
             f"or remove {it} and run: mailstack build && docker compose up -d --wait"
         )
+    if data["sasl"] and data["sasl"]["fault"]:
+        server = data["sasl"]["server"]
+        yield f": nobody can log in, because {server} ({PREFIX}SASL) does not answer; start it, or change the setting"
     for fault in data["certificates"]["faults"]:
         yield f": {fault}"
     yield " has a problem; see 'docker compose ps' and 'docker compose logs'"

@@ -196,11 +196,21 @@ def _plain_start(server: HostPort) -> HostPort:
     return server
 
 
-_MILTER_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+[A-Za-z0-9_][A-Za-z0-9._-]*")
+_SOCKET_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def milter(token: str) -> str:
-    """A milter as Postfix writes it: unix:PATH from the queue directory, where the chroot is, or inet:HOST:PORT."""
+    """A milter as Postfix writes it."""
+    return _socket(token, "a milter", "unix:rspamd/milter.sock", "inet:rspamd:11332")
+
+
+def sasl(token: str | None) -> str | None:
+    """The auth service of a Dovecot, written as a milter is; or nothing."""
+    return None if token is None else _socket(token, "an auth service", "unix:dovecot/auth", "inet:dovecot:12345")
+
+
+def _socket(token: str, what: str, by_path: str, by_name: str) -> str:
+    """unix:PATH from the queue directory, where the chroot is, or inet:HOST:PORT; with examples for messages."""
     kind, _, rest = _without_credentials(token).partition(":")
     if kind == "unix":
         if rest.startswith("/"):
@@ -209,18 +219,16 @@ def milter(token: str) -> str:
                 f"has an absolute path, which smtpd cannot see from its chroot; mount the socket's directory below "
                 f"{QUEUE_DIRECTORY} and write the path from there, for example: unix:{inside}"
             )
-        if not _MILTER_PATH.fullmatch(rest):
-            raise ValueError("has no path in a directory of its own; write, for example: unix:rspamd/milter.sock")
+        if not _SOCKET_PATH.fullmatch(rest):
+            raise ValueError(f"has no path in a directory of its own; write, for example: {by_path}")
         if rest.partition("/")[0] in SERVICE_NAMES:
-            raise ValueError(
-                "is in a directory of our own services; use another directory, for example: unix:rspamd/milter.sock"
-            )
+            raise ValueError(f"is in a directory of our own services; use another directory, for example: {by_path}")
         return token
     if kind == "inet" and rest:
         where = nested(host_port, rest)
         if where.port is not None:
             return f"inet:{_reachable(where)}"
-    raise ValueError("is not a milter; write unix:DIRECTORY/SOCKET or inet:HOST:PORT, for example: inet:rspamd:11332")
+    raise ValueError(f"is not {what}; write unix:DIRECTORY/SOCKET or inet:HOST:PORT, for example: {by_name}")
 
 
 @dataclass(frozen=True)

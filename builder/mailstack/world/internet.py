@@ -1,6 +1,7 @@
 """The world as a whole: brought up, stacks added, torn down."""
 
 import ipaddress
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -89,10 +90,11 @@ class Internet(Temporary):
         wait_for(lambda: machine.listens(RELAY_PORT), f"{name} does not serve its relay")
         return machine
 
-    def site(self, environment: Mapping[str, str], override: str = "") -> Site:
+    def site(self, environment: Mapping[str, str], override: str = "", files: Path | None = None) -> Site:
         """Add a stack with a site's own settings and its compose.override.yaml, and publish its records.
 
-        Only what ties it to its place is replaced: ports, resolver, addresses. Each has a host name of its own.
+        Only what ties it to its place is replaced: ports, resolver, addresses. Each has a host name of its own. What
+        lies in the directory files is there before it starts.
         """
         hostname = environment[f"{PREFIX}HOSTNAME"]
         if hostname in self._sites:
@@ -109,6 +111,8 @@ class Internet(Temporary):
         }
         merged = {**environment, **{PREFIX + name: value for name, value in settings.items()}}
         place = _PLACE.format(address=address, edge=self._name)
+        if files:
+            shutil.copytree(files, self._directory / hostname)
         site = Site(self._directory / hostname, merged, place=place, override=override, prefix=f"{self._name}-")
         for record in records(site.stack):
             self.names.set(record.name, record.type, rdata(record).to_text())

@@ -85,8 +85,10 @@ def commands(document: str, start: int, lines: list[str]) -> list[Example]:
 ALL = [one for document in DOCUMENTS for one in examples(document)]
 # These belong together and end a stack, so they have one of their own.
 UPKEEP = [one for one in ALL if one.document == "upkeep.md"]
-COMMANDS = [one for one in ALL if one.file is None and one.text not in ELSEWHERE and one not in UPKEEP]
-FILES = [one for one in ALL if one.file is not None]
+# These make a site together, which test_dovecot.py tries; an override can be tried alone.
+DOVECOT = [one for one in ALL if one.document == "dovecot.md" and not (one.file or "").startswith("overrides/")]
+COMMANDS = [one for one in ALL if one.file is None and one.text not in ELSEWHERE and one not in UPKEEP + DOVECOT]
+FILES = [one for one in ALL if one.file is not None and one not in DOVECOT]
 
 
 def run(directory: Path, command: str) -> subprocess.CompletedProcess[str]:

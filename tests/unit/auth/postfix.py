@@ -81,6 +81,8 @@ class Sent:
     sender: bytes = b"jo@bare.example"
     recipients: tuple[bytes, ...] = ()
     queue_id: bytes = b""
+    # By which the client is logged in.
+    user: bytes = b""
 
     def packets(self) -> bytes:
         family = b"6" if ":" in self.client else b"4"
@@ -88,7 +90,7 @@ class Sent:
             [
                 connect(self.client.encode(), family),
                 packet(b"H", self.helo + b"\0"),
-                macros(b"M", **{"i": self.queue_id, "{mail_addr}": self.sender}),
+                macros(b"M", **{"i": self.queue_id, "{auth_authen}": self.user, "{mail_addr}": self.sender}),
                 packet(b"M", b"<" + self.sender + b">\0"),
                 *(packet(b"R", b"<" + one + b">\0") for one in self.recipients),
                 *(header(one.name, one.value) for one in self.fields),

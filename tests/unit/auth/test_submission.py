@@ -47,6 +47,37 @@ def test_nothing_of_ours_leaves_unsigned(sent, reply, tmp_path):
     assert seen(tmp_path, sent, role="signed", site=free).reply is None
 
 
+SENDERS = [
+    ("ours.example", b"jo@ours.example", ""),
+    ("news.ours.example", b"jo@ours.example", ""),
+    ("ours.example", b"jo@news.ours.example", ""),
+    # A notice has no sender, and Postfix completes one without a domain.
+    ("ours.example", b"", ""),
+    ("ours.example", b"jo", ""),
+    ("a.example", b"jo@ours.example", "From"),
+    ("xours.example", b"jo@ours.example", "From"),
+    ("ours.example", b"jo@a.example", "MAIL FROM"),
+    ("ours.example", b"jo@ours.example.a.example", "MAIL FROM"),
+    ("ours.example", b"jo@ours..example", "MAIL FROM"),
+    ("ours.example", b"jo@ours.example@a.example", "MAIL FROM"),
+    ("a.example", b"jo@a.example", "From and MAIL FROM"),
+]
+
+
+@pytest.mark.parametrize(("author", "sender", "wrong"), SENDERS)
+def test_a_user_writes_from_our_domains(author, sender, wrong, tmp_path, capsys):
+    """Who is logged in has no other address, in From or in the envelope; a host in our networks may forward mail."""
+    sent = replace(plain(author), sender=sender)
+    assert seen(tmp_path, sent, role="inside").reply is None
+    reply = seen(tmp_path, replace(sent, user=b"jo\xe9", queue_id=b"4gX0"), role="inside").reply
+    if not wrong:
+        assert reply is None
+        return
+    words = f"the domain in {wrong} is not one of this server's domains"
+    assert reply == f"550 5.7.1 {words}"
+    assert f"dmarc: 4gX0: action=reject user='jo\\xe9' reason=\"{words}\"" in capsys.readouterr().out
+
+
 def test_inside_completes(tmp_path):
     """A missing Date and Message-ID are added, each message its own; never a From, and nothing to what has both."""
     bare = plain("a.example", queue_id=b"4gX0")

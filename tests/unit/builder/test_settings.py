@@ -36,7 +36,7 @@ DEFAULTS = {
     "spf_skip_networks": (), "spf_skip_domains": (), "dmarc_policy": "none", "dmarc_report_addresses": (),
     "dmarc_action": "follow", "dmarc_skip_networks": (), "dmarc_skip_domains": (),
     "dns_wait_hours": 4, "dns_wait_action": "quarantine", "unknown_sender_domain": "defer",
-    "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (),
+    "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (), "sasl": None,
     "relay_host": None, "relay_user": None, "relay_password": None, "relay_hosts": (), "relay_logins": (), "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "port_submissions": 465, "outgoing_address": None, "tls_directory": "tls",
@@ -246,6 +246,9 @@ BAD = [
     ("extra_milters", "unix:dmarc/a.sock", "unix:dmarc/a.sock", "unix:rspamd/milter.sock"),
     ("extra_milters", "rspamd:11332", "rspamd:11332", "inet:rspamd:11332"),
     ("extra_milters", "inet:192.0.2.11", "inet:192.0.2.11", "inet:rspamd:11332"),
+    ("sasl", "unix:/run/dovecot/auth", "unix:/run/dovecot/auth", "unix:run/dovecot/auth"),
+    ("sasl", "dovecot", "dovecot", "inet:dovecot:12345"),
+    ("sasl", "inet:dovecot", "inet:dovecot", "inet:dovecot:12345"),
     ("relay_host", "smtp.example.net:smtp", "smtp.example.net:smtp", "smtp.example.net:25"),
     ("outgoing_address", "0.0.0.0", "0.0.0.0", "192.0.2.25"),  # noqa: S104
     ("outgoing_address", "eth0", "eth0", "192.0.2.25"),
@@ -309,6 +312,7 @@ def test_many_beginnings(setting, start):
         ("relay_user", "user:s3cr@t", "user:…"),
         ("relay_hosts", "example.com=user:s3cr@t@smtp.example.net:587", "…@smtp.example.net:587"),
         ("extra_milters", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
+        ("sasl", "inet:s3cr@t@192.0.2.24:1", "…@192.0.2.24:1"),
         ("base_image", "user:s3cr@t@registry.example/debian", "…@registry.example/debian"),
     ],
 )
@@ -444,6 +448,7 @@ def test_nothing_set():
         ("MAILSTACK_HOST_NAME", "MAILSTACK_HOSTNAME"),
         ("MAILSTACK_DKIM_BITS", "MAILSTACK_DKIM_KEY_BITS"),
         ("mailstack_relay_host", "MAILSTACK_RELAY_HOST"),
+        ("MAILSTACK_SASL_PATH", "MAILSTACK_SASL"),
         ("MAILSTACK_FOO", None),
     ],
 )
@@ -665,6 +670,7 @@ CONTRADICTIONS = [
         for name, before, after in (
             ("delivery", "lmtp:", ":24"),
             ("extra_milters", "inet:", ":11332"),
+            ("sasl", "inet:", ":12345"),
             ("resolver_forwarders", "", ""),
             ("resolver_forwarders", "", "@5353"),
             ("relay_host", "", ""),

@@ -17,6 +17,7 @@ TRUSTING = {"trusted_networks": "192.0.2.0/28"}
         (TRUSTING | {"port_submissions": "0"}, ["0.0.0.0:25:25", "0.0.0.0:587:587"]),
         ({"port_submission": "5870"}, ["0.0.0.0:25:25"]),
         (TRUSTING | {"publish_addresses": ""}, []),
+        ({"sasl": "unix:dovecot/auth"}, [f"0.0.0.0:{one}:{one}" for one in (25, 465, 587)]),
         ({"publish_addresses": "192.0.2.25,192.0.2.26"}, ["192.0.2.25:25:25", "192.0.2.26:25:25"]),
     ],
 )

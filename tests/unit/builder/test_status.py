@@ -10,7 +10,7 @@ import requests
 
 from mailstack.cli.status import status_text
 from mailstack.engine import execution
-from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service, certificates, counts, milters
+from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service, certificates, counts, milters, sasl
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
 from mailstack.tasks.status import status_data, why_not_well
@@ -66,6 +66,23 @@ def test_milters_that_answer() -> None:
     said = f"{MILTER}\t\nunix:a/b.sock\tNo such file or directory\n".encode()
     assert milters(engine(said), "project", [MILTER]) == {MILTER: "", "unix:a/b.sock": "No such file or directory"}
     assert milters(engine(RESTARTING), "project", []) == {}
+
+
+def test_an_auth_service() -> None:
+    """What the command in Postfix's container said of it, or why there was none; on a line of its own."""
+    assert sasl(engine(b""), "project", "unix:dovecot/auth") == ""
+    assert sasl(engine(b"Connection\x1b refused\n"), "project", "unix:dovecot/auth") == "Connection refused"
+    assert sasl(engine(PAUSED), "project", "unix:dovecot/auth").startswith("Postfix does not run the check: ")
+    by_login = stack(sasl="inet:dovecot:12345")
+    server = "inet:dovecot.mail-example-com_lookup:12345"
+    for fault, shown in (("", "answers"), ("Connection refused", "Connection refused")):
+        data = status_data(by_login, [], Queued(0), {}, {}, built=True, sasl=fault)
+        assert data["well"] == (not fault)
+        assert f"\nSASL       {server}, {shown}\n" in status_text(data)
+    services = [Service(name, "running", "healthy", "image", 0, current=True) for name in SERVICE_NAMES]
+    words = f": nobody can log in, because {server} (MAILSTACK_SASL) does not answer; start it, or change the setting"
+    assert why_not_well(status_data(by_login, services, Queued(0), {}, {}, built=True, sasl="refused")) == words
+    assert status_data(stack(), [], Queued(0), {}, {}, built=True)["sasl"] is None
 
 
 SINCE = 1_790_000_000

@@ -93,9 +93,10 @@ def _servers(chosen: Settings) -> Iterator[_Server]:
         yield _Server("relay_host", str(chosen.relay_host), chosen.relay_host)
     for sender in chosen.relay_hosts:
         yield _Server("relay_hosts", str(sender), sender.server)
-    for one in chosen.extra_milters:
+    sockets = [("extra_milters", one) for one in chosen.extra_milters] + [("sasl", chosen.sasl or "")]
+    for setting, one in sockets:
         if one.startswith("inet:"):
-            yield _Server("extra_milters", one, host_port(one.removeprefix("inet:")))
+            yield _Server(setting, one, host_port(one.removeprefix("inet:")))
 
 
 def _resolvers(chosen: Settings) -> Iterator[_Server]:

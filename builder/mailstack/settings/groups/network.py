@@ -32,14 +32,14 @@ class Network(Group):
     )
     port_submission: _Port = Field(
         default=587,
-        description="The host's port for submission, published if TRUSTED_NETWORKS has a client that may use it. 0: "
+        description="The host's port for submission, published if TRUSTED_NETWORKS or SASL says who may use it. 0: "
         "never published.",
         examples=["0"],
     )
     port_submissions: _Port = Field(
         default=465,
-        description="The host's port for submission with TLS from the start, published if TRUSTED_NETWORKS has a "
-        "client that may use it. 0: never published.",
+        description="The host's port for submission with TLS from the start, published if TRUSTED_NETWORKS or SASL "
+        "says who may use it. 0: never published.",
         examples=["0"],
     )
     resolver_forwarders: Annotated[

@@ -27,6 +27,13 @@ class Transport(Group):
         "the DMARC check, mail from inside before it is signed.",
         examples=["unix:rspamd/milter.sock"],
     )
+    sasl: Annotated[str | None, BeforeValidator(servers.sasl)] = Field(
+        default=None,
+        description="The auth service of a Dovecot that you have: unix:PATH, relative to Postfix's queue directory, or "
+        "inet:HOST:PORT, where HOST may be a service of compose.override.yaml. Users who log in, on ports 465 and 587 "
+        "and only with TLS, may send from any address of the domains; their mail is signed, and never checked.",
+        examples=["inet:dovecot:12345"],
+    )
     relay_host: Annotated[servers.HostPort | None, BeforeValidator(servers.server)] = Field(
         default=None,
         description="Send all mail to this server, HOST or HOST:PORT, instead of the recipients' MX. On ports 465 and "

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from functools import partial
 
-from mailstack_auth import names
 from mailstack_auth.dkim import signatures
 from mailstack_auth.dkim.verification import Body
 from mailstack_auth.dmarc import report
@@ -101,7 +100,7 @@ class Inbound:
                     ambiguous = NO_DOMAIN
             except AmbiguousError as error:
                 ambiguous = str(error)
-            message.reading = Reading(author, _sender_domain(message), found, removals, ambiguous)
+            message.reading = Reading(author, message.sender_domain, found, removals, ambiguous)
         return message.reading
 
     def _edits(self, message: Message, evidence: Evidence, outcome: Outcome) -> tuple[Edit, ...]:
@@ -142,8 +141,3 @@ def _in_junk(recipient: bytes, site: Site) -> bytes | None:
 def _text(local: bytes, domain: bytes) -> str:
     """An address, or a domain, as the site's lists have it."""
     return b"@".join(filter(None, (local, domain))).decode("latin-1").lower()
-
-
-def _sender_domain(message: Message) -> str | None:
-    address = message.sender.removeprefix(b"<").removesuffix(b">").decode("utf-8", "replace")
-    return names.domain(address.rpartition("@")[2].removesuffix(".")) if "@" in address else None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from mailstack_auth import names
 from mailstack_auth.header.fields import Fields
 
 # All fields of a message; OpenDKIM's limit is one megabyte (opendkim.conf, MaximumHeaders).
@@ -31,6 +32,14 @@ class Message:
     body: "Body | None" = None
     # What the judge has read out of the fields, its own business.
     reading: object = None
+    # The name by which the client is logged in (RFC 4954), empty if it is not.
+    user: str = ""
+
+    @property
+    def sender_domain(self) -> str | None:
+        """The domain of the envelope sender; None if there is none, or nothing that is one."""
+        address = self.sender.removeprefix(b"<").removesuffix(b">").decode("utf-8", "replace")
+        return names.domain(address.rpartition("@")[2].removesuffix(".")) if "@" in address else None
 
     @property
     def too_long(self) -> str:

@@ -50,6 +50,7 @@ class Session:
         self._queue_id = ""
         # As Postfix understands the envelope sender, which is how it takes it from now on.
         self._sender: bytes | None = None
+        self._user = ""
         self.message: Message | None = None
         self._in_body = False
 
@@ -91,7 +92,7 @@ class Session:
         """SMFIC_MACRO: the step that they belong to, then names and values.
 
         "i" is the queue id, which Postfix sends with each field, too; "{mail_addr}" is the envelope sender without
-        comments, routes and odd quotes.
+        comments, routes and odd quotes; "{auth_authen}" is the login name.
         """
         if data[:1] not in {b"M", b"E"}:
             return b""
@@ -101,6 +102,8 @@ class Session:
                 self._queue_id = value.decode("latin-1")
             elif name == b"{mail_addr}":
                 self._sender = b"<" + value + b">"
+            elif name == b"{auth_authen}":
+                self._user = value.decode("latin-1")
         return b""
 
     def _connect(self, data: bytes) -> bytes:
@@ -119,8 +122,8 @@ class Session:
 
     def _mail(self, data: bytes) -> bytes:
         sender = data.partition(b"\0")[0] if self._sender is None else self._sender
-        self._sender, self._in_body = None, False
-        self.message = Message(self._client, self._helo, sender)
+        self.message = Message(self._client, self._helo, sender, user=self._user)
+        self._sender, self._user, self._in_body = None, "", False
         self._connection.begin()
         return b""
 

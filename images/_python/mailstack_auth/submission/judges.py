@@ -41,6 +41,10 @@ class Submission:
         except AmbiguousError as error:
             log(f"{message.queue_id}: action=reject reason={str(error)!a}")
             return Verdict(reply=f"550 5.6.0 not signed: {error}")
+        foreign = self._foreign(message)
+        if foreign:
+            log(f"{message.queue_id}: action=reject user={message.user!a} reason={foreign!a}")
+            return Verdict(reply=f"550 5.7.1 {foreign}")
         # RFC 6409 section 8: a submission server may add what large receivers refuse to be without.
         added = {
             b"Date": format_datetime(datetime.now(UTC)),
@@ -63,6 +67,20 @@ class Submission:
         """The domains of which one signs for the author; none for others' mail."""
         author, *parents = names.and_parents(author_domain(message.fields) or "")
         return {author} & self._site.signed | set(parents) & self._site.signed_below
+
+    def _foreign(self, message: Message) -> str:
+        """Why a user who is logged in may not send this: not all addresses are of our domains. Empty if they are.
+
+        Hosts in our networks may forward mail of others; of a user we know no other addresses. A message without an
+        envelope sender is a notice, such as one that mail was read (RFC 8098).
+        """
+        if not message.user:
+            return ""
+        domains = {"From": author_domain(message.fields)}
+        if b"@" in message.sender:
+            domains["MAIL FROM"] = message.sender_domain
+        wrong = [name for name, domain in domains.items() if not self._site.ours(domain)]
+        return f"the domain in {' and '.join(wrong)} is not one of this server's domains" if wrong else ""
 
     def _check_author(self, fields: Fields) -> None:
         """See that there is an author, and one that OpenDKIM finds in its table. Raises AmbiguousError."""
