@@ -210,6 +210,7 @@ def sample() -> tuple[milter.Message, Evidence, Outcome]:
     message = milter.Message(
         "192.0.2.80", b"mail.author.example", f"<news@{MAIL_FROM.domain}>".encode(), "4bFkXq1Zz9z1"
     )
+    message.recipients = [b"<user@example.com>"]
     message.fields = Fields(
         [
             Field(b"From", b" Author <someone@author.example>"),

@@ -6,7 +6,7 @@ import traceback
 import click
 
 from mailstack import console
-from mailstack.cli import build, config, dns, queue, status
+from mailstack.cli import build, config, dns, queue, status, trace
 from mailstack.errors import MailstackError, StoppedError, os_reason
 from mailstack.version import version
 
@@ -41,7 +41,7 @@ def main(*, debug: bool) -> None:
 
 for _verb in (
     *(build.init, build.build, build.base),
-    *(status.status, status.first_steps, queue.queue),
+    *(status.status, status.first_steps, queue.queue, trace.trace),
     *(config.config, dns.dns),
 ):
     main.add_command(_verb)

@@ -48,6 +48,17 @@ class Queue:
         found = [_waiting(json.loads(line)) for line in self._run(["postqueue", "-j"]).splitlines()]
         return sorted(found, key=lambda one: (one.arrived, one.id))
 
+    def places(self, queue_ids: Iterable[str]) -> dict[str, tuple[str, float]]:
+        """In which queue each of these lies that has not left yet; and the time of its file, in seconds since 1970.
+
+        That of a deferred message is when it is tried again (qmgr(8)).
+        """
+        wanted = " -o ".join(f"-name {one}" for one in queue_ids).split()
+        queues = [f"/var/spool/postfix/{one}" for one in ("incoming", "active", "deferred", "hold")]
+        said = self._run(["find", *queues, "-type", "f", "(", *wanted, ")", "-printf", "%f %H %T@\n"])
+        rows = [line.split() for line in said.decode("ascii").splitlines()]
+        return {name: (queue.rpartition("/")[2], float(time)) for name, queue, time in rows}
+
     def header(self, queue_id: str) -> bytes:
         """A message's header."""
         return self._run(["postcat", "-hq", queue_id])

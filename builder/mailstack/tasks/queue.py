@@ -92,9 +92,7 @@ def _queue(directory: Path, *queue_ids: str) -> Queue:
     for one in queue_ids:
         if not _ID.fullmatch(one):
             raise MailstackError(f"{shown(one)} is not a queue id; see: mailstack queue list")
-    project = written.read(directory).project
-    if project is None:
-        raise MailstackError(f"{directory}: nothing was built here; run: mailstack build")
+    project = written.project(directory)
     return Queue(connection.connect(), project)
 
 

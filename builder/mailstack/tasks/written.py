@@ -71,6 +71,14 @@ def read(directory: Path, name: str = COMPOSE) -> Written:
     return Written(content, project and project[1], images, frozenset(_PLACE.findall(text)))
 
 
+def project(directory: Path) -> str:
+    """The compose project of the last build. Raises MailstackError before the first one."""
+    found = read(directory).project
+    if found is None:
+        raise MailstackError(f"{directory}: nothing was built here; run: mailstack build")
+    return found
+
+
 def places(directory: Path, parts: Mapping[str, Tree]) -> dict[str, str]:
     """The directory of each service's files, from SITE.
 

@@ -123,8 +123,9 @@ def test_messages_are_deleted(queue: Queue, submit: Callable[[str], str]) -> Non
     assert queue.list() == {}
 
 
-def test_postfix_does_not_run(queue: Queue, foxtrot: Site) -> None:
-    """It is said, with what starts it."""
+def test_postfix_does_not_run(queue: Queue, foxtrot: Site, submit: Callable[[str], str]) -> None:
+    """It is said, with what starts it; and trace says what the log of the stopped container has."""
+    waiting = submit(subject("waits"))
     foxtrot.compose("stop", "postfix")
     try:
         for arguments in (["list"], ["delete", "--all"], ["flush"]):
@@ -132,5 +133,9 @@ def test_postfix_does_not_run(queue: Queue, foxtrot: Site) -> None:
             assert done.returncode == 4
             assert "does not run; run: " in done.stderr
             assert "compose up -d --wait" in done.stderr
+        done = run_in(foxtrot.directory, *MAILSTACK, "trace", waiting)
+        assert done.returncode == 0, done.stderr
+        assert f"  deferred for {WAITS_FOR}: " in done.stdout
+        assert "what is still in the queue is not known: postfix of " in done.stderr
     finally:
         foxtrot.up()

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from mailstack.trace import judges
 from mailstack_auth.header import authres
 from mailstack_auth.header.fields import Field
 from mailstack_auth.milter.message import MAX_FIELD_OCTETS
@@ -273,9 +274,13 @@ def test_nothing_is_accepted_unrecorded(tmp_path):
 
 
 def test_on_record(tmp_path, capsys):
-    """A line of JSON for each verdict, with what an aggregate report needs (RFC 9990), and a count for each result."""
+    """A line of JSON for each verdict, with what an aggregate report needs (RFC 9990), and a count for each result.
+
+    It begins as mailstack trace expects it, and names 20 recipients at most.
+    """
+    recipients = tuple(b"%d@ours.example" % at for at in range(25))
     sent = [
-        Sent((Field(b"Message-ID", b" <1@a.example>"), *KNOWN), queue_id=b"4gX0"),
+        Sent((Field(b"Message-ID", b" <1@a.example>"), *KNOWN), queue_id=b"4gX0bcDf2345", recipients=recipients),
         plain("a.example", **FROM_A),
         plain("a.example"),
         Sent((Field(b"From", b' "x\x1b[2J\xff"\n {"a": 1}'),)),
@@ -293,7 +298,7 @@ def test_on_record(tmp_path, capsys):
     assert (
         first.items()
         >= {
-            "queue_id": "4gX0",
+            "queue_id": "4gX0bcDf2345",
             "action": "accept",
             "result": "pass",
             "source_ip": STRANGER,
@@ -305,6 +310,10 @@ def test_on_record(tmp_path, capsys):
             "policy_evaluated": {"disposition": "none", "dkim": "pass", "spf": "fail", "override": None},
         }.items()
     )
+    assert first["envelope_to"] == [f"<{at}@ours.example>" for at in range(20)]
+    traced = judges.line("dmarc", text.splitlines()[0].encode(), {"4gX0bcDf2345"})
+    assert traced
+    assert traced.event.text == "SPF none (bare.example), DKIM pass (a.example), DMARC pass (a.example)"
     assert first["policy_published"].items() >= {"domain": "a.example", "p": "reject", "testing": "n"}.items()
     assert first["auth_results"] == {
         "spf": {"domain": "bare.example", "scope": "mfrom", "result": "none"},

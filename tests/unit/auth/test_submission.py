@@ -78,8 +78,11 @@ def test_a_user_writes_from_our_domains(author, sender, wrong, tmp_path, capsys)
     assert f"dmarc: 4gX0: action=reject user='jo\\xe9' reason=\"{words}\"" in capsys.readouterr().out
 
 
-def test_inside_completes(tmp_path):
-    """A missing Date and Message-ID are added, each message its own; never a From, and nothing to what has both."""
+def test_inside_completes(tmp_path, capsys):
+    """A missing Date and Message-ID are added, each message its own; never a From, and nothing to what has both.
+
+    A Message-ID is logged, since Postfix has logged that there is none.
+    """
     bare = plain("a.example", queue_id=b"4gX0")
 
     async def hand_on():
@@ -96,6 +99,11 @@ def test_inside_completes(tmp_path):
         assert parsedate_to_datetime(parsed["Date"]).tzinfo is not None
         assert re.fullmatch(r"<[A-Za-z0-9.]+@mail\.ours\.example>", parsed["Message-ID"])
     assert complete.edits == []
+    said = [line for line in capsys.readouterr().out.splitlines() if "added" in line]
+    assert said == [
+        f"dmarc: {queue_id}: added Message-ID {found.values(b'Message-ID')[0].strip().decode()}"
+        for queue_id, found in zip(["4gX0", "4gX0", ""], several, strict=True)
+    ]
     odd = replace(bare, fields=(Field(b"DATE", b" x"), Field(b"message-id ", b" y"), *bare.fields))
     assert seen(tmp_path, odd, role="inside").edits == []
 

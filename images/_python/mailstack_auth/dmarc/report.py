@@ -10,8 +10,8 @@ from mailstack_auth.dmarc.verdict import Outcome
 from mailstack_auth.header import authres
 from mailstack_auth.milter.message import Message
 
-# Results that are written down. Of thousands, the next server would cut what comes behind them off (Postfix,
-# header_size_limit), and they would push all else out of the log.
+# Results, and recipients, that are written down. Of thousands of results, the next server would cut what comes behind
+# them off (Postfix, header_size_limit), and they would push all else out of the log.
 MAX_RESULTS = 20
 
 
@@ -44,6 +44,7 @@ def entry(message: Message, evidence: Evidence | None, outcome: Outcome, count: 
         "count": count,
         "source_ip": message.client,
         "envelope_from": text(message.sender),
+        "envelope_to": [text(one) for one in message.recipients[:MAX_RESULTS]],
         "from": text(_first(message, b"from")),
         "message_id": text(_first(message, b"message-id")),
     }

@@ -55,6 +55,9 @@ class Submission:
             for name, value in added.items()
             if not message.fields.named(name.lower())
         ]
+        if any(one.name == b"Message-ID" for one in missing):
+            # Postfix logs the Message-ID before milters see the message.
+            log(f"{message.queue_id}: added Message-ID {added[b'Message-ID']}")
         _, removals = claims(message, self._site.hostname, self._internal_id)
         return Verdict((*removals, *every(message, *HIDDEN), *self._useless(message), *missing))
 

@@ -1,0 +1,1 @@
+"""What log lines say about messages, in plain words. Nothing here reads a log."""
