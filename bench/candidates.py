@@ -76,11 +76,11 @@ class Place:
         hostname = "mail.recipient.example"
         override = self._directory / hostname / "overrides/postfix/main.cf"
         override.parent.mkdir(parents=True)
-        # Sessions of one host, and how long one may be idle, as for the others, which have Postfix's defaults.
-        override.write_text(
-            f"default_process_limit = {PROCESS_LIMIT}\nsmtpd_client_connection_count_limit = 50\nsmtpd_timeout = 300s\n"
-        )
+        # What one host may do, and how long a session may be idle, as for the others, which have Postfix's defaults.
+        override.write_text(f"default_process_limit = {PROCESS_LIMIT}\nsmtpd_timeout = 300s\n")
         settings = {
+            "LIMIT_SESSIONS": "50",
+            **dict.fromkeys(("LIMIT_CONNECTIONS", "LIMIT_MESSAGES", "LIMIT_RECIPIENTS"), "0"),
             "HOSTNAME": hostname,
             "DOMAINS": RECIPIENT_DOMAIN,
             "MAILBOXES": RECIPIENT,

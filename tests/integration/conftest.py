@@ -110,8 +110,12 @@ def forwarder(world: Internet) -> Machine:
     return world.host("forwarder", FORWARDER)
 
 
+# Tests send more from one host in a minute than a client may.
+WITHOUT_LIMITS = dict.fromkeys(("LIMIT_CONNECTIONS", "LIMIT_MESSAGES", "LIMIT_RECIPIENTS"), "0")
+
+
 def site(world: Internet, hostname: str, domains: str, override: str = "", **settings: str) -> Site:
-    values = {"HOSTNAME": hostname, "DOMAINS": domains, **settings}
+    values = {"HOSTNAME": hostname, "DOMAINS": domains, **WITHOUT_LIMITS, **settings}
     return world.site({f"MAILSTACK_{name}": value for name, value in values.items()}, override)
 
 
@@ -228,13 +232,18 @@ def rspamd(engine_client: docker.DockerClient) -> Iterator[readers.Rspamd]:
 
 
 @pytest.fixture(scope="session")
-def programs(engine_client: docker.DockerClient) -> Iterator[tuple[readers.Program, ...]]:
-    """Debian's programs that read addresses."""
+def readers_image(engine_client: docker.DockerClient) -> str:
     packages = Packages(BASE_IMAGE)
     image = image_name("readers", packages)
     images.build_missing(engine_client, {"readers": image}, packages)
+    return image
+
+
+@pytest.fixture(scope="session")
+def programs(readers_image: str) -> Iterator[tuple[readers.Program, ...]]:
+    """Debian's programs that read addresses."""
     with ExitStack() as stack:
-        yield tuple(map(stack.enter_context, readers.programs(image)))
+        yield tuple(map(stack.enter_context, readers.programs(readers_image)))
 
 
 CHECKOUT = Path(__file__).parents[2]

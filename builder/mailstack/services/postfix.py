@@ -4,6 +4,7 @@ from mailstack.services.ids import IDS
 from mailstack.services.model import QUEUE_DIRECTORY, Limits, Service, Tmpfs, Volume
 
 MAIL = Volume("mail", "/var/vmail")
+SCREENED = Volume("postscreen", "/var/lib/postscreen")
 CERTIFICATES = "/etc/mailstack/tls"
 
 SERVICE = Service(

@@ -7,6 +7,7 @@ whether the values go together; load.py turns what is wrong into text.
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mailstack.settings.groups.build import Build
+from mailstack.settings.groups.clients import Clients
 from mailstack.settings.groups.delivery import Delivery
 from mailstack.settings.groups.dkim import Dkim
 from mailstack.settings.groups.dmarc import Dmarc
@@ -34,7 +35,7 @@ def example(name: str) -> str:
     return str((Settings.model_fields[name].examples or [""])[0])
 
 
-class Settings(Build, Network, Tls, Transport, Dmarc, Spf, Dkim, Delivery, Identity, BaseSettings):
+class Settings(Build, Network, Clients, Tls, Transport, Dmarc, Spf, Dkim, Delivery, Identity, BaseSettings):
     """One site. A field FOO is the variable MAILSTACK_FOO.
 
     The order is that of env.example: pydantic takes the fields of the last base first.

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from mailstack.keys.dkim import DkimKey
 from mailstack.keys.ring import DomainKey, KeyRing
 from mailstack.settings.model import Settings, asked_domains, implied_aliases, next_hops
-from mailstack.stack.mail import Delivery, Judging, Relay, SigningRow, SpfActions
+from mailstack.stack.mail import ClientLimits, Delivery, Judging, Relay, Screening, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, reached_socket, subnets
 from mailstack.stack.packages import packages_from
@@ -94,6 +94,15 @@ def stack_from(
             for domain, server in _relay_hosts(settings).items()
         ),
         message_size=int(settings.message_size),
+        client_limits=ClientLimits(
+            settings.limit_sessions,
+            settings.limit_connections,
+            settings.limit_messages,
+            settings.limit_recipients,
+            settings.limit_minutes,
+        ),
+        proxy_networks=settings.proxy_networks,
+        screening=Screening(settings.dnsbl, settings.dnsbl_threshold) if settings.postscreen else None,
         # Compose takes a bare name for a volume's.
         tls_directory=f"{'' if settings.tls_directory.startswith('/') else './'}{settings.tls_directory}",
         publish=publish(settings),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mailstack.values.dnsbl import Dnsbl
 from mailstack.values.network import Network
 from mailstack.values.servers import IMPLICIT_TLS, HostPort, NextHop
 
@@ -77,6 +78,25 @@ class SpfActions:
     temperror: str
     # How long a temperror makes mail wait.
     hours: int
+
+
+@dataclass(frozen=True)
+class ClientLimits:
+    """What one client that is not trusted may do on a port (0: without a limit); the rates are per so many minutes."""
+
+    sessions: int
+    connections: int
+    messages: int
+    recipients: int
+    minutes: int
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What postscreen(8) asks about new clients: lists, and the sum of weights at which a client is rejected."""
+
+    lists: tuple[Dnsbl, ...]
+    threshold: int
 
 
 @dataclass(frozen=True)

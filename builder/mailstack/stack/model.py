@@ -13,9 +13,11 @@ from mailstack.stack.mail import (
     DMARC_OUTSIDE,
     DMARC_SIGNED,
     OPENDKIM,
+    ClientLimits,
     Delivery,
     Judging,
     Relay,
+    Screening,
     SigningRow,
     SpfActions,
 )
@@ -58,6 +60,11 @@ class Stack:
     # By which mail leaves, of some senders' domains and of all others; none for these: by the recipients' MX.
     relays: tuple[Relay, ...]
     message_size: int
+    client_limits: ClientLimits
+    # Who names the clients, by the PROXY protocol, on ports of their own.
+    proxy_networks: tuple[ipaddress.IPv4Network, ...]
+    # None: postscreen does not stand before port 25.
+    screening: Screening | None
     # The host's directory of certificates and keys, as compose.yaml has it.
     tls_directory: str
     publish: tuple[str, ...]

@@ -53,8 +53,13 @@ def rooms(whole: ipaddress.IPv4Network) -> dict[str, int]:
 def publish(settings: Settings) -> tuple[str, ...]:
     """Compose's "ports". Submission has its ports with the first who may use them."""
     ports = [(settings.port_smtp, 25)]
-    if settings.trusted_networks or settings.sasl:
+    submitters = settings.trusted_networks or settings.sasl
+    if submitters:
         ports += [(settings.port_submissions, 465), (settings.port_submission, 587)]
+    if settings.proxy_networks:
+        ports += [(settings.port_smtp_proxy, 12525)]
+    if settings.proxy_networks and submitters:
+        ports += [(settings.port_submissions_proxy, 10465), (settings.port_submission_proxy, 10587)]
     return tuple(
         f"{address}:{outside}:{inside}"
         for address in settings.publish_addresses

@@ -41,6 +41,21 @@ def narrow_network(effect: str) -> Callable[[str], Network]:
     return parse
 
 
+def narrow_ipv4_network(effect: str) -> Callable[[str], ipaddress.IPv4Network]:
+    """The same for the containers' networks, where every client has an IPv4 address."""
+    narrow = narrow_network(effect)
+
+    def parse(token: str) -> ipaddress.IPv4Network:
+        found = narrow(token)
+        if not isinstance(found, ipaddress.IPv4Network):
+            raise ValueError(  # noqa: TRY004
+                "is an IPv6 network, and the containers' networks are IPv4 only; write an IPv4 one, as in 192.0.2.10"
+            )
+        return found
+
+    return parse
+
+
 def subnet(token: object, largest_prefix: int = 27) -> object:
     """A private IPv4 network with room for the containers' networks."""
     found = ipv4_network(token)

@@ -31,6 +31,12 @@ def test_every_service_has_limits(services: dict, service: str) -> None:
     assert 2 * sum(files) < memory <= 2048
 
 
+def test_proxies_have_room() -> None:
+    """Ports for proxies are as many sessions more."""
+    without, proxied = limits()["postfix"], limits(proxy_networks="192.0.2.10")["postfix"]
+    assert (proxied.memory, proxied.processes) == (2 * without.memory, 2 * without.processes)
+
+
 def test_tables_have_room() -> None:
     """Postfix's processes hold its tables, so its memory grows with them, and nobody else's."""
     few, many = (

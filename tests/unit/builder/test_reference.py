@@ -38,6 +38,7 @@ def test_env_example_is_valid(tmp_path: Path) -> None:
         merged = environment.read_environment(tmp_path, {})
         merged["MAILSTACK_MAILBOXES"] += ",admin@example.com"
         merged.setdefault("MAILSTACK_APT_MIRROR", "http://mirror.example.com/debian")
+        merged.setdefault("MAILSTACK_POSTSCREEN", "on")
         relay = {
             "HOST": "smtp.example.net",
             "USER": "user",

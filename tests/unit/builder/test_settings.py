@@ -21,6 +21,7 @@ AROUND_EXAMPLES = {
     "domains": "example.com,example.net",
     "mailboxes": "user@example.com,admin@example.com",
     "apt_mirror": "http://snapshots.example.com/debian",
+    "postscreen": "on",
 }
 # What a login at a relay host needs.
 LOGIN = {"relay_host": "smtp.example.net", "relay_user": "user", "relay_password": "s3cret, too"}
@@ -40,6 +41,9 @@ DEFAULTS = {
     "relay_host": None, "relay_user": None, "relay_password": None, "relay_hosts": (), "relay_logins": (), "message_size": 50 * 1024 * 1024,
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "port_submissions": 465, "outgoing_address": None, "tls_directory": "tls",
+    "limit_sessions": 20, "limit_connections": 300, "limit_messages": 500, "limit_recipients": 1000, "limit_minutes": 1,
+    "postscreen": False, "dnsbl": (), "dnsbl_threshold": 1,
+    "proxy_networks": (), "port_smtp_proxy": 12525, "port_submission_proxy": 10587, "port_submissions_proxy": 10465,
     "resolver_forwarders": (), "resolver_trust_anchors": (),
     "subnet": ipaddress.IPv4Network("172.30.253.0/25"), "base_image": "debian:trixie-slim",
     "apt_mirror": None, "apt_snapshot": None, "build_proxy": None, "image_max_age": 30,
@@ -256,6 +260,26 @@ BAD = [
     ("message_size", "big", "big", "25MiB"),
     ("message_size", "9999999TB", "9999999TB", "1024GiB"),
     ("message_size", "0", "0", "64KiB"),
+    ("limit_sessions", "-1", "-1", "0"),
+    ("limit_connections", "300/min", "300/min", "1000000"),
+    ("limit_messages", "1000001", "1000001", "1000000"),
+    ("limit_recipients", "many", "many", "0"),
+    ("limit_minutes", "0", "0", "1"),
+    ("proxy_networks", "192.0.2.10,2001:db8::10", "2001:db8::10", "192.0.2.10"),
+    ("proxy_networks", "0.0.0.0/0", "0.0.0.0/0", ""),
+    ("proxy_networks", "haproxy", "haproxy", "192.0.2.0/24"),
+    ("port_smtp_proxy", "65536", "65536", "65535"),
+    ("port_submission_proxy", "-1", "-1", "0"),
+    ("port_submissions_proxy", "smtps", "smtps", "0"),
+    ("postscreen", "enforce", "enforce", "true"),
+    ("dnsbl", "dnsbl", "dnsbl", "example.com"),
+    ("dnsbl", "dnsbl.example.net*0", "dnsbl.example.net*0", "dnsbl.example.net*2"),
+    ("dnsbl", "a.example*-100", "a.example*-100", "dnsbl.example.net*2"),
+    *(
+        ("dnsbl", f"a.example={one}*2", f"a.example={one}*2", "dnsbl.example.net=127.0.0.[2..11]")
+        for one in ("", "127.0.0", "127.0.0.256", "127.0.0.[4..2]", "127.0.0.[]", "127.0.0.2.3")
+    ),
+    ("dnsbl_threshold", "0", "0", "1"),
     ("publish_addresses", "2001:db8::25", "2001:db8::25", "192.0.2.25"),
     ("port_smtp", "65536", "65536", "65535"),
     ("port_smtp", "smtp", "smtp", "65535"),
@@ -288,7 +312,8 @@ def test_bad_value_is_named_and_the_remedy_works(setting, value, token, remedy):
     assert (fault.variable, fault.token) == (variable(setting), token)
     assert str(fault).startswith(f"{variable(setting)}: {token!r}: ")
     assert remedy in fault.remedy
-    assert site(stack(**{"apt_mirror": "http://a.example"} | LOGIN | {setting: value.replace(token, remedy)}))
+    around = {"apt_mirror": "http://a.example", "postscreen": "on"} | LOGIN
+    assert site(stack(**around | {setting: value.replace(token, remedy)}))
 
 
 @pytest.mark.parametrize("setting", ["mailboxes", "postmaster", "dmarc_report_addresses", "aliases"])
@@ -784,6 +809,21 @@ CONTRADICTIONS = [
     ),
     ({"port_smtp": "587"}, "port_submission", "587", "0 to publish none", {"port_submission": "0"}),
     ({"port_submission": "465"}, "port_submissions", "465", "0 to publish none", {"port_submissions": "0"}),
+    (
+        {"proxy_networks": "192.0.2.10", "port_smtp_proxy": "25"},
+        "port_smtp_proxy",
+        ...,
+        "MAILSTACK_PORT_SMTP;",
+        {"port_smtp_proxy": "0"},
+    ),
+    ({"dnsbl": "a.example*2"}, "dnsbl", "a.example=127.0.[0..255].[2..254]*2", "POSTSCREEN=on", {"postscreen": "on"}),
+    (
+        {"proxy_networks": "172.30.253.1"},
+        "proxy_networks",
+        "172.30.253.1/32",
+        "any client could name any other",
+        {"proxy_networks": "192.0.2.10"},
+    ),
 ]
 
 
@@ -897,6 +937,7 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         {"postmaster": "hostmaster@example.net"},
         {"trusted_networks": "2001:db8::/32,172.30.252.0/24"},
         {"port_smtp": "0", "port_submission": "0"},
+        {"port_smtp_proxy": "25"},
         {"dmarc_report_addresses": "user+dmarc@example.com,postmaster@example.com,x@example.net,x@sub.example.com"},
         LMTP | {"dmarc_report_addresses": "dmarc@example.com"},
     ],
@@ -1023,6 +1064,18 @@ def test_settings_that_agree(changes):
             ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@mail.example.com is not a mailbox here"],
         ),
         ({"trusted_networks": "192.168.7.0/24,10.1.0.0/16"}, []),
+        ({"postscreen": "on", "dnsbl": "a.example*2,b.example*-3", "dnsbl_threshold": "2"}, []),
+        (
+            {"postscreen": "on", "dnsbl": "a.example*2,b.example*-3", "dnsbl_threshold": "3"},
+            ["MAILSTACK_DNSBL_THRESHOLD: 3 is more than all weights of MAILSTACK_DNSBL together"],
+        ),
+        (
+            {"postscreen": "on", "dnsbl": "a.example", "resolver_forwarders": "192.0.2.53"},
+            ["MAILSTACK_RESOLVER_FORWARDERS: 192.0.2.53 asks the lists of MAILSTACK_DNSBL"],
+        ),
+        ({"limit_sessions": "49"}, []),
+        ({"limit_sessions": "50"}, ["MAILSTACK_LIMIT_SESSIONS: 50: two clients could take all 100 sessions"]),
+        ({"limit_sessions": "0"}, ["MAILSTACK_LIMIT_SESSIONS: 0: one client could take all 100 sessions"]),
         *(
             ({"trusted_networks": one, "subnet": subnet}, [f"MAILSTACK_TRUSTED_NETWORKS: {one} "])
             for subnet, ones in [

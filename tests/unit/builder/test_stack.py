@@ -16,6 +16,12 @@ TRUSTING = {"trusted_networks": "192.0.2.0/28"}
         (TRUSTING | {"port_submission": "0"}, ["0.0.0.0:25:25", "0.0.0.0:465:465"]),
         (TRUSTING | {"port_submissions": "0"}, ["0.0.0.0:25:25", "0.0.0.0:587:587"]),
         ({"port_submission": "5870"}, ["0.0.0.0:25:25"]),
+        ({"proxy_networks": "192.0.2.10"}, ["0.0.0.0:25:25", "0.0.0.0:12525:12525"]),
+        ({"proxy_networks": "192.0.2.10", "port_smtp": "0", "port_smtp_proxy": "25"}, ["0.0.0.0:25:12525"]),
+        (
+            TRUSTING | {"proxy_networks": "192.0.2.10", "port_smtp": "0", "port_submission": "0"},
+            ["0.0.0.0:465:465", "0.0.0.0:12525:12525", "0.0.0.0:10465:10465", "0.0.0.0:10587:10587"],
+        ),
         (TRUSTING | {"publish_addresses": ""}, []),
         ({"sasl": "unix:dovecot/auth"}, [f"0.0.0.0:{one}:{one}" for one in (25, 465, 587)]),
         ({"publish_addresses": "192.0.2.25,192.0.2.26"}, ["192.0.2.25:25:25", "192.0.2.26:25:25"]),

@@ -15,6 +15,8 @@ from mailstack.values.servers import HostPort, host_port, neighbours, project
 _PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, ipaddress.IPv6Network("fc00::/7"))
 # Where a network for the containers is looked for, the one of the examples first.
 _FREE = (ipaddress.IPv4Network("10.99.0.0/16"), *PRIVATE_IPV4)
+# Postfix's default_process_limit: sessions on a port at a time (postconf(5)).
+_PROCESSES = 100
 # Narrower than this is a large organisation's own; wider ones are many people's.
 _OWN_PREFIX = {4: 16, 6: 32}
 
@@ -27,7 +29,7 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
             remedy = f"has no DNS name next to {chosen.hostname}, which is too long; use its address"
             yield fault(setting, token, remedy)
     taken: dict[int, str] = {}
-    for name in ("port_smtp", "port_submission", "port_submissions"):
+    for name in _ports(chosen):
         port = getattr(chosen, name)
         if port and port in taken:
             remedy = f"is also {variable(taken[port])}; choose another port, or 0 to publish none"
@@ -42,6 +44,8 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     if chosen.outgoing_address and chosen.outgoing_address in chosen.subnet and "subnet" not in refused:
         remedy = f"is inside {PREFIX}SUBNET, which is only for these containers; write an address of this host"
         yield fault("outgoing_address", str(chosen.outgoing_address), remedy)
+    if chosen.dnsbl and not chosen.postscreen and "postscreen" not in refused:
+        yield fault("dnsbl", str(chosen.dnsbl[0]), f"has no effect without {PREFIX}POSTSCREEN=on; set that too")
     if "subnet" not in refused:
         yield from _in_subnet(chosen)
 
@@ -73,7 +77,21 @@ def warnings(chosen: Settings) -> list[str]:
             f"{PREFIX}OUTGOING_ADDRESS: {leaves_by} is not in {PREFIX}PUBLIC_ADDRESSES, so the printed SPF records do "
             "not list it, and SPF fails for our mail at other servers; add it there"
         )
-    return [*found, *_root_keys(chosen)]
+    if not 0 < chosen.limit_sessions < _PROCESSES // 2:
+        held = "one client" if not 0 < chosen.limit_sessions < _PROCESSES else "two clients"
+        found.append(
+            f"{PREFIX}LIMIT_SESSIONS: {chosen.limit_sessions}: {held} could take all {_PROCESSES} sessions of a port; "
+            f"write a number from 1 to {_PROCESSES // 2 - 1}"
+        )
+    return [*found, *_root_keys(chosen), *_dnsbl(chosen)]
+
+
+def _ports(chosen: Settings) -> Iterator[str]:
+    """The settings of ports that may be published."""
+    for name in ("port_smtp", "port_submission", "port_submissions"):
+        yield name
+        if chosen.proxy_networks:
+            yield f"{name}_proxy"
 
 
 class _Server(NamedTuple):
@@ -108,7 +126,13 @@ def _resolvers(chosen: Settings) -> Iterator[_Server]:
 def _in_subnet(chosen: Settings) -> Iterator[Fault]:
     """The containers' own networks: no server is there, and the engine shows clients under an address of its own."""
     servers = [*_servers(chosen), *_resolvers(chosen)]
-    lists = {name: getattr(chosen, name) for name in ("trusted_networks", "spf_skip_networks", "dmarc_skip_networks")}
+    effects = {
+        "trusted_networks": "could relay",
+        "spf_skip_networks": "would skip the checks",
+        "dmarc_skip_networks": "would skip the checks",
+        "proxy_networks": "could name any other",
+    }
+    lists = {name: getattr(chosen, name) for name in effects}
     addresses = [found for one in servers if (found := _ipv4_address(one.at.host))]
     another = _another(
         chosen.subnet.prefixlen,
@@ -118,8 +142,7 @@ def _in_subnet(chosen: Settings) -> Iterator[Fault]:
         if (found := _ipv4_address(at.host)) and found in chosen.subnet:
             yield fault(setting, token, f"is inside {PREFIX}SUBNET, which is only for these containers; use {another}")
     for name, networks in lists.items():
-        effect = "could relay" if name == "trusted_networks" else "would skip the checks"
-        shown = f"clients can appear under the gateway's address in this network, so any client {effect}"
+        shown = f"clients can appear under the gateway's address in this network, so any client {effects[name]}"
         for one in networks:
             if one.version == chosen.subnet.version and one.subnet_of(chosen.subnet):
                 yield fault(
@@ -164,6 +187,20 @@ def _free(prefix: int, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4
         if at + size - 1 <= int(wide[-1]):
             return ipaddress.IPv4Network((at, prefix))
     return None
+
+
+def _dnsbl(chosen: Settings) -> Iterator[str]:
+    most = sum(max(one.weight, 0) for one in chosen.dnsbl)
+    if chosen.dnsbl and most < chosen.dnsbl_threshold:
+        yield (
+            f"{PREFIX}DNSBL_THRESHOLD: {chosen.dnsbl_threshold} is more than all weights of {PREFIX}DNSBL together, so "
+            f"no client is rejected; write {most or 1} or less, or larger weights"
+        )
+    if chosen.dnsbl and chosen.resolver_forwarders:
+        yield (
+            f"{PREFIX}RESOLVER_FORWARDERS: {chosen.resolver_forwarders[0]} asks the lists of {PREFIX}DNSBL, and many "
+            "do not serve public resolvers; leave this setting empty, or use a resolver of your own"
+        )
 
 
 def _root_keys(chosen: Settings) -> Iterator[str]:

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from mailstack.values import network
-from mailstack.values.tokens import split_commas, split_lines, split_list
+from mailstack.values import network, servers
+from mailstack.values.tokens import split_commas, split_lines, split_list, whole_number
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -25,6 +25,9 @@ SkippedNetworks = Annotated[
     ],
     *TOKENS,
 ]
+
+
+Port = Annotated[int, BeforeValidator(whole_number(0, servers.MAX_PORT, "a port"))]
 
 
 class Group(BaseModel):

@@ -5,11 +5,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from mailstack.settings.groups.kinds import COMMA_TOKENS, TOKENS, Group
-from mailstack.values import dnssec, network, servers, tokens
+from mailstack.settings.groups.kinds import COMMA_TOKENS, TOKENS, Group, Port
+from mailstack.values import dnssec, network, servers
 from mailstack.values.dnssec import TrustAnchor
-
-_Port = Annotated[int, BeforeValidator(tokens.whole_number(0, servers.MAX_PORT, "a port"))]
 
 
 class Network(Group):
@@ -27,16 +25,16 @@ class Network(Group):
         "address in PUBLISH_ADDRESSES if it is also in PUBLIC_ADDRESSES, else what the host's routes choose.",
         examples=["192.0.2.26"],
     )
-    port_smtp: _Port = Field(
+    port_smtp: Port = Field(
         default=25, description="The host's port for incoming mail; 0: not published.", examples=["2525"]
     )
-    port_submission: _Port = Field(
+    port_submission: Port = Field(
         default=587,
         description="The host's port for submission, published if TRUSTED_NETWORKS or SASL says who may use it. 0: "
         "never published.",
         examples=["0"],
     )
-    port_submissions: _Port = Field(
+    port_submissions: Port = Field(
         default=465,
         description="The host's port for submission with TLS from the start, published if TRUSTED_NETWORKS or SASL "
         "says who may use it. 0: never published.",
