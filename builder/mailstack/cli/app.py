@@ -6,7 +6,7 @@ import traceback
 import click
 
 from mailstack import console
-from mailstack.cli import build, config, dns, queue, status, trace
+from mailstack.cli import backup, build, config, dns, queue, status, trace
 from mailstack.errors import MailstackError, StoppedError, os_reason
 from mailstack.version import version
 
@@ -43,5 +43,6 @@ for _verb in (
     *(build.init, build.build, build.base),
     *(status.status, status.first_steps, queue.queue, trace.trace),
     *(config.config, dns.dns),
+    *(backup.backup, backup.restore),
 ):
     main.add_command(_verb)

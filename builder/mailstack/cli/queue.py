@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from mailstack import console
-from mailstack.cli.shared import JSON, here, json_text, table
+from mailstack.cli.shared import JSON, here, json_text, size, table
 from mailstack.console import printable
 from mailstack.tasks import queue as task
 
 _MINUTE, _HOUR, _DAY = 60, 60 * 60, 24 * 60 * 60
-_KB = 1000
 
 IDS = click.argument("queue_ids", metavar="ID...", nargs=-1)
 ALL = click.option("--all", "everything", is_flag=True, help="All messages.")
@@ -113,7 +112,3 @@ def age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
-
-
-def size(octets: int) -> str:
-    return f"{octets} B" if octets < 10 * _KB else f"{octets / _KB:.0f} kB"

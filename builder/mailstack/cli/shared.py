@@ -9,6 +9,8 @@ import click
 
 from mailstack.errors import MailstackError
 
+_KB = 1000
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -25,6 +27,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def size(octets: int) -> str:
+    return f"{octets} B" if octets < 10 * _KB else f"{octets / _KB:.0f} kB"
 
 
 def json_text(data: Any) -> str:  # noqa: ANN401

@@ -74,6 +74,12 @@ def override(directory: Path) -> Path | None:
 
 def check_compose(directory: Path, content: bytes) -> dict[str, Any]:
     """Let docker compose read what is to be compose.yaml, with .env and the site's override; the services it sees."""
+    services: dict[str, Any] = configuration(directory, content)["services"]
+    return services
+
+
+def configuration(directory: Path, content: bytes) -> dict[str, Any]:
+    """What docker compose makes of a compose.yaml, with .env and the site's override. Raises SettingsError."""
     added = override(directory)
     command = [*compose.command(), "--project-directory", str(directory), "-f", "-"]
     command += ["-f", str(added)] if added else []
@@ -83,8 +89,8 @@ def check_compose(directory: Path, content: bytes) -> dict[str, Any]:
         where = f"{added}, or {directory / '.env'}" if added else str(directory / ".env")
         said = done.stderr.decode(errors="replace").strip()
         raise SettingsError([Fault(where, None, f"docker compose rejects this file; nothing was written:\n{said}")])
-    services: dict[str, Any] = json.loads(done.stdout)["services"]
-    return services
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _check_version() -> None:

@@ -14,6 +14,7 @@ import requests
 
 from mailstack.errors import EngineError
 
+Client = docker.DockerClient
 Failure = (docker.errors.DockerException, requests.RequestException)
 _LOCAL = "unix:///var/run/docker.sock"
 

@@ -1,5 +1,6 @@
 """Commands in running containers, by the engine's API."""
 
+import contextlib
 import socket
 import struct
 import time
@@ -52,13 +53,7 @@ def ask(
     # Its types leave out what it does with requests of its own.
     api: Any = client.api
     started = api.exec_create(container, list(command), stdin=stdin is not None, user=user)["Id"]
-    upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
-    url = api._url("/exec/{0}/start", started)  # noqa: SLF001
-    answer = api._post_json(url, headers=upgrade, data={"Tty": False, "Detach": False}, stream=True)  # noqa: SLF001
-    with answer:
-        api._raise_for_status(answer)  # noqa: SLF001
-        stream: BinaryIO = answer.raw._fp.fp  # noqa: SLF001
-        link: socket.socket = stream.raw._sock  # type: ignore[attr-defined]  # noqa: SLF001
+    with _stream(api, f"/exec/{started}/start", {"Tty": False, "Detach": False}) as (link, stream):
         link.settimeout(_SECONDS)
         if stdin is not None:
             link.sendall(stdin)
@@ -69,6 +64,25 @@ def ask(
         b"".join(content for kind, content in frames if kind == _STDOUT),
         b"".join(content for _, content in frames),
     )
+
+
+@contextlib.contextmanager
+def attached(client: docker.DockerClient, container: str) -> Iterator[Iterator[tuple[bool, bytes]]]:
+    """What a container writes from now on, piece by piece, each with whether it is stdout's. It need not run yet."""
+    with _stream(client.api, f"/containers/{container}/attach?stream=1&stdout=1&stderr=1", None) as (_, stream):
+        yield ((kind == _STDOUT, content) for kind, content in _frames(stream))
+
+
+@contextlib.contextmanager
+def _stream(api: Any, path: str, data: Any) -> Iterator[tuple[socket.socket, BinaryIO]]:  # noqa: ANN401
+    """The connection that a request becomes, and what comes by it behind the head of the answer."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    answer = api._post_json(api._url(path), headers=upgrade, data=data, stream=True)  # noqa: SLF001
+    with answer:
+        api._raise_for_status(answer)  # noqa: SLF001
+        stream: BinaryIO = answer.raw._fp.fp  # noqa: SLF001
+        link: socket.socket = stream.raw._sock  # type: ignore[attr-defined]  # noqa: SLF001
+        yield link, stream
 
 
 def _status(api: Any, started: str) -> int:  # noqa: ANN401

@@ -16,7 +16,7 @@ from mailstack.engine.connection import Failure, reason
 from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
-_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 # Reasons that are told of all for which messages wait.
 _MOST_REASONS = 5
 NOT_THERE = "not created"
@@ -78,8 +78,8 @@ def look(
     wanted has the image and the place of the files of each service, as compose.yaml is to have them.
     """
     try:
-        found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{_PROJECT}={project}"})
-        there = {one.labels.get(_SERVICE): one for one in found}
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{PROJECT}={project}"})
+        there = {one.labels.get(SERVICE): one for one in found}
         services = [_service(client, name, there.get(name), *built) for name, built in wanted.items()]
     except Failure as error:
         raise EngineError(f"cannot read the state of {project} from the engine: {reason(error)}") from None
@@ -171,7 +171,7 @@ def _served(names: str, until: str, issuer: str, file: str) -> dict[str, Any]:
 
 def containers(client: docker.DockerClient, project: str, service: str) -> list[Container]:
     """The containers of a service that were started and not stopped: those that restart and paused ones too."""
-    labels = [f"{_PROJECT}={project}", f"{_SERVICE}={service}"]
+    labels = [f"{PROJECT}={project}", f"{SERVICE}={service}"]
     try:
         return client.containers.list(filters={"label": labels}, ignore_removed=True)
     except Failure as error:

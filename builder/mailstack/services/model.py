@@ -17,13 +17,30 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a backup takes of a volume; what is its name in the list of a backup.
+
+    files has the directories whose files count, with the permission bits of those that are complete; None: all files.
+    Of all directories owner and mode are kept. final says that a file never changes once it is there.
+    """
+
+    what: str
+    files: Mapping[str, int] | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True)
 class Volume:
-    """A directory that outlives containers, or that several share. options are those of the engine's local driver."""
+    """A directory that outlives containers, or that several share. options are those of the engine's local driver.
+
+    Without kept, a backup leaves it out.
+    """
 
     name: str
     at: str
     options: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)

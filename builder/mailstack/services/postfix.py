@@ -1,9 +1,20 @@
 """Postfix. It has the sockets of all others."""
 
 from mailstack.services.ids import IDS
-from mailstack.services.model import QUEUE_DIRECTORY, Limits, Service, Tmpfs, Volume
+from mailstack.services.model import QUEUE_DIRECTORY, Kept, Limits, Service, Tmpfs, Volume
 
-MAIL = Volume("mail", "/var/vmail")
+MAIL = Volume("mail", "/var/vmail", kept=Kept("mail", final=True))
+# A message is complete when its owner may execute the file (mail_queue.h). The other directories have what bounce(8),
+# defer(8), trace(8) and flush(8) note about messages, and what Postfix or a person has put aside.
+QUEUE = Volume(
+    "queue",
+    QUEUE_DIRECTORY,
+    kept=Kept(
+        "queue",
+        dict.fromkeys(("maildrop", "incoming", "active", "deferred", "hold"), 0o100)
+        | dict.fromkeys(("bounce", "defer", "trace", "flush", "corrupt", "saved"), 0),
+    ),
+)
 SCREENED = Volume("postscreen", "/var/lib/postscreen")
 CERTIFICATES = "/etc/mailstack/tls"
 
@@ -23,7 +34,7 @@ SERVICE = Service(
         "SETUID": "and mailboxes are written as their owner",
         "SYS_CHROOT": "into the queue directory",
     },
-    volumes=(Volume("queue", QUEUE_DIRECTORY), Volume("certificates", "/var/lib/certificates")),
+    volumes=(QUEUE, Volume("certificates", "/var/lib/certificates", kept=Kept("certificates in use"))),
     tmpfs=(Tmpfs("/var/lib/postfix", 16, (IDS.postfix, IDS.postfix)), Tmpfs("/tmp", 16)),  # noqa: S108
     overridable={"main.cf": "etc/postfix/main.cf", "master.cf": "etc/postfix/master.cf"},
 )

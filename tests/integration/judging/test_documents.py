@@ -142,9 +142,13 @@ def test_command(example: Example, stack_of_env_example: object, env_example: Pa
         wait_for(lambda: run(directory, example.text).returncode == 0, "nothing is in the mailbox")
     done = run(directory, example.text)
     assert done.returncode == 0, done.stdout
+    assert_shows(done.stdout, example)
+
+
+def assert_shows(said: str, example: Example) -> None:
     for line in example.output:
         pattern = ".*".join(map(re.escape, line.split("…")))
-        assert re.search(pattern, done.stdout), done.stdout
+        assert re.search(pattern, said), said
 
 
 def test_what_was_moved(moving: Path, stack_of_env_example: object) -> None:
@@ -193,7 +197,7 @@ def test_upkeep(kept: Path) -> None:
     (key,) = (kept / "secrets/dkim").glob("*.pem")
     whole = key.read_bytes()
     for example in UPKEEP:
-        if example.text == "tar -xf site.tar":
+        if example.text == "mailstack restore site.tar":
             for path in kept.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -201,6 +205,7 @@ def test_upkeep(kept: Path) -> None:
                     path.unlink()
         done = run(kept, example.text)
         assert done.returncode == 0, done.stdout
+        assert_shows(done.stdout, example)
     assert key.read_bytes() == whole
     assert both_are_there(kept)
 

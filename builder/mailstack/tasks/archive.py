@@ -1,0 +1,363 @@
+"""The file that a backup is: a tar of what a site holds, checked as a whole before any of it is believed.
+
+Its first member, MANIFEST, says what it is, the last one, END, how many members lie between them and what digest these
+have. A file of the site is site/<path from its directory>, a file of a volume is volumes/<name of the volume>/<path>.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import IO, Any, BinaryIO
+
+from mailstack import services
+from mailstack.errors import MailstackError, shown
+from mailstack.render.compose import COMPOSE
+from mailstack.render.compose import SITE as BUILT
+from mailstack.services import KEPT
+
+FORMAT = 1
+MANIFEST, END = "mailstack.json", "end.json"
+SITE, VOLUMES = "site", "volumes"
+_PIECE = 1 << 20
+# More than either of our own members has.
+_MAX_OWN = 1 << 22
+# The highest user id that is none of the system's special ones.
+_MAX_ID = 2**31
+# What may be written by others, or gives away the rights of its owner, is no file of a site.
+_SITE_MODE, _FILE_MODE, _DIRECTORY_MODE = 0o755, 0o777, 0o3777
+# Names of compose and of the engine.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a backup says of itself: the compose project, mailstack's version, when it was made (UTC).
+
+    volumes has the engine's name of each volume; left_out, for a person, what else the site uses.
+    """
+
+    project: str
+    version: str
+    made: str
+    volumes: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class Item:
+    """How much there is of a file or directory of the site, or of a volume.
+
+    messages is None for what holds none; places has how many of them are in each directory of the queue.
+    """
+
+    name: str
+    files: int = 0
+    octets: int = 0
+    messages: int | None = None
+    places: dict[str, int] = field(default_factory=dict)
+
+    def add(self, path: str, size: int) -> None:
+        self.files += 1
+        self.octets += size
+        if self.messages is None:
+            return
+        parts = PurePosixPath(path).parts
+        if len(parts) > 1 and parts[-2] in {"new", "cur"}:
+            self.messages += 1
+        elif _QUEUES.get(parts[0]):
+            self.messages += 1
+            self.places[parts[0]] = self.places.get(parts[0], 0) + 1
+
+
+_QUEUES = KEPT["queue"].files or {}
+
+
+@dataclass
+class Contents:
+    """What is in a backup, by item."""
+
+    about: About
+    items: dict[str, Item] = field(default_factory=dict)
+    # The site's files and directories, by their paths from its directory.
+    files: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+
+    def add(self, info: tarfile.TarInfo) -> None:
+        """Count a member."""
+        kind, _, path = info.name.partition("/")
+        if kind == SITE:
+            (self.directories if info.isdir() else self.files).append(path)
+        top, _, rest = path.partition("/")
+        item = self.items.setdefault(f"{kind}/{top}", self._item(kind, top))
+        if not info.isdir():
+            item.add(rest, info.size)
+
+    @staticmethod
+    def _item(kind: str, top: str) -> Item:
+        kept = KEPT[top] if kind == VOLUMES else None
+        return Item(kept.what if kept else top, messages=0 if kept and (kept.final or kept.files) else None)
+
+    def octets(self, kind: str) -> int:
+        """How much room the site's files need, or those of the volumes."""
+        return sum(one.octets for name, one in self.items.items() if name.startswith(f"{kind}/"))
+
+    def data(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return asdict(self.about) | {"items": [asdict(one) for one in self.items.values()]}
+
+
+class Writer:
+    """Writes a backup to a stream, member by member; contents has what was written."""
+
+    def __init__(self, stream: BinaryIO, about: About, *, packed: bool) -> None:
+        self.contents = Contents(about)
+        self._packed = gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=6, mtime=0) if packed else None
+        self._stream = self._packed or stream
+        self._sum = _Sum()
+        self._own(MANIFEST, {"format": FORMAT, **asdict(about)})
+
+    def add(self, info: tarfile.TarInfo, content: IO[bytes] | None = None) -> None:
+        """Write a directory, a link or a file. Raises OSError."""
+        # Nothing else of it is restored.
+        info.uname = info.gname = ""
+        info.pax_headers = {}
+        if not info.issym():
+            info.mode &= _mode(info)
+        self._sum.begin(info)
+        for piece in octets(info, content, self._sum):
+            self._stream.write(piece)
+        self.contents.add(info)
+
+    def _own(self, name: str, data: Mapping[str, Any]) -> None:
+        content = json.dumps(data).encode()
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), 0o600
+        for piece in octets(info, io.BytesIO(content)):
+            self._stream.write(piece)
+
+    def end(self) -> None:
+        """Write what tells a complete backup. Raises OSError."""
+        self._own(END, self._sum.data())
+        self._stream.write(END_OF_TAR)
+        if self._packed:
+            self._packed.close()
+
+
+class _Sum:
+    """The number and digest of members."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._members = 0
+        self._digest = hashlib.sha256()
+
+    def begin(self, info: tarfile.TarInfo) -> None:
+        """Add a member, whose content comes next. Raises ValueError behind the end."""
+        if self.closed:
+            raise ValueError("more comes behind its end")
+        self._members += 1
+        about = (info.name, info.type.decode("latin-1"), info.mode, info.uid, info.gid, info.size, info.linkname)
+        self._digest.update("\0".join(map(str, about)).encode(errors="surrogateescape") + b"\n")
+
+    def update(self, content: bytes) -> None:
+        self._digest.update(content)
+
+    def close(self, said: object) -> None:
+        """End it. Raises ValueError if a backup says something else of its members."""
+        if said != self.data():
+            raise ValueError("its digest is another one")
+        self.closed = True
+
+    def data(self) -> dict[str, Any]:
+        return {"members": self._members, "sha256": self._digest.hexdigest()}
+
+
+# Two blocks of zeros (pax(1)).
+END_OF_TAR = bytes(2 * tarfile.BLOCKSIZE)
+
+
+def octets(info: tarfile.TarInfo, content: IO[bytes] | None, total: _Sum | None = None) -> Iterator[bytes]:
+    """A member as it stands in a tar; its content is added to a sum. Raises OSError if the content is too short."""
+    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    left = info.size
+    while content and left:
+        piece = content.read(min(left, _PIECE))
+        if not piece:
+            raise OSError(f"{info.name}: became shorter while it was read")
+        if total:
+            total.update(piece)
+        left -= len(piece)
+        yield piece
+    yield bytes(-info.size % tarfile.BLOCKSIZE)
+
+
+class BrokenBackupError(MailstackError):
+    """A file that is no backup, or not a whole one, or that would write where it should not."""
+
+
+# What reading raises where octets are missing or others.
+_DAMAGE = (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
+
+
+def check(stream: BinaryIO, name: str, room: Mapping[str, int | None] | None = None) -> Contents:
+    """Read a whole backup and believe nothing of it; what is in it.
+
+    name is how errors call it, room how many octets there is place for, in SITE and in VOLUMES. Raises
+    BrokenBackupError.
+    """
+    total = _Sum()
+    found: Contents | None = None
+    names = _Names(())
+    try:
+        for info, content in _members(stream):
+            if found is None:
+                found = Contents(_about(info, content))
+                names = _Names(found.about.volumes)
+            elif info.name == END:
+                total.close(json.loads(content.read(_MAX_OWN) if content else b""))
+            else:
+                names.check(info)
+                found.add(info)
+                _check_room(found, room or {})
+                total.begin(info)
+                while content and (piece := content.read(_PIECE)):
+                    total.update(piece)
+    except _DAMAGE as error:
+        if found is None:
+            raise BrokenBackupError(f"{name}: is not a backup of mailstack ({error})") from None
+        raise BrokenBackupError(f"{name}: is damaged or cut off ({error}); use another backup") from None
+    except BrokenBackupError as error:
+        raise BrokenBackupError(f"{name}: {error}") from None
+    if found and total.closed:
+        return found
+    what = "is cut off: its end is missing; use another backup" if found else "is not a backup of mailstack"
+    raise BrokenBackupError(f"{name}: {what}")
+
+
+def members(stream: BinaryIO, kind: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """The members of SITE or of VOLUMES of a backup that was checked."""
+    return ((info, content) for info, content in _members(stream) if info.name.startswith(f"{kind}/"))
+
+
+def _members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    stream.seek(0)
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    source: IO[bytes] = gzip.GzipFile(fileobj=stream) if packed else stream  # type: ignore[assignment]
+    with tarfile.open(fileobj=source, mode="r|") as archive:
+        for info in archive:
+            yield info, archive.extractfile(info) if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} else None
+            archive.members = []  # type: ignore[attr-defined]
+    # The checksum of a compressed file comes last.
+    while source.read(_PIECE):
+        pass
+
+
+def _about(info: tarfile.TarInfo, content: IO[bytes] | None) -> About:
+    if info.name != MANIFEST or content is None:
+        raise ValueError("it does not begin as one")
+    data = json.loads(content.read(_MAX_OWN))
+    try:
+        if data["format"] > FORMAT:
+            raise BrokenBackupError(
+                f"was made by a newer mailstack, {shown(str(data['version']))}; use that version, or a newer one"
+            )
+        about = About(
+            project=str(data["project"]),
+            version=str(data["version"]),
+            made=str(data["made"]),
+            volumes={str(name): str(real) for name, real in data["volumes"].items()},
+            left_out=tuple(map(str, data["left_out"])),
+        )
+    except (LookupError, TypeError, AttributeError):
+        raise ValueError("what it says of itself is not complete") from None
+    if unknown := sorted(about.volumes.keys() - KEPT.keys()):
+        raise BrokenBackupError(f"{shown(unknown[0])} is no volume that this version of mailstack knows")
+    for one in (about.project, *about.volumes.values()):
+        if not _NAME.fullmatch(one):
+            raise BrokenBackupError(f"{shown(one)} is no name of a project or volume")
+    return about
+
+
+def _check_room(found: Contents, room: Mapping[str, int | None]) -> None:
+    for kind, octets in room.items():
+        if octets is not None and found.octets(kind) > octets:
+            where = "the disk of this directory" if kind == SITE else "the engine's disk"
+            raise BrokenBackupError(
+                f"holds more than fits on {where}, which has {octets >> 20} MiB left; make room there first"
+            )
+
+
+class _Names:
+    """The paths of a backup: none leads out of its place, or through a link, and none comes twice."""
+
+    def __init__(self, volumes: Container[str]) -> None:
+        self._volumes = volumes
+        self._directories: set[str] = set()
+        self._others: set[str] = set()
+        self._above: set[str] = set()
+
+    def check(self, info: tarfile.TarInfo) -> None:
+        path = PurePosixPath(info.name)
+        kind, name = (*path.parts, "", "")[:2]
+        # A volume is a directory itself.
+        in_volume = kind == VOLUMES and name in self._volumes and (info.isdir() or str(path.parent) != kind)
+        if not (in_volume or (kind == SITE and name)) or str(path) != info.name or ".." in path.parts:
+            raise BrokenBackupError(f"{shown(info.name)}: is no path of a backup")
+        if kind == SITE and (name == COMPOSE or name.startswith(BUILT)):
+            raise BrokenBackupError(f"{shown(info.name)}: is made by a build, and no part of a backup")
+        above = {str(one) for one in path.parents}
+        twice = info.name in self._others or info.name in self._directories
+        if twice or above & self._others or (info.name in self._above and not info.isdir()):
+            raise BrokenBackupError(f"{shown(info.name)}: is there twice, or below a file or link")
+        _check_kind(info)
+        self._above |= above
+        (self._directories if info.isdir() else self._others).add(info.name)
+
+
+def _check_kind(info: tarfile.TarInfo) -> None:
+    if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE}:
+        raise BrokenBackupError(f"{shown(info.name)}: is no file, directory or symbolic link")
+    if info.issym():
+        if not stays_inside(info.name, info.linkname):
+            raise BrokenBackupError(f"{shown(info.name)}: is a link that leads out of the backup")
+    elif info.mode & ~_mode(info):
+        raise BrokenBackupError(f"{shown(info.name)}: has mode {info.mode:o}, which no backup gives it")
+    if not (0 <= info.uid < _MAX_ID and 0 <= info.gid < _MAX_ID):
+        raise BrokenBackupError(f"{shown(info.name)}: belongs to a user that cannot be")
+
+
+def _mode(info: tarfile.TarInfo) -> int:
+    """The permission bits that a member may have."""
+    if info.name.startswith(f"{SITE}/"):
+        return _SITE_MODE
+    return _DIRECTORY_MODE if info.isdir() else _FILE_MODE
+
+
+def stays_inside(name: str, target: str) -> bool:
+    """Whether a symbolic link leads to a place in the same volume, or in the same directory of the site."""
+    path = PurePosixPath(name)
+    root = PurePosixPath(*path.parts[:2])
+    if path == root:
+        return False
+    if target.startswith("/"):
+        at = services.VOLUMES[path.parts[1]].at if path.parts[0] == VOLUMES else None
+        if at is None or not PurePosixPath(target).is_relative_to(at):
+            return False
+        steps = PurePosixPath(target).relative_to(at).parts
+        depth = 0
+    else:
+        steps = PurePosixPath(target).parts
+        depth = len(path.parent.relative_to(root).parts)
+    for step in steps:
+        depth += -1 if step == ".." else 1
+        if depth < 0:
+            return False
+    return bool(target)
