@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from mailstack import compose, console
-from mailstack.cli.queue import size
-from mailstack.cli.shared import JSON, here, json_text
+from mailstack.cli.shared import JSON, here, json_text, size
 from mailstack.tasks import trace as task
 from mailstack.trace.event import VERDICT
 
