@@ -23,6 +23,7 @@ SITES = {
     "forwarding": {
         "domains": "example.com,example.net",
         "mailboxes": "user@example.com,info@example.net",
+        "delivery": "maildir,example.net=lmtp:dovecot:24",
         "aliases": "sales@example.com=user@example.com,sales@example.com=friend@example.org,"
         "info@example.net=info@example.net,info@example.net=friend+example@example.org,*@example.net=user@example.com",
     },
