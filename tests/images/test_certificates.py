@@ -403,6 +403,8 @@ def test_soon_expired(taker: Taker, authority: Authority) -> None:
 def running(taker: Taker) -> Iterator[None]:
     """The program as it runs beside Postfix, which does not run here, so that nothing is reloaded."""
     taker.run("sh", "-c", "take-certificates > /tmp/log 2>&1 & echo $! > /tmp/pid")
+    # At its start it takes what is there, whether that rests or not.
+    wait_for(lambda: taker.run("ls", "/dev/shm").strip() == b"certificates", "it does not look")  # noqa: S108
     yield
     taker.run("sh", "-c", "kill $(cat /tmp/pid)")
 

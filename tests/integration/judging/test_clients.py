@@ -31,7 +31,7 @@ from support import (
     subject,
 )
 
-USER, SENDER = "user@golf.example", "someone@listed.example"
+USER, SENDER = "user@tango.example", "someone@listed.example"
 CONNECTIONS, MESSAGES, RECIPIENTS = 40, 12, 30
 PROXY, HAPROXY = EDGE[45], EDGE[43]
 
@@ -43,20 +43,20 @@ LISTS = "dnsbl.example*2 allowed.example=127.0.0.[2..3]*-2 refusing.example sile
 
 
 @pytest.fixture(scope="module")
-def golf(world: Internet) -> Site:
+def tango(world: Internet) -> Site:
     for address, zone in ((LISTED, "dnsbl"), (PARDONED, "dnsbl"), (PARDONED, "allowed")):
         name = ".".join(reversed(str(address).split(".")))
         world.names.set(f"{name}.{zone}.example", "A", "127.0.0.2")
     # As Spamhaus answers a public resolver, whoever is asked about.
     world.names.set("*.refusing.example", "A", "127.255.255.254")
     world.names.publish()
-    override = world._directory / "mail.golf.example/overrides/resolver/unbound.conf"
+    override = world._directory / "mail.tango.example/overrides/resolver/unbound.conf"
     override.parent.mkdir(parents=True)
     override.write_text(f"forward-zone:\n  name: silent.example\n  forward-addr: {SILENT}\n")
     return site(
         world,
-        "mail.golf.example",
-        "golf.example",
+        "mail.tango.example",
+        "tango.example",
         MAILBOXES=USER,
         TRUSTED_NETWORKS=str(INSIDER),
         LIMIT_CONNECTIONS=str(CONNECTIONS),
@@ -74,11 +74,11 @@ def greedy(world: Internet) -> Machine:
     return world.host("greedy", EDGE[47])
 
 
-def connections(machine: Machine, golf: Site, most: int) -> list[str]:
+def connections(machine: Machine, tango: Site, most: int) -> list[str]:
     """What the host is told at each of so many connections."""
     found = []
     for _ in range(most):
-        with machine.connect(address_of(golf), 25) as link:
+        with machine.connect(address_of(tango), 25) as link:
             found.append(link.recv(1024).decode().strip())
             if found[-1].startswith("220"):
                 # So that no session is left.
@@ -87,9 +87,9 @@ def connections(machine: Machine, golf: Site, most: int) -> list[str]:
     return found
 
 
-def messages(machine: Machine, golf: Site, most: int) -> list[str]:
+def messages(machine: Machine, tango: Site, most: int) -> list[str]:
     """What is answered to the senders of so many messages in one session."""
-    with Client(machine, address_of(golf)) as client:
+    with Client(machine, address_of(tango)) as client:
         client.ehlo()
         found = []
         for _ in range(most):
@@ -99,12 +99,12 @@ def messages(machine: Machine, golf: Site, most: int) -> list[str]:
     return found
 
 
-def recipients(machine: Machine, golf: Site, most: int) -> list[str]:
+def recipients(machine: Machine, tango: Site, most: int) -> list[str]:
     """What is answered to so many recipients of one message."""
-    with Client(machine, address_of(golf)) as client:
+    with Client(machine, address_of(tango)) as client:
         client.ehlo()
         client.mail(SENDER)
-        answers = [client.docmd(f"RCPT TO:<user+{at}@golf.example>") for at in range(most)]
+        answers = [client.docmd(f"RCPT TO:<user+{at}@tango.example>") for at in range(most)]
     return [f"{code} {text.decode()}" for code, text in answers]
 
 
@@ -125,27 +125,27 @@ LIMITS: dict[str, tuple[Callable[[Machine, Site, int], list[str]], int, str, str
     "connections": (
         connections,
         CONNECTIONS,
-        "421 4.7.0 mail.golf.example Error: too many connections from {}; a client may have 20 at a time and 40 in 5 minutes, please retry when one has ended or in 5 minutes",
+        "421 4.7.0 mail.tango.example Error: too many connections from {}; a client may have 20 at a time and 40 in 5 minutes, please retry when one has ended or in 5 minutes",
         "Connection rate limit exceeded",
     ),
 }
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_limits(limit: str, greedy: Machine, outsider: Machine, insider: Machine, golf: Site) -> None:
+def test_limits(limit: str, greedy: Machine, outsider: Machine, insider: Machine, tango: Site) -> None:
     """Who does more than a client may is told so, with the limit and its time; others are served, trusted ones without it."""
     attempt, most, refusal, logged = LIMITS[limit]
-    found = attempt(greedy, golf, most + 1)
+    found = attempt(greedy, tango, most + 1)
     assert found[-1] == refusal.format(greedy.address)
     assert {one[:3] for one in found[: most // 2]} <= {"220", "250"}
     wait_for(
-        lambda: [one for one in golf.log("postfix") if logged in one and f"[{greedy.address}]" in one],
+        lambda: [one for one in tango.log("postfix") if logged in one and f"[{greedy.address}]" in one],
         "the log does not say it",
     )
     about = subject(f"beside the limit of {limit}")
-    assert send(outsider, address_of(golf), SENDER, USER, message(SENDER, USER, about)).code == 250
-    delivered(golf, USER, about)
-    assert {one[:3] for one in attempt(insider, golf, most + 1)} <= {"220", "250"}
+    assert send(outsider, address_of(tango), SENDER, USER, message(SENDER, USER, about)).code == 250
+    delivered(tango, USER, about)
+    assert {one[:3] for one in attempt(insider, tango, most + 1)} <= {"220", "250"}
 
 
 def example(path: str) -> str:
@@ -186,21 +186,21 @@ CLIENT = r" from [^ \[]+\[([^ \]]+)\]"
 
 
 @pytest.fixture(scope="module")
-def log(golf: Site, outsider: Machine, backup_mx: Machine, greedy: Machine) -> list[str]:
+def log(tango: Site, outsider: Machine, backup_mx: Machine, greedy: Machine) -> list[str]:
     """Postfix's lines about a client that does what leads to a ban, and about others."""
     content = message(SENDER, USER, subject("for fail2ban"))
     # Its HELO name is that of a line about another client.
     helo = f"postfix/smtpd[1]:x:reject:RCPT.from.x[{backup_mx.address}]:554.5.7.1.Relay.access.denied"
-    for recipient in ("x@elsewhere.example", "nobody@golf.example"):
-        assert send(outsider, address_of(golf), SENDER, recipient, content, helo=helo).code in {550, 554}
-    before = golf.log("postfix")
+    for recipient in ("x@elsewhere.example", "nobody@tango.example"):
+        assert send(outsider, address_of(tango), SENDER, recipient, content, helo=helo).code in {550, 554}
+    before = tango.log("postfix")
     for attempt, most, _, logged in LIMITS.values():
         if not any(logged in one for one in before):
-            attempt(greedy, golf, most + 1)
-    send(backup_mx, address_of(golf), SENDER, USER, content)
+            attempt(greedy, tango, most + 1)
+    send(backup_mx, address_of(tango), SENDER, USER, content)
     wanted = (*BANNED, *LIMITED)
     lines = wait_for(
-        lambda: (found := golf.log("postfix")) and all(any(each in one for one in found) for each in wanted) and found,
+        lambda: (found := tango.log("postfix")) and all(any(each in one for one in found) for each in wanted) and found,
         "the log does not say it",
     )
     return [one.partition("| ")[2] for one in lines]
@@ -246,9 +246,11 @@ def version_2(client: str = "") -> bytes:
 class Proxied(Client):
     """An SMTP client behind a proxy, which sends its header first."""
 
-    def __init__(self, proxy: Machine, golf: Site, port: int, header: bytes, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, proxy: Machine, tango: Site, port: int, header: bytes, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._header = header
-        super().__init__(proxy, address_of(golf), port, tls=tls)
+        super().__init__(proxy, address_of(tango), port, tls=tls)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         link = self._machine.connect(host, port, timeout)
@@ -277,23 +279,25 @@ NAMED = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("family", NAMED)
-def test_the_client_that_a_proxy_names(version: str, family: str, proxy: Machine, golf: Site) -> None:
+def test_the_client_that_a_proxy_names(version: str, family: str, proxy: Machine, tango: Site) -> None:
     """SPF is checked for this client, though the containers' networks have no IPv6."""
     client, sender, result = NAMED[family]
     about = subject(f"{family} by {version}")
-    with Proxied(proxy, golf, 12525, VERSIONS[version](client)) as link:
+    with Proxied(proxy, tango, 12525, VERSIONS[version](client)) as link:
         assert link.sendmail(sender, USER, message(sender, USER, about)) == {}
-    assert received_spf(delivered(golf, USER, about)).startswith(result)
+    assert received_spf(delivered(tango, USER, about)).startswith(result)
 
 
-def test_who_is_no_proxy(outsider: Machine, golf: Site) -> None:
+def test_who_is_no_proxy(outsider: Machine, tango: Site) -> None:
     """A host that is not listed names no client: it is refused before the header is read."""
     for port in (12525, 10587, 10465):
-        with outsider.connect(address_of(golf), port) as link:
+        with outsider.connect(address_of(tango), port) as link:
             link.sendall(version_1(str(INSIDER)) + b"EHLO outsider.example\r\n")
             assert link.makefile("rb").read() == b"521 5.7.1 this port is for proxies\r\n"
     wait_for(
-        lambda: [one for one in golf.log("postfix") if f"reject: CONNECT from unknown[{outsider.address}]: 521" in one],
+        lambda: [
+            one for one in tango.log("postfix") if f"reject: CONNECT from unknown[{outsider.address}]: 521" in one
+        ],
         "the log does not say it",
     )
 
@@ -301,42 +305,42 @@ def test_who_is_no_proxy(outsider: Machine, golf: Site) -> None:
 @pytest.mark.parametrize(
     "header", [version_2(), version_1("127.0.0.1"), version_1("::1"), version_2("::ffff:127.0.0.1")]
 )
-def test_a_proxy_that_names_nobody(header: bytes, proxy: Machine, golf: Site) -> None:
+def test_a_proxy_that_names_nobody(header: bytes, proxy: Machine, tango: Site) -> None:
     """Its own connections are served, as a proxy's health checks need, and send nothing, though loopback is trusted."""
     for port in (12525, 10587):
-        with Proxied(proxy, golf, port, header) as link:
+        with Proxied(proxy, tango, port, header) as link:
             link.ehlo()
             link.docmd(f"MAIL FROM:<{USER}>")
             assert link.docmd("RCPT TO:<someone@elsewhere.example>")[0] in {503, 550}
             assert link.docmd(f"RCPT TO:<{USER}>")[0] in {503, 550}
 
 
-def test_submission_by_a_proxy(proxy: Machine, golf: Site) -> None:
+def test_submission_by_a_proxy(proxy: Machine, tango: Site) -> None:
     """A client that the site trusts is trusted through a proxy, too; another one is refused."""
     tls = ssl._create_unverified_context()  # noqa: S323 its certificate is its own
     for port, context in ((10587, None), (10465, tls)):
-        with Proxied(proxy, golf, port, version_2(str(INSIDER)), context) as link:
+        with Proxied(proxy, tango, port, version_2(str(INSIDER)), context) as link:
             link.ehlo()
             assert link.mail(USER)[0] == 250
             assert link.rcpt("someone@elsewhere.example")[0] == 250
     with pytest.raises(smtplib.SMTPConnectError, match="521"):
-        Proxied(proxy, golf, 10587, version_2(str(OUTSIDER)))
+        Proxied(proxy, tango, 10587, version_2(str(OUTSIDER)))
 
 
 @pytest.fixture
-def haproxy(world: Internet, golf: Site, tmp_path: Path) -> Iterator[Machine]:
+def haproxy(world: Internet, tango: Site, tmp_path: Path) -> Iterator[Machine]:
     """Debian's haproxy, configured as docs/clients.md has it."""
     file = tmp_path / "haproxy.cfg"
     text = example("/etc/haproxy/haproxy.cfg")
     assert "192.0.2.25:12525" in text
-    file.write_text(text.replace("192.0.2.25", address_of(golf)))
+    file.write_text(text.replace("192.0.2.25", address_of(tango)))
     command = ["haproxy", "-W", "-db", "-f", "/haproxy.cfg"]
     machine = world.edge.start("haproxy", world.image, HAPROXY, command=command, volumes={file: "/haproxy.cfg"})
     yield machine
     machine.remove()
 
 
-def test_haproxy(haproxy: Machine, outsider: Machine, golf: Site) -> None:
+def test_haproxy(haproxy: Machine, outsider: Machine, tango: Site) -> None:
     """Its health check succeeds, and mail through it is that of its client."""
     about = subject("through haproxy")
     content = message(SENDER, USER, about)
@@ -348,40 +352,40 @@ def test_haproxy(haproxy: Machine, outsider: Machine, golf: Site) -> None:
             raise EngineError(repr(error)) from None
 
     wait_for(sent, "haproxy takes no mail")
-    assert f"client-ip={outsider.address};" in received_spf(delivered(golf, USER, about))
+    assert f"client-ip={outsider.address};" in received_spf(delivered(tango, USER, about))
 
 
 # postscreen_greet_wait (postconf(5)).
 GREETING_SECONDS = 6
 
 
-def greeted_in(machine: Machine, golf: Site) -> float:
+def greeted_in(machine: Machine, tango: Site) -> float:
     """How many seconds a client waits for the whole greeting."""
     before = time.monotonic()
-    with Client(machine, address_of(golf)):
+    with Client(machine, address_of(tango)):
         return time.monotonic() - before
 
 
 @pytest.mark.parametrize(("address", "reply"), [(LISTED, 550), (PARDONED, 250)])
-def test_lists_of_clients(address: ipaddress.IPv4Address, reply: int, world: Internet, golf: Site) -> None:
+def test_lists_of_clients(address: ipaddress.IPv4Address, reply: int, world: Internet, tango: Site) -> None:
     """Who is listed is told by which list, by TLS too; a list that allows weighs as much as it is given."""
     machine = world.host(f"listed-{reply}", address)
     tls = ssl._create_unverified_context()  # noqa: S323 its certificate is its own
-    with Client(machine, address_of(golf)) as client:
-        client.encrypt(tls, golf.stack.hostname)
+    with Client(machine, address_of(tango)) as client:
+        client.encrypt(tls, tango.stack.hostname)
         client.mail(SENDER)
         code, text = client.rcpt(USER)
     assert code == reply
     if reply != 250:
         blocked = f"5.7.1 Service unavailable; client [{machine.address}] blocked using dnsbl.example"
         assert text.decode() == blocked
-        wait_for(lambda: [one for one in golf.log("postfix") if blocked in one], "the log does not say it")
+        wait_for(lambda: [one for one in tango.log("postfix") if blocked in one], "the log does not say it")
 
 
-def test_who_speaks_first(world: Internet, golf: Site) -> None:
+def test_who_speaks_first(world: Internet, tango: Site) -> None:
     """A client that does not wait for the greeting is rejected."""
     replies = []
-    with world.host("early", EARLY).connect(address_of(golf), 25) as link:
+    with world.host("early", EARLY).connect(address_of(tango), 25) as link:
         said = link.makefile("rb")
         for command in ("EHLO early.example", "MAIL FROM:<>", f"RCPT TO:<{USER}>"):
             link.sendall(f"{command}\r\n".encode())
@@ -390,18 +394,18 @@ def test_who_speaks_first(world: Internet, golf: Site) -> None:
     assert replies[-1] == b"550 5.5.1 Protocol error\r\n"
 
 
-def test_who_waits(outsider: Machine, insider: Machine, golf: Site) -> None:
+def test_who_waits(outsider: Machine, insider: Machine, tango: Site) -> None:
     """Lists that do not answer, or do not serve this host, hold nobody up; mail is checked behind postscreen as ever.
 
     Trusted clients do not wait. Others wait once: the cache outlives the container.
     """
     about = subject("behind postscreen")
-    assert send(outsider, address_of(golf), SENDER, USER, message(SENDER, USER, about)).code == 250
-    content = delivered(golf, USER, about)
-    assert spf_result(content, golf).result == "pass"
-    assert dmarc_result(content, golf).result == "none"
-    assert greeted_in(insider, golf) < GREETING_SECONDS
-    assert greeted_in(outsider, golf) < 2 * GREETING_SECONDS
-    golf.compose("up", "--detach", "--force-recreate", "postfix")
-    golf.wait_healthy(60)
-    assert greeted_in(outsider, golf) < GREETING_SECONDS
+    assert send(outsider, address_of(tango), SENDER, USER, message(SENDER, USER, about)).code == 250
+    content = delivered(tango, USER, about)
+    assert spf_result(content, tango).result == "pass"
+    assert dmarc_result(content, tango).result == "none"
+    assert greeted_in(insider, tango) < GREETING_SECONDS
+    assert greeted_in(outsider, tango) < 2 * GREETING_SECONDS
+    tango.compose("up", "--detach", "--force-recreate", "postfix")
+    tango.wait_healthy(60)
+    assert greeted_in(outsider, tango) < GREETING_SECONDS

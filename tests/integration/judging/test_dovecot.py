@@ -286,13 +286,14 @@ def test_dovecot_that_is_down(
 
 
 def test_too_many_logins(sierra: Site, backup_mx: Machine, tls: ssl.SSLContext) -> None:
-    """A client that tries again and again is told to wait, whatever it says."""
-    codes = []
+    """A client that tries again and again is told to wait, whatever it says, and for how long."""
+    replies = []
     for _ in range(4):
         with session(backup_mx, sierra, tls) as client:
-            codes += [client.docmd("AUTH", "NONSENSE")[0] for _ in range(9)]
-    assert set(codes[:30]) == {535}
-    assert set(codes[30:]) == {450}
+            replies += [client.docmd("AUTH", "NONSENSE") for _ in range(9)]
+    assert {code for code, _ in replies[:30]} == {535}
+    assert {code for code, _ in replies[30:]} == {450}
+    assert b"a client may log in 30 times in a minute, please retry in a minute" in replies[-1][1]
 
 
 def test_no_signature_for_strangers(sierra: Site) -> None:

@@ -153,7 +153,7 @@ def test_login(
             submit(golf, insider, subject("one of several"), one)
         wait_for(lambda: golf.status()["queue"] == 0, "they are still in the queue")
         assert sorted(own.senders) == sorted((LOGINS[one.split("@")[1].lower()][0], one) for one in senders)
-        assert sorted(default.senders) == [(USER, ""), (USER, SENDER), (USER, "user@sub.gulf.example")]
+        assert sorted(default.senders) == [(USER, "<>"), (USER, SENDER), (USER, "user@sub.gulf.example")]
         assert set(default.tries) == {LoginPassword(USER.encode(), PASSWORD.encode())}
     # Those of the build before are kept for a rollback.
     secrets = set((golf.directory / "secrets").glob("relay-login-*"))
@@ -179,7 +179,7 @@ def test_wrong_password(authority: Authority, golf: Site, insider: Machine, tmp_
         change(golf, **relay(587), **relays(587))
         golf.run("postfix", "postqueue", "-f")
         wait_for(lambda: golf.status()["queue"] == 0, "it is still in the queue")
-        assert sorted(running.senders[1:]) == [(LOGINS["gulf.example"][0], "user@gulf.example"), (USER, SENDER)]
+        assert sorted(running.senders[1:]) == [(USER, SENDER), (LOGINS["gulf.example"][0], "user@gulf.example")]
 
 
 @pytest.mark.parametrize("port", [465, 587])

@@ -351,9 +351,15 @@ class Raw(asyncio.DatagramProtocol):
     async def ask(self, lifetime):
         """The texts at a name, and how long that took."""
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
-        port = transport.get_extra_info("sockname")[1]
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        server = None
+        while server is None:
+            transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+            port = transport.get_extra_info("sockname")[1]
+            # Another program may have the TCP port of this number.
+            with contextlib.suppress(OSError):
+                server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+            if server is None:
+                transport.close()
         resolver = dns.asyncresolver.Resolver(configure=False)
         resolver.nameservers, resolver.port = ["127.0.0.1"], port
         started = loop.time()
