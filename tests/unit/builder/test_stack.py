@@ -1,7 +1,11 @@
 """Decisions about the ports and addresses of a site, about the ways of its mail, and the mail of its addresses."""
 
+import re
+from collections import Counter
+
 import pytest
 
+from mailstack.render.site import files
 from mailstack.stack.decide import relay_logins_of
 from mailstack.stack.services import service_names
 from unit.sites import settings, stack
@@ -159,3 +163,28 @@ def test_srs_where_mail_leaves_by_an_alias(changes, marked):
     found = stack(**changes)
     assert ("postsrsd" in service_names(found)) == bool(marked)
     assert {one for _, row in found.alias_rows for one in row if one.endswith(".invalid")} == marked
+
+
+def test_all_at_once():
+    """With all that a site may have, no two services of Postfix's share a port, and no parameter is set twice."""
+    found = files(
+        stack(
+            **DELIVERIES | TRUSTING,
+            proxy_networks="198.51.100.0/28",
+            postscreen="on",
+            sasl="inet:dovecot:12345",
+            postmaster="hostmaster@elsewhere.example",
+            relay_host="smtp.provider.example:587",
+            relay_hosts="example.net=smtp.provider.example:587",
+        )
+    )["postfix"]
+    names = {
+        "master.cf": r"^(\S+ +(?:inet|unix|pass|unix-dgram)) ",
+        "main.cf": r"^(\w+) =",
+    }
+    for name, pattern in names.items():
+        counts = Counter(re.findall(pattern, found[f"etc/postfix/{name}"].content.decode(), re.MULTILINE))
+        assert counts.most_common(1)[0][1] == 1, name
+    assert {"127.0.0.1:10024 inet", "127.0.0.1:10026 inet"} <= {
+        " ".join(one.split()[:2]) for one in found["etc/postfix/master.cf"].content.decode().splitlines() if one
+    }
