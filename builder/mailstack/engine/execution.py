@@ -69,7 +69,9 @@ def ask(
 @contextlib.contextmanager
 def attached(client: docker.DockerClient, container: str) -> Iterator[Iterator[tuple[bool, bytes]]]:
     """What a container writes from now on, piece by piece, each with whether it is stdout's. It need not run yet."""
-    with _stream(client.api, f"/containers/{container}/attach?stream=1&stdout=1&stderr=1", None) as (_, stream):
+    with _stream(client.api, f"/containers/{container}/attach?stream=1&stdout=1&stderr=1", None) as (link, stream):
+        # It may say nothing for a long time; when it ends, so does the stream.
+        link.settimeout(None)
         yield ((kind == _STDOUT, content) for kind, content in _frames(stream))
 
 

@@ -184,17 +184,17 @@ def _key(path: str, inode: int) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Stop all other processes but process 1. They go on afterwards, whatever happens."""
+    """Stop all that process 1 has started. They go on afterwards, whatever happens."""
     signal.signal(signal.SIGALRM, _late)
     signal.alarm(_HELD_SECONDS)
     try:
         _stop()
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGALRM})
         signal.alarm(0)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         _send(signal.SIGCONT, _others())
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGALRM})
 
 
 def _late(*_: object) -> None:
@@ -228,7 +228,17 @@ def _send(number: signal.Signals, processes: list[int]) -> None:
 
 
 def _others() -> list[int]:
-    return [int(one) for one in os.listdir("/proc") if one.isdecimal() and int(one) not in {1, os.getpid()}]  # noqa: PTH208
+    """What process 1 has started, and what that has. Commands that the engine runs there have no parent."""
+    parents = {int(one): _parent(int(one)) for one in os.listdir("/proc") if one.isdecimal()}  # noqa: PTH208
+    found = {1}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {1})
+
+
+def _parent(process: int) -> int:
+    fields = _of(process, "stat").rpartition(") ")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def _state(process: int) -> str:

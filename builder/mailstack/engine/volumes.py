@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import resources
 from typing import IO, Any, Literal
 
@@ -74,7 +75,7 @@ def taken(
     """
     try:
         beside = _postfix(client, project)
-        container = _reader(client, image, mounts, beside)
+        container = _reader(client, project, image, mounts, beside)
         try:
             with execution.attached(client, container) as pieces:
                 client.api.start(container)
@@ -100,8 +101,13 @@ def _postfix(client: docker.DockerClient, project: str) -> str | None:
     return None
 
 
-def _reader(client: docker.DockerClient, image: str, mounts: Sequence[Mounted], beside: str | None) -> str:
-    """A container that reads them, which the engine removes when it has ended."""
+def _reader(
+    client: docker.DockerClient, project: str, image: str, mounts: Sequence[Mounted], beside: str | None
+) -> str:
+    """A container that reads them, which the engine removes when it has ended; of each project one at a time.
+
+    A second one would let Postfix go on while the first one copies its queue.
+    """
     api: Any = client.api
     roots = [
         {"at": f"{_PLACE}/{at}", "name": one.name, "when": one.when, "files": one.files}
@@ -123,7 +129,16 @@ def _reader(client: docker.DockerClient, image: str, mounts: Sequence[Mounted], 
     )
     program = resources.files("mailstack.engine").joinpath("snapshot.py").read_text()
     command = ["-c", program, json.dumps({"hold": beside is not None, "roots": roots})]
-    return str(api.create_container(image, command, entrypoint=["python3"], user="0", host_config=host)["Id"])
+    name = f"{project}-backup"
+    try:
+        made = api.create_container(image, command, name=name, entrypoint=["python3"], user="0", host_config=host)
+    except docker.errors.APIError as error:
+        if error.status_code != HTTPStatus.CONFLICT:
+            raise
+        raise EngineError(
+            f"another backup of {project} runs; wait for its end. If none does, run: docker rm {name}"
+        ) from None
+    return str(made["Id"])
 
 
 def _end(client: docker.DockerClient, container: str) -> None:

@@ -114,22 +114,28 @@ class Contents:
 
 
 class Writer:
-    """Writes a backup to a stream, member by member; contents has what was written."""
+    """Writes a backup to a stream, member by member; contents has what was written.
 
-    def __init__(self, stream: BinaryIO, about: About, *, packed: bool) -> None:
+    What no restore would take ends it, unless it is not checked.
+    """
+
+    def __init__(self, stream: BinaryIO, about: About, *, packed: bool, checked: bool = True) -> None:
         self.contents = Contents(about)
         self._packed = gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=6, mtime=0) if packed else None
         self._stream = self._packed or stream
         self._sum = _Sum()
+        self._names = _Names(about.volumes) if checked else None
         self._own(MANIFEST, {"format": FORMAT, **asdict(about)})
 
     def add(self, info: tarfile.TarInfo, content: IO[bytes] | None = None) -> None:
-        """Write a directory, a link or a file. Raises OSError."""
+        """Write a directory, a link or a file. Raises OSError, or BrokenBackupError for what no restore would take."""
         # Nothing else of it is restored.
         info.uname = info.gname = ""
         info.pax_headers = {}
         if not info.issym():
             info.mode &= _mode(info)
+        if self._names:
+            self._names.check(info)
         self._sum.begin(info)
         for piece in octets(info, content, self._sum):
             self._stream.write(piece)

@@ -147,10 +147,13 @@ def plan(directory: Path, environment: Mapping[str, str], composed: Mapping[str,
     mounted = {Path(one["source"]) for one in binds if not _is_below(Path(one["source"]), directory / SITE)}
     paths = {Path(os.path.normpath(directory / one)) for one in files} | mounted
     below = {one for one in paths if one != directory and one.is_relative_to(directory)}
+    made = {one for one in below if _is_made(one.relative_to(directory).parts[0])}
+    below -= made
     there = {one for one in below if os.path.lexists(one)} - {one for one in mounted if not one.exists()}
     # A directory once, and not again what is in it.
     tops = sorted(one for one in there if not there & {*one.parents})
-    left_out = [f"{one}: is not below {directory}" for one in sorted(paths - below)]
+    left_out = [f"{one}: is not below {directory}" for one in sorted(paths - below - made)]
+    left_out += [f"{one}: has the name of what a build makes" for one in sorted(made)]
     left_out += [f"{one}: does not exist, or cannot be seen" for one in sorted((mounted & below) - there)]
     left_out += [f"volume {one}: of a service of your own" for one in composed.get("volumes", {}) if one not in VOLUMES]
     left_out += [f"{name}: set in the environment" for name, one in variables.items() if one == "environment"]
@@ -162,8 +165,15 @@ def plan(directory: Path, environment: Mapping[str, str], composed: Mapping[str,
 def _named_in(directory: Path, override: Path) -> list[Path]:
     """What compose reads because of the override, such as env_file, include and extends, and directories of images."""
     words = {one for one in _WORD.findall(override.read_text(errors="replace")) if any(map(str.isalnum, one))}
-    paths = [directory / one for one in words if not one.startswith(("/", SITE)) and one != COMPOSE]
-    return [one for one in paths if one.is_file() or (one / "Dockerfile").is_file()]
+    paths = {Path(os.path.normpath(directory / one)) for one in words if not one.startswith("/")}
+    ours = {one for one in paths if one.is_relative_to(directory) and one != directory}
+    ours = {one for one in ours if not _is_made(one.relative_to(directory).parts[0])}
+    return sorted(one for one in ours if one.is_file() or (one / "Dockerfile").is_file())
+
+
+def _is_made(name: str) -> bool:
+    """Whether a name in the site's directory is that of what a build makes."""
+    return name == COMPOSE or name.startswith(SITE)
 
 
 def _is_below(path: Path, parent: Path) -> bool:

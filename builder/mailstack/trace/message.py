@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from mailstack.trace.event import BEGINNINGS, DEFERRED, DELETED, DELIVERED, OUTCOMES, RECEIVED, VERDICT, Event
+from mailstack.trace.event import BEGINNINGS, BOUNCED, DEFERRED, DELETED, DELIVERED, OUTCOMES, RECEIVED, VERDICT, Event
 
 # Lines that are kept of a queue id. Of more, as of a message for a thousand recipients that waits for days, those after
 # the first ones are left out.
@@ -105,7 +105,8 @@ class Message:
 
     def _concerned(self, kind: str, found: Mapping[tuple[str, str], Outcome]) -> Sequence[tuple[str, str]]:
         """The recipients, each with its alias, of an event that names none."""
-        waiting = [key for key, one in found.items() if one.kind == DEFERRED] if kind == DELETED else []
+        of_those_that_wait = kind in {BOUNCED, DELETED}
+        waiting = [key for key, one in found.items() if one.kind == DEFERRED] if of_those_that_wait else []
         return waiting or [(one, "") for one in self._envelope()] or list(found) or [("", "")]
 
     def _envelope(self) -> list[str]:

@@ -175,7 +175,7 @@ def _qmgr(found: Line, _: str) -> Event | None:
     if queued := _QUEUED.match(found.text):
         return Event(NOTE, about={"sender": clean(queued[1]), "size": int(queued[2])})
     if ended := _ENDED.match(found.text):
-        return Event(NOTE, clean(f"{ended[2]}: {ended[3]}"), about={"sender": clean(ended[1])})
+        return Event(BOUNCED, clean(f"{ended[2]}: {ended[3]}"), about={"sender": clean(ended[1])})
     return Event(FINISHED, "removed from the queue: done", ends=True) if found.text == "removed" else None
 
 

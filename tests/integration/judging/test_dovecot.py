@@ -234,7 +234,7 @@ def test_delivery(sierra: Site, outsider: Machine, mailbox: Imap) -> None:
     assert "X-Mailstack-Quarantine" in parse(arrived(mailbox, about, "Junk"))
     reply = send(outsider, address_of(sierra), "someone@listed.example", "nobody@example.com", content)
     assert reply.code == 550
-    assert "no such address" in reply.text
+    assert "the mailbox server does not confirm it" in reply.text
 
 
 def test_dovecot_that_is_down(

@@ -70,7 +70,7 @@ def site() -> list[tuple[tarfile.TarInfo, Any]]:
 
 def written(file: Path, members: list[tuple[tarfile.TarInfo, Any]], about: About = ABOUT) -> Contents:
     with file.open("wb") as stream:
-        writer = Writer(stream, about, packed=file.suffix == ".gz")
+        writer = Writer(stream, about, packed=file.suffix == ".gz", checked=False)
         for info, content in members:
             writer.add(info, content)
         writer.end()
@@ -486,7 +486,7 @@ def test_what_belongs_into_a_backup(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / ".env").write_text("MAILSTACK_MAILBOXES_FILE=lists/mailboxes\nMAILSTACK_ALIASES_FILE=/etc/aliases\n")
     (tmp_path / "compose.override.yaml").write_text(
-        "services: {dovecot: {env_file: [dovecot.env], image: README, x: .}, acme: {image: acme}}\n"
+        "# ./compose.yaml\nservices: {dovecot: {env_file: [./dovecot.env], image: README, x: .}, acme: {image: acme}}\n"
     )
 
     def bind(source: str) -> dict[str, str]:
@@ -500,7 +500,10 @@ def test_what_belongs_into_a_backup(tmp_path: Path) -> None:
                 "build": {"context": f"{tmp_path}/rspamd"},
             },
         },
-        "secrets": {"own": {"file": f"{tmp_path}/secrets/own"}},
+        "secrets": {
+            "own": {"file": f"{tmp_path}/secrets/own"},
+            "hidden": {"file": f"{tmp_path}/.mailstack-password"},
+        },
         "volumes": {name: {} for name in (*VOLUMES, "dovecot-data")},
     }
     assert planned(tmp_path, composed, MAILSTACK_HOSTNAME="mail.example.com", PATH="/bin") == (
@@ -509,6 +512,7 @@ def test_what_belongs_into_a_backup(tmp_path: Path) -> None:
         [
             "/etc/aliases: is not below " + str(tmp_path),
             "/etc/localtime: is not below " + str(tmp_path),
+            f"{tmp_path}/.mailstack-password: has the name of what a build makes",
             f"{tmp_path}/gone: does not exist, or cannot be seen",
             "volume dovecot-data: of a service of your own",
             "MAILSTACK_HOSTNAME: set in the environment",
@@ -766,6 +770,22 @@ def test_a_file_and_a_directory_of_the_site(tmp_path: Path) -> None:
     found = taken(io.BytesIO(), *roots)
     assert list(found) == ["site/tls", "site/tls/now.pem", "site/tls/1.pem", "site/x.conf"]
     assert found["site/tls/now.pem"].linkname == "1.pem"
+
+
+def test_a_backup_that_could_not_be_restored_is_not_made(tmp_path: Path) -> None:
+    """What a restore would refuse ends the backup."""
+    with (tmp_path / "site.tar").open("wb") as stream:
+        writer = Writer(stream, ABOUT, packed=False)
+        with pytest.raises(MailstackError, match="belongs to a user"):
+            writer.add(*member("volumes/mail/x", b"x", uid=2**32 - 2))
+
+
+def test_whom_a_snapshot_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the first process has started, and no command of the engine's, such as another snapshot."""
+    parents = {1: 0, 7: 1, 8: 7, 20: 0, 21: 20}
+    monkeypatch.setattr(os, "listdir", lambda _: ["self", *map(str, parents)])
+    monkeypatch.setattr(snapshot, "_parent", parents.__getitem__)
+    assert snapshot._others() == [7, 8]
 
 
 @pytest.fixture

@@ -388,6 +388,19 @@ def test_a_short_queue_id_that_is_used_again(trace: Trace) -> None:
     assert only.stdout == f"times are UTC\n\n{only.stdout.split(chr(10) * 2)[1]}"
 
 
+def test_a_message_that_is_given_up(trace: Trace) -> None:
+    """Who waited for it to the end gets it no more; who had it before keeps it."""
+    sent = f"smtp[1]: {ID}: to=<x@c.example>, relay=mx.c.example[192.0.2.9]:25, delay=3, delays=0/0/3/0, dsn=2.0.0, status=sent (250)"
+    deferred = (
+        f"smtp[1]: {ID}: to=<y@c.example>, relay=none, delay=3, delays=0/0/3/0, dsn=4.4.1, status=deferred (no route)"
+    )
+    ended = f"qmgr[1]: {ID}: from=<x@b.example>, status=expired, returned to sender"
+    lines = f"{AT}/{CLIENT}\n" + of_postfix(f"{sent}\n{deferred}\n{ended}\n")
+    found = json.loads(trace(ID, "--json", postfix=lines).stdout)
+    outcomes = {one["recipient"]: one["outcome"] for one in found["messages"][0]["outcomes"]}
+    assert outcomes == {"x@c.example": "delivered", "y@c.example": "bounced"}
+
+
 def test_a_message_that_waits(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same failure the first and the last time are shown; and when it is tried next, if Postfix says so."""
     deferred = f"smtp[1]: {ID}: to=<y@c.example>, relay=none, delay=3, delays=0/0/3/0, dsn=4.4.1, status=deferred"
