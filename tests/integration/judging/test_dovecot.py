@@ -8,6 +8,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ from support import (
     verdicts,
 )
 
+# Another stack of the world has example.com.
+PAGE = [replace(one, text=one.text.replace("example.com", "sierra.example")) for one in DOVECOT]
 START = "mailstack build && docker compose up -d --wait"
-NAME, USER = "mail.example.com", "user@example.com"
-(PASSWORD,) = {found for one in DOVECOT for found in re.findall(r"openssl passwd -6 '(.*)'", one.text)}
+NAME, USER = "mail.sierra.example", "user@sierra.example"
+(PASSWORD,) = {found for one in PAGE for found in re.findall(r"openssl passwd -6 '(.*)'", one.text)}
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +52,12 @@ def page(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Path
     """The page's files and a certificate, and what its commands do before the start."""
     directory = tmp_path_factory.mktemp("page")
     pair = authority.issue(NAME)
-    files = {one.file: one.text for one in DOVECOT if one.file}
+    files = {one.file: one.text for one in PAGE if one.file}
     files |= {"tls/fullchain.pem": pair.chain.decode(), "tls/privkey.pem": pair.key.decode()}
     for name, text in files.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text)
-    commands = [one.text for one in DOVECOT if not one.file]
+    commands = [one.text for one in PAGE if not one.file]
     assert commands.pop() == START
     for command in commands:
         done = run(directory, command)
@@ -150,7 +153,7 @@ def test_right_password(
         client.login(USER, PASSWORD)
         assert code_of(client, USER, "user@bravo.example", content)[0] == 250
     found = delivered(bravo, "user@bravo.example", about)
-    assert [(one.result, one.properties[0].value) for one in dkim_results(found, bravo)] == [("pass", "example.com")]
+    assert [(one.result, one.properties[0].value) for one in dkim_results(found, bravo)] == [("pass", "sierra.example")]
     assert dmarc_result(found, bravo).result == "pass"
     assert independent_dkim(signed_part(found), world.names)
     assert len(parse(found).get_all("DKIM-Signature", [])) == 1
@@ -205,8 +208,8 @@ def test_without_a_login(sierra: Site, outsider: Machine, insider: Machine, tls:
 @pytest.mark.parametrize(
     ("sender", "author", "wrong"),
     [
-        ("info@example.com", "info@example.com", ""),
-        ("user@sub.example.com", "user@sub.example.com", ""),
+        ("info@sierra.example", "info@sierra.example", ""),
+        ("user@sub.sierra.example", "user@sub.sierra.example", ""),
         ("", USER, ""),
         (USER, "user@bravo.example", "From"),
         ("user@bravo.example", USER, "MAIL FROM"),
@@ -232,7 +235,7 @@ def test_delivery(sierra: Site, outsider: Machine, mailbox: Imap) -> None:
     content = message("someone@judged.example", USER, about)
     assert send(outsider, address_of(sierra), "someone@listed.example", USER, content).code == 250
     assert "X-Mailstack-Quarantine" in parse(arrived(mailbox, about, "Junk"))
-    reply = send(outsider, address_of(sierra), "someone@listed.example", "nobody@example.com", content)
+    reply = send(outsider, address_of(sierra), "someone@listed.example", "nobody@sierra.example", content)
     assert reply.code == 550
     assert "the mailbox server does not confirm it" in reply.text
 

@@ -80,7 +80,11 @@ KINDS = {
         (
             RECEIVED,
             "SPF pass .*",
-            r"deferred for user@late.example \(by the alias late@alpha.example\): connect to late.example.*",
+            # Where other mail has met the same host before, Postfix does not try again at once.
+            (
+                r"deferred for user@late.example \(by the alias late@alpha.example\): "
+                r"(?:delivery temporarily suspended: )?connect to late.example.*"
+            ),
         ),
         "deferred",
     ),
