@@ -305,7 +305,10 @@ def test_spf_is_logged(outsider: Machine, bravo: Site) -> None:
     about, sender = subject("logged"), "logged@softfail.example"
     content = message(sender, "user@bravo.example", about)
     assert send(outsider, address_of(bravo), sender, "user@bravo.example", content).code == 250
-    (line,) = {one for one in bravo.log("postfix") if f"from=<{sender}>" in one and "qmgr" in one}
+    (line,) = wait_for(
+        lambda: {one for one in bravo.log("postfix") if f"from=<{sender}>" in one and "qmgr" in one},
+        "the message is not logged",
+    )
     queue_id = line.split(": ")[1]
     (decision,) = wait_for(
         lambda: [one for one in bravo.log("policyd-spf") if f" {queue_id}: " in one], "the decision is not logged"
