@@ -50,7 +50,8 @@ def _directory(proc: Path, mounted: Path, group: str) -> Path:
             _, _, _, top, at, *_ = line.split()
             if at == str(mounted.resolve()):
                 root = top
-    return mounted / f"/{group}".removeprefix(root.rstrip("/")).lstrip("/")
+    path = Path("/", group)
+    return mounted / path.relative_to(root if path.is_relative_to(root) else "/")
 
 
 class Cgroup:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from integration import failing_dns
 from mailstack.services.ids import IDS
-from mailstack.world.containers import Machine, wait_for
+from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
 
 
@@ -15,19 +15,16 @@ from mailstack.world.internet import Internet
 def failing_server(world: Internet, name: str, address: ipaddress.IPv4Address) -> Iterator[Machine]:
     """A host that hands questions on to the world's name server, until it is told to fail."""
     program = f"/usr/local/lib/{Path(failing_dns.__file__).name}"
-    machine = world.edge.start(
+    with world.edge.serving(
         name,
         world.image,
         address,
+        failing_dns.PORT,
         command=["python3", program, str(world.names.address)],
         volumes={Path(failing_dns.__file__): program},
         tmpfs={str(failing_dns.FAULTS.parent): f"uid={IDS.world},gid={IDS.world}"},
-    )
-    try:
-        wait_for(lambda: machine.listens(failing_dns.PORT), f"{name} does not listen")
+    ) as machine:
         yield machine
-    finally:
-        machine.remove()
 
 
 class Faults:

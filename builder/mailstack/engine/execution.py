@@ -16,7 +16,7 @@ from mailstack.errors import EngineError
 _SECONDS = 180
 _PAUSE_SECONDS = 0.01
 # Engine API, "Attach to a container": what each frame of the stream begins with, and the number of stdout.
-_HEADER = struct.Struct(">BxxxL")
+FRAME = struct.Struct(">BxxxL")
 _STDOUT = 1
 
 
@@ -99,6 +99,6 @@ def _status(api: Any, started: str) -> int:  # noqa: ANN401
 
 def _frames(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """The stream's number and the content of each frame."""
-    while header := stream.read(_HEADER.size):
-        kind, size = _HEADER.unpack(header)
+    while header := stream.read(FRAME.size):
+        kind, size = FRAME.unpack(header)
         yield kind, stream.read(size)

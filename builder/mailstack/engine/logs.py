@@ -1,6 +1,5 @@
 """What services wrote to their logs, as the engine keeps it: read as a stream, since there may be hundreds of MB."""
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -8,13 +7,11 @@ from typing import Any, NamedTuple
 import docker
 
 from mailstack.engine.connection import Failure, reason
+from mailstack.engine.execution import FRAME
+from mailstack.engine.status import every_container
 from mailstack.errors import EngineError
 
-_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
-_ONE_OFF = "com.docker.compose.oneoff"
-# Engine API, "Attach to a container": what each frame of the stream begins with, and the kind in which the engine says
-# that it cannot go on.
-_HEADER = struct.Struct(">BxxxL")
+# The kind of frame in which the engine says that it cannot go on.
 _SYSTEM = 3
 _CHUNK = 1 << 18
 # The engine splits longer lines than 16 kB; of such a line so much is kept.
@@ -62,11 +59,7 @@ class Log:
 
 def logs(client: docker.DockerClient, project: str, services: Sequence[str]) -> dict[str, Log]:
     """The log of each service that has a container, be it running or not."""
-    try:
-        found = client.api.containers(all=True, filters={"label": [f"{_PROJECT}={project}", f"{_ONE_OFF}=False"]})
-    except Failure as error:
-        raise EngineError(f"the engine does not list the containers of {project}: {reason(error)}") from None
-    there = {one["Labels"].get(_SERVICE): one["Id"] for one in found}
+    there = every_container(client, project)
     return {one: Log(client, one, there[one]) for one in services if one in there}
 
 
@@ -75,14 +68,14 @@ def _frames(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     left = b""
     for chunk in chunks:
         data, at = left + chunk, 0
-        while at + _HEADER.size <= len(data):
+        while at + FRAME.size <= len(data):
             if data[at] > _SYSTEM:
                 raise ValueError("it is the output of a terminal (tty: true in compose.override.yaml)")
-            kind, size = _HEADER.unpack_from(data, at)
-            end = at + _HEADER.size + size
+            kind, size = FRAME.unpack_from(data, at)
+            end = at + FRAME.size + size
             if end > len(data):
                 break
-            yield kind, data[at + _HEADER.size : end]
+            yield kind, data[at + FRAME.size : end]
             at = end
         left = data[at:]
 

@@ -17,6 +17,8 @@ from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+# Not of "docker compose run".
+LASTING = "com.docker.compose.oneoff=False"
 # Reasons that are told of all for which messages wait.
 _MOST_REASONS = 5
 NOT_THERE = "not created"
@@ -176,6 +178,15 @@ def containers(client: docker.DockerClient, project: str, service: str) -> list[
         return client.containers.list(filters={"label": labels}, ignore_removed=True)
     except Failure as error:
         raise EngineError(f"cannot read the state of {service} from the engine: {reason(error)}") from None
+
+
+def every_container(client: docker.DockerClient, project: str) -> dict[str, str]:
+    """The id of each service's container, be it running or not. Raises EngineError."""
+    try:
+        found = client.api.containers(all=True, filters={"label": [f"{PROJECT}={project}", LASTING]})
+    except Failure as error:
+        raise EngineError(f"the engine does not list the containers of {project}: {reason(error)}") from None
+    return {one["Labels"].get(SERVICE): one["Id"] for one in found}
 
 
 # Where services keep what they did with messages that they did not just accept (mailstack_auth.counts).

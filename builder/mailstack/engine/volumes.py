@@ -17,7 +17,7 @@ import docker.types
 
 from mailstack.engine import execution, snapshot
 from mailstack.engine.connection import Failure, reason
-from mailstack.engine.status import PROJECT, SERVICE
+from mailstack.engine.status import LASTING, PROJECT, SERVICE
 from mailstack.errors import EngineError
 
 _VOLUME = "com.docker.compose.volume"
@@ -92,7 +92,7 @@ def taken(
 
 def _postfix(client: docker.DockerClient, project: str) -> str | None:
     """The container of Postfix, if its processes run."""
-    labels = [f"{PROJECT}={project}", f"{SERVICE}=postfix", "com.docker.compose.oneoff=False"]
+    labels = [f"{PROJECT}={project}", f"{SERVICE}=postfix", LASTING]
     for one in client.containers.list(filters={"label": labels}, ignore_removed=True):
         if one.status == "restarting":
             raise EngineError("postfix restarts again and again; run: docker compose stop postfix, and try again")

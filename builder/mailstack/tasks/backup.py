@@ -166,8 +166,7 @@ def _named_in(directory: Path, override: Path) -> list[Path]:
     """What compose reads because of the override, such as env_file, include and extends, and directories of images."""
     words = {one for one in _WORD.findall(override.read_text(errors="replace")) if any(map(str.isalnum, one))}
     paths = {Path(os.path.normpath(directory / one)) for one in words if not one.startswith("/")}
-    ours = {one for one in paths if one.is_relative_to(directory) and one != directory}
-    ours = {one for one in ours if not _is_made(one.relative_to(directory).parts[0])}
+    ours = (one for one in paths if directory in one.parents and not _is_made(one.relative_to(directory).parts[0]))
     return sorted(one for one in ours if one.is_file() or (one / "Dockerfile").is_file())
 
 

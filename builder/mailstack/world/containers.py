@@ -4,10 +4,10 @@ import contextlib
 import ipaddress
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import docker
 import docker.errors
@@ -125,6 +125,23 @@ class Edge:
             container.start()
             unless_started.pop_all()
         return machine
+
+    @contextlib.contextmanager
+    def serving(
+        self,
+        name: str,
+        image: str,
+        address: ipaddress.IPv4Address,
+        port: int,
+        **options: Any,  # noqa: ANN401
+    ) -> Iterator["Machine"]:
+        """A container that listens on a TCP port, and is removed afterwards; options are those of start()."""
+        machine = self.start(name, image, address, **options)
+        try:
+            wait_for(lambda: machine.listens(port), f"{name} does not listen")
+            yield machine
+        finally:
+            machine.remove()
 
     def remove(self) -> None:
         self._network.remove()

@@ -20,6 +20,7 @@ import docker.errors
 from mailstack import compose
 from mailstack.engine import connection, execution
 from mailstack.engine.connection import Failure, reason
+from mailstack.engine.status import PROJECT, every_container
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
 from mailstack.stack.model import Stack
@@ -81,13 +82,13 @@ class Site:
             self.compose("down", *options)
         except EngineError as error:
             # Engines of the release 20.10 can lose count of a network's end points where several containers start or
-            # end at once (moby/moby issue 43286). The network stays until the engine starts anew, and can be used.
+            # end at once (moby/moby issue 43286). The network stays until the engine restarts, and can be used.
             if "has active endpoints" not in str(error) or self.containers():
                 raise
 
     def remove_volumes(self) -> None:
         """Remove the mail and whatever else was kept, also what compose.yaml does not name any more."""
-        label = f"com.docker.compose.project={self.stack.project}"
+        label = f"{PROJECT}={self.stack.project}"
         try:
             for volume in self._client.volumes.list(filters={"label": label}):
                 with contextlib.suppress(docker.errors.NotFound):
@@ -117,12 +118,7 @@ class Site:
 
     def containers(self) -> dict[str, str]:
         """The id of each service's container, whatever its state is."""
-        labels = [f"com.docker.compose.project={self.stack.project}", "com.docker.compose.oneoff=False"]
-        try:
-            found = self._client.api.containers(all=True, filters={"label": labels})
-        except Failure as error:
-            raise EngineError(f"the engine does not list its containers: {reason(error)}") from None
-        return {one["Labels"]["com.docker.compose.service"]: one["Id"] for one in found}
+        return every_container(self._client, self.stack.project)
 
     def container(self, service: str) -> str:
         """The id of a service's container. Raises EngineError if there is none."""

@@ -118,7 +118,7 @@ def test_a_site_comes_back(
     # One that is there is left alone.
     done = run_in(tmp_path, *MAILSTACK, "restore", str(file))
     assert (done.returncode, "has containers already" in done.stderr) == (1, True)
-    foxtrot.compose("down")
+    foxtrot.remove_containers()
     done = run_in(tmp_path, *MAILSTACK, "restore", str(file))
     assert (done.returncode, f"docker volume rm {foxtrot.stack.project}_" in done.stderr) == (1, True)
     assert [one.name for one in tmp_path.iterdir()] == [file.name]

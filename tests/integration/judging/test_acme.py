@@ -47,12 +47,9 @@ def pebble(world: Internet, authority: Authority, tmp_path_factory: pytest.TempP
     # Each name is validated each time, at once.
     chances = ["PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0"]
     command = ["env", *chances, "pebble", "-config", "/pebble/settings.json", "-dnsserver", f"{world.names.address}:53"]
-    machine = world.edge.start("acme", world.image, EDGE[5], command=command, volumes={directory: "/pebble"})
-    try:
-        wait_for(lambda: machine.listens(PORT), "pebble does not start")
+    volumes = {directory: "/pebble"}
+    with world.edge.serving("acme", world.image, EDGE[5], PORT, command=command, volumes=volumes) as machine:
         yield machine
-    finally:
-        machine.remove()
 
 
 @pytest.fixture(scope="module")

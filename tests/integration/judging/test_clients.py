@@ -335,9 +335,9 @@ def haproxy(world: Internet, tango: Site, tmp_path: Path) -> Iterator[Machine]:
     assert "192.0.2.25:12525" in text
     file.write_text(text.replace("192.0.2.25", address_of(tango)))
     command = ["haproxy", "-W", "-db", "-f", "/haproxy.cfg"]
-    machine = world.edge.start("haproxy", world.image, HAPROXY, command=command, volumes={file: "/haproxy.cfg"})
-    yield machine
-    machine.remove()
+    volumes = {file: "/haproxy.cfg"}
+    with world.edge.serving("haproxy", world.image, HAPROXY, 25, command=command, volumes=volumes) as machine:
+        yield machine
 
 
 def test_haproxy(haproxy: Machine, outsider: Machine, tango: Site) -> None:

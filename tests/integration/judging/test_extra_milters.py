@@ -8,7 +8,7 @@ import pytest
 
 from integration.conftest import INSIDER, site
 from mailstack.cli.status import status_text
-from mailstack.world.containers import Machine, wait_for
+from mailstack.world.containers import Machine
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
 from place import EDGE
@@ -31,12 +31,8 @@ CHANGED = b"Changed on the way."
 @pytest.fixture(scope="module")
 def milter(world: Internet) -> Iterator[Machine]:
     command = ["/usr/local/bin/milter", f"inet:{PORT}@0.0.0.0"]
-    machine = world.edge.start("milter", world.image, EDGE[4], command=command)
-    try:
-        wait_for(lambda: machine.listens(PORT), "the milter does not listen")
+    with world.edge.serving("milter", world.image, EDGE[4], PORT, command=command) as machine:
         yield machine
-    finally:
-        machine.remove()
 
 
 @pytest.fixture(scope="module")

@@ -375,19 +375,16 @@ def test_unsigned_zone(dane: Dane, delta: Site) -> None:
 def in_clear_server(world: Internet) -> Iterator[Machine]:
     """A host whose mail server offers no TLS."""
     program = f"/usr/local/lib/{Path(in_clear.__file__).name}"
-    machine = world.edge.start(
+    with world.edge.serving(
         "in-clear",
         world.image,
         EDGE[51],
+        25,
         command=["python3", program, "25"],
         volumes={Path(in_clear.__file__): program},
         tmpfs={str(in_clear.COMMANDS.parent): f"uid={IDS.world},gid={IDS.world}"},
-    )
-    try:
-        wait_for(lambda: machine.listens(25), "the server does not listen")
+    ) as machine:
         yield machine
-    finally:
-        machine.remove()
 
 
 def test_never_in_clear_where_tls_is_asked_for(dane: Dane, pairs: dict[str, Pair], in_clear_server: Machine) -> None:
