@@ -20,7 +20,7 @@ from bench import images as bench_images
 from mailstack.engine import connection, images
 from mailstack.errors import EngineError
 from mailstack.render.contexts import image_names
-from mailstack.services import SERVICE_NAMES
+from mailstack.services import ALL_NAMES
 from mailstack.stack.packages import Packages
 from tests.place import BASE_IMAGE, VARIABLE
 
@@ -99,7 +99,7 @@ def build_images() -> None:
     except EngineError:
         return
     packages = Packages(BASE_IMAGE)
-    images.build_missing(client, image_names((*SERVICE_NAMES, "world", "readers"), packages), packages)
+    images.build_missing(client, image_names((*ALL_NAMES, "world", "readers"), packages), packages)
     bench_images.build(client, BASE_IMAGE, ("bare", "rspamd"))
 
 

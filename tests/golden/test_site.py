@@ -20,6 +20,13 @@ GOLDEN = Path(__file__).parent
 
 SITES = {
     "minimal": {},
+    "forwarding": {
+        "domains": "example.com,example.net",
+        "mailboxes": "user@example.com,info@example.net",
+        "delivery": "maildir,example.net=lmtp:dovecot:24",
+        "aliases": "sales@example.com=user@example.com,sales@example.com=friend@example.org,"
+        "info@example.net=info@example.net,info@example.net=friend+example@example.org,*@example.net=user@example.com",
+    },
     "everything": {
         "hostname": "mx.example.net",
         "domains": "example.com,example.org,xn--bcher-kva.example",
@@ -27,6 +34,7 @@ SITES = {
         "delivery": "lmtp:dovecot:2424,example.org=smtp:mailboxes.example.net,xn--bcher-kva.example=maildir",
         "mailboxes": "user@example.com,o'neil+tag@xn--bcher-kva.example",
         "aliases": "sales@example.com=user@example.com,abuse@example.org=abuse@provider.example",
+        "srs": "false",
         "postmaster": "sales@example.com",
         "dkim_selector": "s2026",
         "dkim_key_bits": "4096",

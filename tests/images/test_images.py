@@ -8,7 +8,7 @@ import pytest
 
 from mailstack.engine import connection, images
 from mailstack.render.contexts import build_context, image_name, image_names
-from mailstack.services import SERVICE_NAMES, SERVICES
+from mailstack.services import ALL_NAMES, OPTIONAL, SERVICES
 from mailstack.services.ids import IDS
 from mailstack.stack.packages import Packages
 
@@ -18,7 +18,7 @@ PACKAGES = Packages("debian:trixie-slim")
 @pytest.fixture(scope="module")
 def client(engine: None) -> docker.DockerClient:
     client = connection.connect()
-    images.build_missing(client, image_names(SERVICE_NAMES, PACKAGES), PACKAGES)
+    images.build_missing(client, image_names(ALL_NAMES, PACKAGES), PACKAGES)
     return client
 
 
@@ -32,8 +32,9 @@ SOCKETS = {one.name: one.uid for one in SERVICES if one.socket}
 
 def test_ids() -> None:
     """No two services have the same user, and none has another's number."""
-    others = {value for name, value in asdict(IDS).items() if name.replace("_", "-") not in SERVICE_NAMES}
-    assert len({one.uid for one in SERVICES} | others) == len(SERVICES) + len(others)
+    others = {value for name, value in asdict(IDS).items() if name.replace("_", "-") not in ALL_NAMES}
+    services = (*SERVICES, *OPTIONAL)
+    assert len({one.uid for one in services} | others) == len(services) + len(others)
 
 
 @pytest.mark.parametrize("service", SOCKETS)
@@ -61,7 +62,7 @@ def test_postfix_is_in_the_group_of_the_sockets(client: docker.DockerClient) -> 
     assert f"{IDS.sockets}(mailstack)" in show(client, "postfix", "id", "postfix")
 
 
-@pytest.mark.parametrize("image", SERVICE_NAMES)
+@pytest.mark.parametrize("image", ALL_NAMES)
 def test_contexts_hold_no_secret_and_no_site(image: str) -> None:
     """A build context depends on nothing of a site: it takes the base image and the pinned ids, and no Stack."""
     context = build_context(image, PACKAGES)
@@ -71,3 +72,10 @@ def test_contexts_hold_no_secret_and_no_site(image: str) -> None:
         file.content for path, file in context.items() if not str(path).endswith(".py")
     )
     assert context.tar() == build_context(image, PACKAGES).tar()
+
+
+def test_postsrsd_has_no_key(client: docker.DockerClient) -> None:
+    """The key that the package makes at its installation is in no file of the image; every site has one of its own."""
+    found = show(client, "postsrsd", "sh", "-c", "find / -xdev -name '*postsrsd*' -type f | sort").split()
+    assert "/usr/sbin/postsrsd" in found
+    assert not [one for one in found if "secret" in one or one.startswith("/etc/default")]

@@ -8,15 +8,15 @@ import pytest
 
 from bench.images import contexts
 from mailstack.render.contexts import build_context
-from mailstack.services import SERVICE_NAMES
+from mailstack.services import ALL_NAMES
 from mailstack.stack.packages import Packages
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 BASE_IMAGE = "debian:trixie-slim"
-IMAGES = {
-    image: build_context(image, Packages(BASE_IMAGE)) for image in (*SERVICE_NAMES, "world", "readers")
-} | contexts(BASE_IMAGE)
+IMAGES = {image: build_context(image, Packages(BASE_IMAGE)) for image in (*ALL_NAMES, "world", "readers")} | contexts(
+    BASE_IMAGE
+)
 
 
 def lint(*command: str | Path) -> None:

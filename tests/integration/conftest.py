@@ -2,12 +2,13 @@
 
 | stack | what differs from the defaults |
 | --- | --- |
-| alpha | two domains, one key, an alias that leads elsewhere, DMARC reports elsewhere |
+| alpha | two domains, one key, an alias that leads elsewhere without SRS, DMARC reports elsewhere |
 | bravo | publishes -all |
 | charlie | publishes -all, refuses by SPF at RCPT, a key for each domain, sub-domains unsigned, host name is a mail domain,
 goes on without OpenDKIM |
-| delta | in an unsigned zone, two domains, rejects local envelope senders, SPF fail and temperror are only tagged |
-| echo | local senders may come from outside, mail goes on to a mailbox server by LMTP |
+| delta | in an unsigned zone, two domains, rejects local envelope senders, SPF fail and temperror are only tagged,
+aliases of every form, with SRS |
+| echo | local senders may come from outside, mail goes on to a mailbox server by LMTP, or elsewhere with SRS |
 | foxtrot | for tests that break it |
 """
 
@@ -66,10 +67,12 @@ def world(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
             names.set(name, "A", str(OUTSIDER))
             if record:
                 names.set(name, "TXT", f'"{record}"')
+        names.set("_dmarc.quarantined.example", "TXT", '"v=DMARC1; p=quarantine"')
         names.publish()
         yield internet
 
 
+LONG_LABEL, LONG_NAME = f"{'a' * 63}.example", f"{'.'.join(['b' * 59] * 3)}.example"
 # Domains that outsiders send from; each has an address, so that it exists.
 SENDERS = {
     "listed.example": f"v=spf1 ip4:{OUTSIDER} -all",
@@ -83,6 +86,10 @@ SENDERS = {
     "temperror.example": "v=spf1 include:broken.example -all",
     "signer.example": "v=spf1 -all",
     "forwarder.example": f"v=spf1 ip4:{FORWARDER} -all",
+    "quarantined.example": "",
+    # As long as a label may be, and as long as a name that a mailbox still fits before (RFC 5321 section 4.5.3.1.3).
+    LONG_LABEL: "",
+    LONG_NAME: "",
 }
 
 
@@ -127,6 +134,7 @@ def alpha(world: Internet) -> Site:
         "alpha.example,alpine.example",
         MAILBOXES="user@alpha.example,user@alpine.example",
         ALIASES="away@alpha.example=user@bravo.example,late@alpha.example=user@late.example",
+        SRS="false",
         DMARC_REPORT_ADDRESSES="dmarc@listed.example",
         TRUSTED_NETWORKS=str(INSIDER),
     )
@@ -170,7 +178,15 @@ def delta(world: Internet) -> Site:
         world,
         "mail.delta.unsigned.example",
         "delta.unsigned.example,disco.unsigned.example",
-        MAILBOXES="user@delta.unsigned.example",
+        MAILBOXES="user@delta.unsigned.example,caught@delta.unsigned.example,box@disco.unsigned.example,"
+        "keep@disco.unsigned.example",
+        ALIASES="team@disco.unsigned.example=user@delta.unsigned.example,"
+        "team@disco.unsigned.example=box@disco.unsigned.example,"
+        "keep@disco.unsigned.example=keep@disco.unsigned.example,"
+        "keep@disco.unsigned.example=user@delta.unsigned.example,"
+        "*@disco.unsigned.example=caught@delta.unsigned.example,"
+        "out@delta.unsigned.example=user@bravo.example,gone@delta.unsigned.example=nobody@bravo.example,"
+        "both@delta.unsigned.example=user@delta.unsigned.example,both@delta.unsigned.example=user@bravo.example",
         LOCAL_SENDER="envelope",
         LOCAL_SENDER_ACTION="reject",
         SPF_FAIL="tag",
@@ -192,7 +208,8 @@ def echo(world: Internet, mailbox_server: MailboxServer) -> Site:
         "mail.echo.example",
         "echo.example",
         DELIVERY=f"lmtp:{mailbox_server.address}:{mailbox_server.port}",
-        ALIASES="sales@echo.example=user@echo.example",
+        ALIASES="sales@echo.example=user@echo.example,keep@echo.example=keep@echo.example,"
+        "keep@echo.example=user@bravo.example",
         LOCAL_SENDER="off",
     )
 

@@ -81,7 +81,12 @@ def _spf(stack: Stack) -> str:
 
 
 def _host_spf(stack: Stack) -> str:
-    """Nothing but this host says HELO with its name, so the record may always end in -all (RFC 7208 section 2.3)."""
+    """Nothing but this host says HELO with its name, so the record may always end in -all (RFC 7208 section 2.3).
+
+    Where mail leaves by a relay host, the site's own record lists that, for mail that SRS gives a sender of this name.
+    """
+    if stack.spf_record and any(one.domain in {None, stack.hostname} for one in stack.relays):
+        return stack.spf_record
     senders = [f"ip4:{address}" for address in stack.public_addresses] or ["a"]
     return " ".join(["v=spf1", *senders, "-all"])
 

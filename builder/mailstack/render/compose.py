@@ -7,9 +7,8 @@ from types import MappingProxyType
 from mailstack.render.contexts import image_names
 from mailstack.render.site import files
 from mailstack.render.templating import fill
-from mailstack.services import SERVICE_NAMES
 from mailstack.stack.model import Stack
-from mailstack.stack.services import services
+from mailstack.stack.services import service_names, services
 from mailstack.tree import File, Tree
 from mailstack.version import version
 
@@ -23,7 +22,7 @@ def site(stack: Stack, overrides: Mapping[str, str] = MappingProxyType({})) -> T
     """The files of a site as they are where nothing was built before, and images are named by their contexts."""
     parts = files(stack, overrides)
     places = {service: f"{service}/{part.digest()[:12]}" for service, part in parts.items()}
-    return assembled(stack, parts, image_names(SERVICE_NAMES, stack.packages), places)
+    return assembled(stack, parts, image_names(service_names(stack), stack.packages), places)
 
 
 def assembled(stack: Stack, parts: Mapping[str, Tree], images: Mapping[str, str], places: Mapping[str, str]) -> Tree:

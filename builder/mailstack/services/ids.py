@@ -14,6 +14,7 @@ class Ids:
     policyd_spf: int = 904
     resolver: int = 905
     dmarc: int = 907
+    postsrsd: int = 908
     world: int = 906  # what stands in for the Internet when stacks are tried out
     vmail: int = 5000  # the mailboxes' owner, as Dovecot's documentation has it
 

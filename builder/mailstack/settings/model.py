@@ -84,3 +84,10 @@ def implied_aliases(settings: Settings) -> tuple[mail.Alias, ...]:
     domains = (one for one in settings.domains if settings.postmaster or one not in asked)
     wanted += [f"{role}@{domain}" for domain in domains for role in ("postmaster", "abuse")]
     return tuple(mail.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
+
+
+def forwards_by_srs(settings: Settings) -> bool:
+    """Whether mail leaves by an alias, with an envelope sender that bounces find back by."""
+    here = {*settings.domains, settings.hostname}
+    targets = (one.target for one in (*settings.aliases, *implied_aliases(settings)))
+    return settings.srs and any(mail.domain_of(one) not in here for one in targets)

@@ -14,7 +14,7 @@ from mailstack.stack.mail import ClientLimits, Delivery, Judging, Relay, Screeni
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, reached_socket, subnets
 from mailstack.stack.packages import packages_from
-from mailstack.values.mail import Alias, domain_of
+from mailstack.values.mail import Alias, catch_all, domain_of
 from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, neighbours, project
 
 
@@ -24,12 +24,14 @@ def stack_from(
     on_disk: frozenset[Path],
     authserv_id_digest: str,
     *,
+    srs_key_digest: str | None = None,
     relay_logins: Mapping[str | None, str] = MappingProxyType({}),
     prefix: str = "",
 ) -> Stack:
     """Decide everything; key_of gives the key of a domain, on_disk has the paths of all private keys that are there.
 
-    relay_logins has the secret file with user and password for each relay host that has such, by its senders' domain.
+    srs_key_digest is that of the key of SRS, where that is needed (model.forwards_by_srs); relay_logins has the secret
+    file with user and password for each relay host that has such, by its senders' domain.
 
     A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
     """
@@ -54,6 +56,7 @@ def stack_from(
         deliveries=deliveries,
         mailboxes=settings.mailboxes,
         aliases=aliases,
+        srs_key_digest=srs_key_digest,
         keys=KeyRing(on_disk, published=signing, signing=signing),
         signing_rows=tuple(rows),
         trusted_networks=(*LOOPBACK, *settings.trusted_networks),
@@ -127,7 +130,10 @@ def _deliveries(settings: Settings, beside: str) -> tuple[Delivery, ...]:
 
 
 def _junk(hostname: str, deliveries: tuple[Delivery, ...], aliases: tuple[Alias, ...]) -> tuple[str, ...]:
-    """The domains with Maildirs and the host's own, and the aliases of other domains that lead there."""
+    """The domains with Maildirs and the host's own, and the aliases of other domains that lead there.
+
+    Where that is the catch-all of a domain, it is the domain.
+    """
     domains = [one.domain for one in deliveries if one.hop is None]
     if not domains:
         return ()
@@ -135,7 +141,8 @@ def _junk(hostname: str, deliveries: tuple[Delivery, ...], aliases: tuple[Alias,
         domains.append(hostname)
     known = set(domains)
     leading = (one.address for one in aliases if domain_of(one.target) in known)
-    return (*domains, *(one for one in leading if domain_of(one) not in known))
+    others = (one.removeprefix(catch_all("")) for one in leading if domain_of(one) not in known)
+    return (*domains, *dict.fromkeys(others))
 
 
 def _relay_hosts(settings: Settings) -> dict[str | None, HostPort]:

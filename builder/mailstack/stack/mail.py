@@ -13,6 +13,9 @@ DMARC_OUTSIDE = "{ unix:dmarc/outside.sock, default_action=tempfail }"
 DMARC_INSIDE = "{ unix:dmarc/inside.sock, default_action=tempfail }"
 DMARC_SIGNED = "{ unix:dmarc/signed.sock, default_action=tempfail }"
 
+# Below this name, which nobody has (RFC 2606), are the domains of recipients whose mail leaves by an alias.
+SRS_MARK = "srs.invalid"
+
 
 @dataclass(frozen=True)
 class Delivery:

@@ -4,6 +4,7 @@ It knows nothing of files or of compose; compose is one rendering of it.
 """
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from mailstack.stack.mail import (
     DMARC_OUTSIDE,
     DMARC_SIGNED,
     OPENDKIM,
+    SRS_MARK,
     ClientLimits,
     Delivery,
     Judging,
@@ -23,7 +25,7 @@ from mailstack.stack.mail import (
 )
 from mailstack.stack.networks import Subnet
 from mailstack.stack.packages import Packages
-from mailstack.values.mail import Alias, junk_address
+from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address
 from mailstack.values.network import Address, Network
 from mailstack.values.servers import HostPort, neighbours
 
@@ -37,6 +39,8 @@ class Stack:
     deliveries: tuple[Delivery, ...]
     mailboxes: tuple[str, ...]
     aliases: tuple[Alias, ...]
+    # SHA-256 of the key of SRS. None: no mail leaves by an alias, or with its own envelope sender.
+    srs_key_digest: str | None
     keys: KeyRing
     signing_rows: tuple[SigningRow, ...]
     trusted_networks: tuple[Network, ...]
@@ -101,21 +105,58 @@ class Stack:
         return frozenset(one.domain for one in self.deliveries if one.asked)
 
     @property
-    def extended(self) -> tuple[str, ...]:
-        """The addresses that hold a "+" themselves, which is no extension (postconf(5), recipient_delimiter)."""
-        return tuple(one for one in self._addresses if "+" in one)
+    def asked_rows(self) -> dict[str, bool]:
+        """Whether a mailbox server is asked about a recipient, by address or domain; an alias is as its targets are."""
+        asked = self.asked
+        rows = {one: one in asked for one in self.signing_domains}
+        for address, targets in self.alias_rows:
+            # The row of a catch-all is that of its domain; mailboxes of that have their own.
+            rows[address.removeprefix(catch_all(""))] = any(domain_of(one) in asked for one in targets)
+        return rows
 
     @property
-    def junk_aliases(self) -> tuple[Alias, ...]:
-        """Where quarantined mail for an alias goes, by the address that dmarc gives it: to Junk, or outside as ever."""
-        listed, local = set(self._addresses), {*self.judging.junk}
+    def extended(self) -> tuple[str, ...]:
+        """The addresses that hold a "+" themselves, which is no extension (postconf(5), recipient_delimiter)."""
+        return tuple(dict.fromkeys(one for one in self._addresses if "+" in one))
+
+    @property
+    def alias_rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each alias with its targets. A catch-all loses to all other rows, and a mailbox needs one to win.
+
+        With SRS the targets on other servers are marked, so that the mail that goes to them is.
+        """
+        catching, local = {one.address for one in self.aliases}, {*self.domains, self.hostname}
+        spared = [one for one in self.mailboxes if catch_all(domain_of(one)) in catching]
+        rows: dict[str, list[str]] = {}
+        for one in (*(Alias(one, one) for one in spared), *self.aliases):
+            outside = self.srs_key_digest and domain_of(one.target) not in local
+            rows.setdefault(one.address, []).append(f"{one.target}.{SRS_MARK}" if outside else one.target)
+        return tuple((address, tuple(dict.fromkeys(targets))) for address, targets in rows.items())
+
+    @property
+    def junk_rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Where quarantined mail for these goes, by the address that dmarc gives it: to Junk, or outside as ever."""
+        return tuple(
+            (junk_address(address), targets) for address, targets in self._in_junk if not is_catch_all(address)
+        )
+
+    @property
+    def caught_junk_rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The same for what only the catch-all of a domain takes, if there is a Junk."""
+        return tuple((address[2:], targets) for address, targets in self._in_junk if is_catch_all(address))
+
+    @property
+    def _in_junk(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        listed = set(self._addresses)
+        # A mailbox server's domain is there for its catch-all only.
+        filed = {*self.judging.junk} - {one.domain for one in self.deliveries if one.hop}
 
         def target(address: str) -> str:
             name, _, domain = address.rpartition("@")
             plain = address if address in listed else f"{name.partition('+')[0]}@{domain}"
-            return junk_address(plain) if domain in local else address
+            return address if filed.isdisjoint({domain, plain}) else junk_address(plain)
 
-        return tuple(Alias(junk_address(one.address), target(one.target)) for one in self.aliases)
+        return ((address, tuple(map(target, targets))) for address, targets in self.alias_rows if self.judging.junk)
 
     @property
     def _addresses(self) -> tuple[str, ...]:

@@ -15,11 +15,15 @@ LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.
 
 @dataclass(frozen=True)
 class Subnet:
-    """A network of the stack. On those without a way out the resolver's address is fixed; the others have a range."""
+    """A network of the stack.
+
+    On those without a way out the addresses of those that Postfix names are fixed; the others have a range.
+    """
 
     cidr: ipaddress.IPv4Network
     gateway: ipaddress.IPv4Address
     resolver: ipaddress.IPv4Address
+    postsrsd: ipaddress.IPv4Address
     others: ipaddress.IPv4Network
 
 
@@ -37,7 +41,7 @@ def reached_socket(socket: str, beside: str) -> str:
 def subnets(whole: ipaddress.IPv4Network) -> tuple[Subnet, ...]:
     """Edge, lookup, inner: a quarter each, so that no milter or policy service shares one with postfix."""
     parts = list(whole.subnets(prefixlen_diff=2))[:3]
-    return tuple(Subnet(part, part[1], part[2], list(part.subnets())[1]) for part in parts)
+    return tuple(Subnet(part, part[1], part[2], part[3], list(part.subnets())[1]) for part in parts)
 
 
 def rooms(whole: ipaddress.IPv4Network) -> dict[str, int]:

@@ -11,6 +11,7 @@ and the most while messages of 50 MB, with 900 kB of header, and 100 at once cam
 | policyd-spf | 25, 4  | 26, 4    | 26, 4    | 300 connections, with 60 MB                         |
 | dmarc       | 27, 4  | 27, 4    | 30, 4    | 2 MB of header for each message                     |
 | resolver    | 9, 3   | 9, 3     | 9, 3     | full caches, 24 MB by its own count                 |
+| postsrsd    | 1, 1   | 1, 1     | 1, 1     | a process for each of Postfix's that asks           |
 
 A session that comes through a proxy of the site's is three processes and 5 MB in postfix.
 """
@@ -18,7 +19,7 @@ A session that comes through a proxy of the site's is three processes and 5 MB i
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from mailstack.services import SERVICES, postfix
+from mailstack.services import SERVICES, postfix, postsrsd
 from mailstack.services.model import Directory, Limits, Secret, Service, socket_of
 from mailstack.stack.model import Stack
 
@@ -32,7 +33,13 @@ _READERS = 300
 
 def services(stack: Stack) -> tuple[Service, ...]:
     """What runs for a site."""
-    return tuple(_DECIDED[one.name](one, stack) if one.name in _DECIDED else one for one in SERVICES)
+    wanted = (*SERVICES, *((postsrsd.SERVICE,) if stack.srs_key_digest else ()))
+    return tuple(_DECIDED[one.name](one, stack) if one.name in _DECIDED else one for one in wanted)
+
+
+def service_names(stack: Stack) -> tuple[str, ...]:
+    """What it is called."""
+    return tuple(one.name for one in services(stack))
 
 
 def _postfix(own: Service, stack: Stack) -> Service:
@@ -71,7 +78,11 @@ def _resolver(own: Service, stack: Stack) -> Service:
     )
 
 
-_DECIDED = {"postfix": _postfix, "opendkim": _opendkim, "resolver": _resolver}
+def _postsrsd(own: Service, stack: Stack) -> Service:
+    return replace(own, addresses={"lookup": stack.lookup.postsrsd})
+
+
+_DECIDED = {"postfix": _postfix, "opendkim": _opendkim, "resolver": _resolver, "postsrsd": _postsrsd}
 
 
 def _tables(stack: Stack) -> int:
@@ -80,8 +91,9 @@ def _tables(stack: Stack) -> int:
     A domain stands in two, and its postmaster and abuse in one; an address in one, beside that of its Junk. One more
     has domains and aliases where a mailbox server is asked.
     """
-    addresses = len(stack.mailboxes) + len(stack.aliases)
+    aliases = len(stack.alias_rows)
+    addresses = len(stack.mailboxes) + aliases
     rows = 4 * len(stack.domains) + (2 if stack.judging.junk else 1) * addresses
     if stack.asked:
-        rows += len(stack.domains) + len(stack.aliases)
+        rows += len(stack.domains) + aliases
     return rows * _ROW_OCTETS * _READERS // 2**20

@@ -1,6 +1,6 @@
 """Bring a directory to the state its settings ask for, or back to the one before."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from mailstack.keys import certificates, relay_login, ring
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
 from mailstack.render.contexts import image_names, is_checked
 from mailstack.render.site import files
-from mailstack.services import SERVICE_NAMES
 from mailstack.stack.model import Stack
+from mailstack.stack.services import service_names
 from mailstack.tasks import written
 from mailstack.tasks.load import make_secrets, read, stack_of, unused_keys
 
@@ -47,9 +47,11 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
     make_secrets(directory, chosen)
     bare = certificates.prepare(directory, chosen.tls_directory)
     stack, warnings = stack_of(directory, chosen, prefix)
+    wanted = service_names(stack)
     warnings = (*bare, *dict.fromkeys((*unused, *warnings)), *_news(stack, before.project, known))
+    warnings += tuple(_left_over(before.images, wanted))
     client = connection.connect()
-    contexts = image_names(SERVICE_NAMES, stack.packages)
+    contexts = image_names(wanted, stack.packages)
     built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
     names = {
         service: images.lasting_name(client, name, None if refresh else before.images.get(service))
@@ -60,14 +62,14 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
     site = assembled(stack, parts, names, places)
     to_check = [
         service
-        for service in filter(is_checked, SERVICE_NAMES)
+        for service in filter(is_checked, wanted)
         if names[service] != before.images.get(service)
         or parts[service].under(f"{SITE}/{places[service]}").differs(directory)
     ]
     seen: Mapping[str, Any] = {}
     if to_check or checker.override(directory) or site.differs(directory):
         seen = checker.check_compose(directory, site[COMPOSE].content)
-        own = {one: {f"/{path}": f"{SITE}/{places[one]}/{path}" for path in parts[one]} for one in SERVICE_NAMES}
+        own = {one: {f"/{path}": f"{SITE}/{places[one]}/{path}" for path in parts[one]} for one in wanted}
         checker.check_mounts(directory, seen, own)
         checker.check_addresses(seen, stack)
     for service in to_check:
@@ -115,6 +117,15 @@ def _news(stack: Stack, before: str | None, known: frozenset[Path]) -> list[str]
         if key.path not in known
     ]
     return [*found, *_other_project(before, stack.project)]
+
+
+def _left_over(before: Collection[str], wanted: Collection[str]) -> list[str]:
+    """A sentence about services that the site does not need any more; their containers go on."""
+    gone = [one for one in before if one not in wanted]
+    if not gone:
+        return []
+    verb = "is" if len(gone) == 1 else "are"
+    return [f"{', '.join(gone)} {verb} not needed any more; run: docker compose up -d --wait --remove-orphans"]
 
 
 def _other_project(before: str | None, project: str | None) -> list[str]:

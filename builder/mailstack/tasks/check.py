@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mailstack.keys import authserv_id, dkim
+from mailstack.keys import authserv_id, dkim, srs_key
 from mailstack.settings import checks
 from mailstack.stack.decide import key_domains
 from mailstack.tasks.load import read, unused_keys
@@ -19,4 +19,6 @@ def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
             warnings += dkim.read(directory, domain, chosen.dkim_selector)[1]
     if authserv_id.is_made(directory):
         warnings += authserv_id.read(directory)[1]
+    if srs_key.is_made(directory):
+        warnings += srs_key.read(directory)[1]
     return tuple(dict.fromkeys(warnings))

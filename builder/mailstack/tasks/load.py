@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mailstack.errors import SettingsError
-from mailstack.keys import authserv_id, dkim, relay_login, ring
+from mailstack.keys import authserv_id, dkim, relay_login, ring, srs_key
 from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
-from mailstack.settings.model import PREFIX, Settings
+from mailstack.settings.model import PREFIX, Settings, forwards_by_srs
 from mailstack.stack.decide import key_domains, relay_logins_of, stack_from
 from mailstack.stack.model import Stack
 
@@ -21,8 +21,12 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 def is_made(directory: Path, chosen: Settings) -> bool:
     """Whether all secrets are made."""
     keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
-    logins = relay_logins_of(chosen).values()
-    return all(keys) and authserv_id.is_made(directory) and all(relay_login.is_made(directory, one) for one in logins)
+    others = (
+        authserv_id.is_made(directory),
+        not forwards_by_srs(chosen) or srs_key.is_made(directory),
+        *(relay_login.is_made(directory, one) for one in relay_logins_of(chosen).values()),
+    )
+    return all(keys) and all(others)
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -53,10 +57,19 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
 
     keys = {domain: key_of(domain) for domain in key_domains(chosen)}
     digest, found = authserv_id.read(directory)
+    srs_digest, loose = srs_key.read(directory) if forwards_by_srs(chosen) else (None, [])
     on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
     logins = {domain: str(relay_login.path(directory, one)) for domain, one in relay_logins_of(chosen).items()}
-    stack = stack_from(chosen, keys.__getitem__, on_disk, digest, relay_logins=logins, prefix=prefix)
-    warnings.extend(found)
+    stack = stack_from(
+        chosen,
+        keys.__getitem__,
+        on_disk,
+        digest,
+        srs_key_digest=srs_digest,
+        relay_logins=logins,
+        prefix=prefix,
+    )
+    warnings.extend([*found, *loose])
     return stack, tuple(dict.fromkeys(warnings))
 
 
@@ -69,6 +82,8 @@ def make_secrets(directory: Path, chosen: Settings) -> None:
         for domain in key_domains(chosen):
             if domain not in missing:
                 dkim.read(directory, domain, chosen.dkim_selector)
+    if forwards_by_srs(chosen):
+        srs_key.make(directory)
     for login in relay_logins_of(chosen).values():
         relay_login.make(directory, login)
     for domain in key_domains(chosen):

@@ -13,9 +13,9 @@ from mailstack.errors import MailstackError
 from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
 from mailstack.render.site import files
-from mailstack.services import SERVICE_NAMES
 from mailstack.settings.model import PREFIX
 from mailstack.stack.model import Stack
+from mailstack.stack.services import service_names
 from mailstack.tasks import written
 from mailstack.tasks.load import is_made, read, stack_of
 from mailstack.version import version
@@ -29,13 +29,14 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
     stack, _ = stack_of(directory, chosen, prefix)
     client = connection.connect()
     before = written.read(directory)
-    names = image_names(SERVICE_NAMES, stack.packages)
+    wanted = service_names(stack)
+    names = image_names(wanted, stack.packages)
     # What compose.yaml names, if it is built from what a build would take.
     names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
     parts = files(stack, added)
     places = written.places(directory, parts)
     built = written.is_built(directory, assembled(stack, parts, names, places))
-    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in SERVICE_NAMES})
+    states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in wanted})
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
     milters = engine_status.milters(client, stack.project, stack.extra_milters)
     sasl = engine_status.sasl(client, stack.project, stack.sasl) if stack.sasl else ""

@@ -44,6 +44,9 @@ def trace(directory: Path, text: str, since: float | None, now: float) -> dict[s
         found = [one for one in _messages(reading, ids, 0) if asked.matches(one)] + early
         found.sort(key=lambda one: one.begins)
         more, found = more or len(found) > MAX_MESSAGES, found[-MAX_MESSAGES:]
+    # What was forwarded goes on under another queue id.
+    if further := {again for one in found for again in one.facts("forwarded_as")} - {one.queue_id for one in found}:
+        found = sorted([*found, *_messages(reading, further, 0)], key=lambda one: one.begins)
     if not found:
         raise MailstackError(f"{clean(text)}: not in the logs{_how_far(reading, since)}")
     left = [one for one in found if one.queue_id and not one.ended]
@@ -131,7 +134,7 @@ def _messages(reading: _Reading, ids: Iterable[str], since: float) -> list[Messa
         sessions.note(found)
         if found.queue_id in rows:
             rows[found.queue_id].add(Row(line.time, POSTFIX, postfix.event(found, sessions.words(found))))
-        if (told := postfix.notice(found)) and told[0] in rows:
+        if (told := postfix.other(found)) and told[0] in rows:
             rows[told[0]].add(Row(line.time, POSTFIX, told[1]))
     for service in JUDGES if rows else ():
         for line in reading.lines(service, since):
@@ -169,6 +172,7 @@ def _data(message: Message, waiting: dict[str, str | None] | None) -> dict[str, 
         "action": message.fact("action"),
         "about": message.fact("original"),
         "notices": message.facts("notice"),
+        "forwarded_as": message.facts("forwarded_as"),
         "outcomes": [
             {"recipient": one.recipient or None, "outcome": one.kind, "text": one.text} for one in message.outcomes()
         ],

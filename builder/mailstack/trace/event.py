@@ -26,8 +26,9 @@ class Event:
     """One thing that happened; without text it is only a fact.
 
     recipients are those that it is about, none for all of the message; alias is the address that led to the recipient.
-    about has facts of the whole message: sender, message_id, size in octets, envelope_to, action, and notice, the queue
-    id of a notice about it. ends says that nothing more happens to this message.
+    about has facts of the whole message: sender, message_id, size in octets, envelope_to, action; notice, the queue id
+    of a notice about it; and forwarded_as, that of its second pass (SRS). ends says that nothing more happens to this
+    message.
     """
 
     kind: str

@@ -61,6 +61,10 @@ _NOTICES = {"non-delivery": "non-delivery", "delay": "delay", "delivery status":
 _OWN = re.compile(r"(?:.*/)?(?:virtual|lmtp|local|relay/smtp)$")
 # The mailbox's Junk (values/mail.py, junk_address).
 _JUNK = "+quarantine@"
+# What marks recipients on other servers (stack/mail.py, SRS_MARK). Mail to them comes in once more, by programs with
+# these names (master.cf), and has another queue id then.
+_MARK, _FORWARD, _AGAIN = ".srs.invalid", "/forward/smtp", "/forwarded/smtpd"
+_QUEUED_AS = re.compile(rf"queued as ({QUEUE_ID})$")
 _MAX_SESSIONS = 10_000
 
 
@@ -149,6 +153,8 @@ def event(found: Line, tls: str = "") -> Event:
 
 def _smtpd(found: Line, tls: str) -> Event | None:
     if client := _CLIENT.match(found.text):
+        if found.program.endswith(_AGAIN):
+            return Event(RECEIVED, "comes in once more, on its way to another server (SRS)")
         how = "submitted by" if "/submission" in found.program else "received from"
         user = f", logged in as {client[2]}" if client[2] else ""
         return Event(RECEIVED, clean(f"{how} {_host(client[1])}{tls}{user}"))
@@ -192,8 +198,10 @@ def _bounce(found: Line, _: str) -> Event | None:
     return Event(NOTE, f"notice of {_NOTICES[notice[2]]} to the {notice[1]}: {notice[3]}", about={"notice": notice[3]})
 
 
-def notice(found: Line) -> tuple[str, Event] | None:
-    """The queue id of a notice about the line's message, and how the notice begins."""
+def other(found: Line) -> tuple[str, Event] | None:
+    """The queue id of another message that begins by the line's one, and how: a notice, or its second pass for SRS."""
+    if again := _forwarded_as(found):
+        return again, Event(NOTICE, f"was received as {found.queue_id}", about={"original": found.queue_id})
     told = _NOTIFICATION.match(found.text) if found.program.endswith("/bounce") else None
     if not told:
         return None
@@ -236,15 +244,26 @@ def _refused(found: Line) -> Event | None:
     return Event(kind, clean(text), recipients, about=about)
 
 
+def _forwarded_as(found: Line) -> str | None:
+    """The queue id of a message's second pass."""
+    delivery = _DELIVERY.match(found.text) if found.program.endswith(_FORWARD) else None
+    again = delivery and delivery[5] == "sent" and _QUEUED_AS.search(delivery[6] or "")
+    return again[1] if again else None
+
+
 def _delivery(found: Line, tls: str) -> Event | None:
     delivery = _DELIVERY.match(found.text)
     if not delivery:
         return None
     to, alias, relay, _, status, reply = delivery.groups()
     junk = _JUNK in to
-    to, alias, reply = clean(to.replace(_JUNK, "@")), clean(alias or ""), reply or ""
+    to, alias = (clean(one.replace(_JUNK, "@").removesuffix(_MARK)) for one in (to, alias or ""))
+    reply = reply or ""
     own = bool(_OWN.match(found.program))
     whom = f"{to} (by the alias {alias})" if alias and alias.lower() != to.lower() else to
+    if again := _forwarded_as(found):
+        text = f"forwarded for {alias} to {to}" if alias else f"forwarded to {to}"
+        return Event(FORWARDED, clean(f"{text}: goes on as {again}"), (to,), alias, {"forwarded_as": again})
     if status == "sent":
         kind, text = DELIVERED, f"delivered to {whom}"
         if found.program.endswith("/virtual"):

@@ -88,7 +88,8 @@ def mailbox(token: str) -> str:
         raise ValueError(f"is a URI; write {mailbox(re.sub('^(?:mailto:)+', '', token))}")
     if local in {"", "*"}:
         raise ValueError(
-            "names no mailbox; catch-all addresses are not supported. List each address, for example: user@example.com"
+            "names no mailbox; write each address, for example: user@example.com. What gets the mail for all other "
+            "addresses of a domain is an alias: *@example.com=user@example.com"
         )
     if not _LOCAL_PART.fullmatch(local) or len(local) > MAX_LOCAL_PART:
         raise ValueError(f"has a local part that cannot be used: {shown(local)}; use letters, digits and . _ + -")
@@ -97,7 +98,10 @@ def mailbox(token: str) -> str:
 
 @dataclass(frozen=True)
 class Alias:
-    """Mail for one address goes to another."""
+    """Mail for one address goes to another; an address may have several.
+
+    "*@domain" stands for all addresses of a domain that nothing else is said of (catch_all()).
+    """
 
     address: str
     target: str
@@ -107,11 +111,23 @@ class Alias:
 
 
 def alias(token: str) -> Alias:
-    """ADDRESS=TARGET, both full addresses."""
+    """ADDRESS=TARGET, both full addresses; or *@DOMAIN=TARGET."""
     left, equals, right = token.partition("=")
     if not equals:
-        raise ValueError("has no =; each alias has one target, for example: info@example.com=user@example.com")
-    return Alias(nested(mailbox, left), nested(mailbox, right))
+        raise ValueError("has no =; write ADDRESS=TARGET, for example: info@example.com=user@example.com")
+    local, _, domain = left.rpartition("@")
+    address = catch_all(nested(domain_name, domain)) if local == "*" else nested(mailbox, left)
+    return Alias(address, nested(mailbox, right))
+
+
+def catch_all(domain: str) -> str:
+    """How all addresses of a domain that nothing else is said of are written."""
+    return f"*@{domain}"
+
+
+def is_catch_all(address: str) -> bool:
+    """Whether an alias is the catch-all of its domain."""
+    return address.startswith("*@")
 
 
 def domain_of(address: str) -> str:

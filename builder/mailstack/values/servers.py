@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from mailstack.services import SERVICE_NAMES
+from mailstack.services import ALL_NAMES
 from mailstack.services.model import QUEUE_DIRECTORY
 from mailstack.values.mail import domain_name
 from mailstack.values.network import address
@@ -80,7 +80,7 @@ def _host(token: str) -> str:
     name = token.lower()
     if name in _NO_HOST:
         raise ValueError("is not a host; for no host, leave the value empty")
-    if name == "localhost" or name in SERVICE_NAMES:
+    if name == "localhost" or name in ALL_NAMES:
         raise ValueError("is one of these containers itself; use another machine's address or another service's name")
     return name if _SERVICE.fullmatch(name) else domain_name(token)
 
@@ -221,7 +221,7 @@ def _socket(token: str, what: str, by_path: str, by_name: str) -> str:
             )
         if not _SOCKET_PATH.fullmatch(rest):
             raise ValueError(f"has no path in a directory of its own; write, for example: {by_path}")
-        if rest.partition("/")[0] in SERVICE_NAMES:
+        if rest.partition("/")[0] in ALL_NAMES:
             raise ValueError(f"is in a directory of our own services; use another directory, for example: {by_path}")
         return token
     if kind == "inet" and rest:

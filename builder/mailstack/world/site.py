@@ -22,8 +22,8 @@ from mailstack.engine import connection, execution
 from mailstack.engine.connection import Failure, reason
 from mailstack.engine.status import PROJECT, every_container
 from mailstack.errors import EngineError
-from mailstack.services import SERVICE_NAMES
 from mailstack.stack.model import Stack
+from mailstack.stack.services import service_names
 from mailstack.tasks import build as deploy
 from mailstack.tasks import written
 from mailstack.tasks.status import status
@@ -140,9 +140,9 @@ class Site:
 
     def healthy(self) -> bool:
         """Whether every service runs and is healthy; one of the override need not have a health check."""
-        states = self.states()
-        return states.keys() >= set(SERVICE_NAMES) and all(
-            state == "running" and (health == "healthy" or (service not in SERVICE_NAMES and not health))
+        states, wanted = self.states(), set(service_names(self.stack))
+        return states.keys() >= wanted and all(
+            state == "running" and (health == "healthy" or (service not in wanted and not health))
             for service, (state, health, _) in states.items()
         )
 

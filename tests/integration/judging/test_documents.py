@@ -31,7 +31,8 @@ ELSEWHERE = {
 # docker-mailserver's directory, as it documents its files.
 OLD = {
     "postfix-accounts.cf": "user@example.com|{SHA512-CRYPT}$6$salt$hash\ninfo@example.net|{SHA512-CRYPT}$6$salt$hash\n",
-    "postfix-virtual.cf": "sales@example.com user@example.com\nall@example.com user@example.com,info@example.net\n",
+    "postfix-virtual.cf": "sales@example.com user@example.com\nall@example.com user@example.com,info@example.net\n"
+    "@example.net\tuser@example.com, info@example.net\n",
 }
 
 
@@ -155,7 +156,8 @@ def test_what_was_moved(moving: Path, stack_of_env_example: object) -> None:
     """After the commands of the move the site has the addresses, aliases and keys of the old one."""
     shown = run(moving, "mailstack config show").stdout
     assert "user@example.com,info@example.net" in shown
-    assert "sales@example.com=user@example.com" in shown
+    assert "sales@example.com=user@example.com,all@example.com=user@example.com,all@example.com=info@ex" in shown
+    assert "*@example.net=user@example.com,*@example.net=info@example.net" in shown
     kept = (moving / "config/opendkim/keys/example.net/mail.private").read_bytes()
     assert (moving / "secrets/dkim/mail._domainkey.example.net.pem").read_bytes() == kept
     built = run(moving, "mailstack build")

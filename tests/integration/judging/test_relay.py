@@ -26,6 +26,7 @@ USER, PASSWORD = "golf@provider.example", "correct horse: battery, staple"
 # By TLS from the start aiosmtpd sees no TLS.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
 SENDER, RECIPIENT = "user@golf.example", "user@elsewhere.example"
+ALIAS, STRANGER = "out@golf.example", "someone@listed.example"
 # Domains with relay hosts of their own, and their logins.
 LOGINS = {
     "gulf.example": ("gulf@provider.example", "gulf: #s3cret"),
@@ -91,6 +92,7 @@ services:
         ",".join(["golf.example", *LOGINS]),
         override,
         MAILBOXES=SENDER,
+        ALIASES=f"{ALIAS}={RECIPIENT}",
         TRUSTED_NETWORKS=str(insider.address),
         **relay(465),
         **relays(587),
@@ -122,9 +124,9 @@ def provider(pair: Pair, directory: Path, port: int) -> Iterator[Provider]:
         yield running
 
 
-def submit(golf: Site, insider: Machine, about: str, sender: str = SENDER) -> None:
-    content = message(sender or f"mailer-daemon@{HOSTNAME}", RECIPIENT, about)
-    assert send(insider, address_of(golf), sender, RECIPIENT, content, port=587).code == 250
+def submit(golf: Site, insider: Machine, about: str, sender: str = SENDER, recipient: str = RECIPIENT) -> None:
+    content = message(sender or f"mailer-daemon@{HOSTNAME}", recipient, about)
+    assert send(insider, address_of(golf), sender, recipient, content, port=587).code == 250
 
 
 def waiting(golf: Site) -> list[dict[str, Any]]:
@@ -135,7 +137,14 @@ def waiting(golf: Site) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("port", "other"), [(465, 587), (587, 465)])
 def test_login(
-    port: int, other: int, world: Internet, authority: Authority, golf: Site, insider: Machine, tmp_path: Path
+    port: int,
+    other: int,
+    world: Internet,
+    authority: Authority,
+    golf: Site,
+    insider: Machine,
+    outsider: Machine,
+    tmp_path: Path,
 ) -> None:
     """Mail goes by the relay host, signed, after a login by TLS; that of other domains by theirs, with their logins.
 
@@ -151,9 +160,16 @@ def test_login(
         # A sub-domain, and a bounce, are as all others.
         for one in (*senders, "user@sub.gulf.example", ""):
             submit(golf, insider, subject("one of several"), one)
+        # What an alias forwards has its sender's relay host: a stranger's has a sender of the host name (SRS).
+        senders.append("user@gulf.example")
+        submit(golf, insider, subject("forwarded"), senders[-1], ALIAS)
+        content = message(STRANGER, ALIAS, subject("forwarded"))
+        assert send(outsider, address_of(golf), STRANGER, ALIAS, content).code == 250
         wait_for(lambda: golf.status()["queue"] == 0, "they are still in the queue")
         assert sorted(own.senders) == sorted((LOGINS[one.split("@")[1].lower()][0], one) for one in senders)
-        assert sorted(default.senders) == [(USER, "<>"), (USER, SENDER), (USER, "user@sub.gulf.example")]
+        found = sorted((login, str(one).partition("=listed.")[2] or one) for login, one in default.senders)
+        rewritten = f"example=someone@{HOSTNAME}"
+        assert found == [(USER, one) for one in ("<>", rewritten, SENDER, "user@sub.gulf.example")]
         assert set(default.tries) == {LoginPassword(USER.encode(), PASSWORD.encode())}
     # Those of the build before are kept for a rollback.
     secrets = set((golf.directory / "secrets").glob("relay-login-*"))

@@ -166,6 +166,25 @@ def test_kind(name: str, alpha: Site, bravo: Site, outsider: Machine, insider: M
         text_with(site, one["queue_id"], "deleted from the queue by an administrator")
 
 
+def test_forwarded_by_srs(delta: Site, bravo: Site, outsider: Machine) -> None:
+    """With SRS a message has a second queue id on its way; each leads to the other, and the way is shown to its end."""
+    recipient = "out@delta.unsigned.example"
+    content = message("someone@listed.example", recipient, subject("by SRS"))
+    reply = send(outsider, address_of(delta), "someone@listed.example", recipient, content)
+    first = reply.text.rsplit(maxsplit=1)[-1]
+    text_with(delta, first, f"\nMessage-ID {message_id(content)}", "delivered to user@bravo.example through", DONE)
+    one, again = traced(delta, first)
+    assert (one["queue_id"], one["forwarded_as"], again["about"]) == (first, [again["queue_id"]], first)
+    assert again["sender"].startswith("SRS0=")
+    assert (one["recipients"], again["recipients"]) == ([recipient, "user@bravo.example"], ["user@bravo.example"])
+    (begins, _) = (row["text"] for row in again["events"][:2])
+    assert begins == "comes in once more, on its way to another server (SRS)"
+    (outcome,) = one["outcomes"]
+    assert outcome["text"] == f"forwarded for {recipient} to user@bravo.example: goes on as {again['queue_id']}"
+    (last,) = traced(delta, again["queue_id"])
+    assert {each["outcome"] for each in last["outcomes"]} == {"delivered"}
+
+
 def test_notice(alpha: Site, bravo: Site, insider: Machine) -> None:
     """Of what bounces, the trace names the notice's queue id; and of the notice the message that it is about."""
     content = message("user@alpha.example", "nobody@bravo.example", subject("bounces"))

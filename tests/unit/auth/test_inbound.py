@@ -195,6 +195,14 @@ def test_quarantine_goes_to_junk(tmp_path):
     sent = plain("quarantine.example", recipients=(*JUNK, b"user@ours.example", b"user@elsewhere.example"))
     expected = [edit for one, other in JUNK.items() for edit in (b"-<" + one + b">", b"+<" + other + b">")]
     assert seen(tmp_path, sent, site=site).readdressed == expected
+    # A bounce of forwarded mail goes on to the original sender.
+    home = replace(
+        sent,
+        recipients=(b"SRS0=a/c=DE=x.example=a+b@Mail.ours.example", b"srs1=a=x.example==b=c=d=e@mail.ours.example"),
+    )
+    assert seen(tmp_path, home, site=site).readdressed == []
+    other = replace(sent, recipients=(b"srs0=a@ours.example",))
+    assert len(seen(tmp_path, other, site=site).readdressed) == 2
     assert seen(tmp_path, sent).readdressed == []
     assert seen(tmp_path, replace(sent, fields=plain("none.example").fields), site=site).readdressed == []
 

@@ -77,3 +77,19 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
     assert (other in done.stderr) == (hostname == "mx.example.com")
     assert "compose.yaml restored from the previous build" in done.stderr
     assert written.read(tmp_path).project == "mail-example-com"
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ({}, []),
+        ({"postfix": "image", "dmarc": "image"}, []),
+        (
+            {"postfix": "image", "postsrsd": "image"},
+            ["postsrsd is not needed any more; run: docker compose up -d --wait --remove-orphans"],
+        ),
+    ],
+)
+def test_a_service_that_is_not_needed_any_more(before: dict[str, str], said: list[str]) -> None:
+    """The build says how its container goes, which compose leaves as it is."""
+    assert build._left_over(before, ("postfix", "dmarc")) == said

@@ -7,7 +7,7 @@ import yaml
 from sites import stack
 
 from mailstack.render.compose import site
-from mailstack.services import SERVICE_NAMES
+from mailstack.services import ALL_NAMES, SERVICE_NAMES
 from mailstack.services.model import Limits
 from mailstack.stack.services import services as running
 
@@ -18,10 +18,11 @@ def limits(**settings: str) -> dict[str, Limits]:
 
 @pytest.fixture(scope="module")
 def services() -> dict:
-    return yaml.safe_load(site(stack())["compose.yaml"].content)["services"]
+    forwarding = stack(aliases="a@example.com=x@example.net")
+    return yaml.safe_load(site(forwarding)["compose.yaml"].content)["services"]
 
 
-@pytest.mark.parametrize("service", SERVICE_NAMES)
+@pytest.mark.parametrize("service", ALL_NAMES)
 def test_every_service_has_limits(services: dict, service: str) -> None:
     """Memory, processes, shared memory and each tmpfs; what lies in a tmpfs leaves most of the memory to the processes."""
     one, mebibytes = services[service], re.compile(r"(?:.*[:,]size=)?(\d+)m")

@@ -30,7 +30,7 @@ AROUND_EXAMPLES |= LOGIN | {"relay_hosts": "example.net=smtp.example.net:587"}
 
 # fmt: off
 DEFAULTS = {
-    "public_addresses": (), "delivery": (), "aliases": (), "postmaster": None,
+    "public_addresses": (), "delivery": (), "aliases": (), "srs": True, "postmaster": None,
     "dkim_selector": "default", "dkim_key_bits": 2048, "dkim_keys": "shared", "sign_subdomains": True,
     "trusted_networks": (), "spf_qualifier": "~", "spf_record": None,
     "spf_fail": "reject", "spf_softfail": "tag", "spf_permerror": "tag", "spf_temperror": "defer",
@@ -165,6 +165,7 @@ def test_duplicates_are_merged(setting, text):
         ("delivery", "lmtp:dovecot Example.com=maildir", ["lmtp:dovecot:24", "example.com=maildir"]),
         ("message_size", "25MiB", 25 * 1024 * 1024),
         ("sign_subdomains", "no", False),
+        ("srs", "off", False),
         ("dkim_selector", "S2026", "s2026"),
         ("spf_record", "v=spf1  mx   -all", "v=spf1 mx -all"),
     ],
@@ -203,6 +204,7 @@ BAD = [
     ("dkim_key_bits", "8192", "8192", "4096"),
     ("dkim_keys", "each", "each", "shared"),
     ("sign_subdomains", "perhaps", "perhaps", "true"),
+    ("srs", "srs.example.com", "srs.example.com", "true"),
     ("trusted_networks", "192.0.2.0/24,192.0.2.1/24", "192.0.2.1/24", "192.0.2.0/24"),
     ("trusted_networks", "fe80::1%eth0", "fe80::1%eth0", "fe80::/64"),
     ("spf_skip_networks", "fe80::%x;y/64", "fe80::%x;y/64", "fe80::/64"),
@@ -518,11 +520,49 @@ CONTRADICTIONS = [
         {"aliases": "a@example.com=b@example.com,b@example.com=user@example.com"},
     ),
     (
-        {"aliases": "a@example.com=user@example.com,a@example.com=x@example.net"},
+        {
+            "aliases": "a@example.com=user@example.com b@example.com=c@example.com c@example.com=d@example.com "
+            "c@example.com=user@example.com d@example.com=x@example.net d@example.com=b+x@example.com"
+        },
         "aliases",
-        "a@example.com=user@example.com",
-        "keep one of the two",
-        {"aliases": "a@example.com=user@example.com"},
+        "b@example.com=c@example.com",
+        "b@example.com → c@example.com → d@example.com → b@example.com; change one of the targets",
+        {"aliases": "b@example.com=user@example.com"},
+    ),
+    (
+        {"aliases": "a@example.com=user@example.com,a@example.com=b@example.com"},
+        "aliases",
+        "a@example.com=b@example.com",
+        "add b@example.com to MAILSTACK_MAILBOXES",
+        {"mailboxes": "user@example.com,b@example.com"},
+    ),
+    (
+        {"aliases": "*@example.com=all@example.com"},
+        "aliases",
+        ...,
+        "add all@example.com to MAILSTACK_MAILBOXES",
+        {"mailboxes": "user@example.com,all@example.com"},
+    ),
+    (
+        {"aliases": "*@example.com=a@example.com,a@example.com=nobody@example.com"},
+        "aliases",
+        "*@example.com=a@example.com",
+        "*@example.com → a@example.com → *@example.com;",
+        {"aliases": "*@example.com=a@example.com,a@example.com=user@example.com"},
+    ),
+    (
+        {"delivery": "lmtp:192.0.2.24", "mailboxes": "", "aliases": "*@example.com=user@example.com"},
+        "aliases",
+        ...,
+        "list the addresses of example.com in MAILSTACK_MAILBOXES",
+        {"mailboxes": "user@example.com"},
+    ),
+    (
+        {"aliases": "*@example.net=user@example.com"},
+        "aliases",
+        ...,
+        "add example.net",
+        {"domains": "example.com,example.net"},
     ),
     *(
         (
@@ -534,7 +574,16 @@ CONTRADICTIONS = [
         )
         for given in ({"postmaster": "postmaster@example.com"}, {"delivery": "lmtp:192.0.2.24", "mailboxes": ""})
     ),
-    ({"aliases": "user@example.com=x@example.net"}, "aliases", ..., "remove it here", {"aliases": ""}),
+    *(
+        (
+            {"aliases": "user@example.com=x@example.net,user@example.com=x@example.org"},
+            "aliases",
+            "user@example.com=x@example.net",
+            "add user@example.com=user@example.com to keep a copy there, or remove it here",
+            {"aliases": mended},
+        )
+        for mended in ("", "user@example.com=x@example.net,user@example.com=user@example.com")
+    ),
     *(
         (
             {"mailboxes": f"user@example.com user+a@example.com {one}+Quarantine@example.com"},
@@ -569,6 +618,13 @@ CONTRADICTIONS = [
         ...,
         "postmaster, abuse, root",
         {"aliases": "a@example.com=root@mail.example.com"},
+    ),
+    (
+        {"aliases": "*@mail.example.com=user@example.com,a@example.com=x@example.net"},
+        "aliases",
+        "*@mail.example.com=user@example.com",
+        "SRS addresses, which have the host name as their domain",
+        {"srs": "false"},
     ),
     ({"postmaster": "admin@example.com"}, "postmaster", ..., "MAILSTACK_MAILBOXES", {"mailboxes": "admin@example.com"}),
     (
@@ -934,6 +990,21 @@ LMTP = {"delivery": "lmtp:192.0.2.24", "mailboxes": ""}
         LMTP | {"mailboxes": "user@example.com user+quarantine@example.com"},
         {"spf_record": "v=spf1 a:_h.example.com/24//64 mx//64 ip6:2001:db8::/32 exists:%{i}.example.com -all"},
         {"aliases": "a@example.com=user@example.com", "postmaster": "a@example.com"},
+        # Several targets, a copy that stays, two who keep each other's, and what nobody else has.
+        {"aliases": "a@example.com=user@example.com,a@example.com=x@example.net"},
+        {"aliases": "user@example.com=user@example.com,user@example.com=x@example.net"},
+        LMTP | {"aliases": "user@example.com=user@example.com,user@example.com=x@example.net"},
+        {
+            "mailboxes": "user@example.com a@example.com",
+            "aliases": "user@example.com=user@example.com user@example.com=a@example.com a@example.com=a@example.com "
+            "a@example.com=user@example.com",
+        },
+        {"aliases": "*@example.com=user@example.com,*@example.com=x@example.net"},
+        {"aliases": "*@mail.example.com=user@example.com,*@example.com=user@example.com"},
+        {"aliases": "*@mail.example.com=user@example.com,a@example.com=x@example.net", "srs": "false"},
+        {"aliases": "*@example.com=a@example.com,a@example.com=user@example.com", "postmaster": "any@example.com"},
+        {"aliases": "*@example.com=user@example.com", "dmarc_report_addresses": "reports@example.com"},
+        LMTP | {"aliases": "*@mail.example.com=user@example.com"},
         {"postmaster": "hostmaster@example.net"},
         {"trusted_networks": "2001:db8::/32,172.30.252.0/24"},
         {"port_smtp": "0", "port_submission": "0"},

@@ -1,8 +1,13 @@
-"""Decisions about the ports and addresses of a site, and about the ways of its mail."""
+"""Decisions about the ports and addresses of a site, about the ways of its mail, and the mail of its addresses."""
+
+import re
+from collections import Counter
 
 import pytest
 
+from mailstack.render.site import files
 from mailstack.stack.decide import relay_logins_of
+from mailstack.stack.services import service_names
 from unit.sites import settings, stack
 
 TRUSTING = {"trusted_networks": "192.0.2.0/28"}
@@ -79,10 +84,27 @@ def test_junk():
     """Only what ends in a Maildir has a Junk: its domain, the host name, and aliases that lead there."""
     found = stack(**DELIVERIES)
     assert found.judging.junk == ("example.org", "mail.example.com", "info@example.net")
-    junk = {one.address: one.target for one in found.junk_aliases}
-    assert junk["info+quarantine@example.net"] == "user+quarantine@example.org"
-    assert junk["postmaster+quarantine@mail.example.com"] == "user@example.com"
+    junk = dict(found.junk_rows)
+    assert junk["info+quarantine@example.net"] == ("user+quarantine@example.org",)
+    assert junk["postmaster+quarantine@mail.example.com"] == ("user@example.com",)
     assert stack(**DELIVERIES | {"delivery": "lmtp:dovecot:24"}).judging.junk == ()
+
+
+def test_junk_of_a_catch_all():
+    """Where the catch-all of a mailbox server's domain leads to a Maildir, only the mail that it catches has a Junk."""
+    caught = "*@example.com=user@example.org,*@example.com=user@example.com"
+    found = stack(**DELIVERIES | {"aliases": caught})
+    assert found.judging.junk == ("example.org", "mail.example.com", "example.com")
+    assert found.caught_junk_rows == (("example.com", ("user+quarantine@example.org", "user@example.com")),)
+    assert dict(found.junk_rows)["user+quarantine@example.com"] == ("user@example.com",)
+
+
+def test_who_is_asked():
+    """A mailbox server is asked about its domain, and about what aliases lead to there, a catch-all's mail too."""
+    aliases = "*@example.org=x@example.net,info@example.com=x@example.net,all@example.com=user@example.com"
+    rows = stack(**DELIVERIES | {"aliases": aliases}).asked_rows
+    assert {one for one, asked in rows.items() if asked} == {"example.net", "example.org", "info@example.com"}
+    assert {"example.com", "mail.example.com", "user@example.org", "all@example.com"} <= rows.keys()
 
 
 def test_each_relay_has_its_login():
@@ -98,4 +120,71 @@ def test_each_relay_has_its_login():
     assert relay_logins_of(chosen) == {
         None: "[smtp.provider.example]:587 default:s3cret\n",
         "example.net": "[smtp.provider.example]:587 net:s3cret\n",
+    }
+
+
+def test_rows_of_aliases():
+    """An alias has all of its targets; where there is a catch-all, each mailbox of its domain has itself."""
+    found = stack(
+        domains="example.com,example.net",
+        mailboxes="user@example.com,a+b@example.com,user@example.net",
+        aliases="all@example.com=user@example.com,*@example.com=a+b@example.com,all@example.com=x@example.org,"
+        "user@example.com=user@example.com,user@example.com=x@example.org",
+        srs="false",
+    )
+    rows, junk = dict(found.alias_rows), dict(found.junk_rows)
+    implied = {f"{role}@{name}" for role in ("postmaster", "abuse") for name in (*found.domains, found.hostname)}
+    expected = {
+        "all@example.com": ("user@example.com", "x@example.org"),
+        "*@example.com": ("a+b@example.com",),
+        "user@example.com": ("user@example.com", "x@example.org"),
+        "a+b@example.com": ("a+b@example.com",),
+    }
+    assert {one: rows[one] for one in rows.keys() - implied - {"root@mail.example.com"}} == expected
+    assert junk["all+quarantine@example.com"] == ("user+quarantine@example.com", "x@example.org")
+    assert junk["a+b+quarantine@example.com"] == ("a+b+quarantine@example.com",)
+    assert junk.keys() == {one.replace("@", "+quarantine@") for one in rows if not one.startswith("*")}
+    assert found.caught_junk_rows == (("example.com", ("a+b+quarantine@example.com",)),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "marked"),
+    [
+        ({}, set()),
+        ({"aliases": "a@example.com=user@example.com,b@example.com=root@mail.example.com"}, set()),
+        ({"aliases": "a@example.com=user@example.com,a@example.com=x@example.org"}, {"x@example.org.srs.invalid"}),
+        ({"aliases": "a@example.com=x@sub.example.com"}, {"x@sub.example.com.srs.invalid"}),
+        ({"aliases": "a@example.com=x@example.org", "srs": "false"}, set()),
+        ({"postmaster": "hostmaster@example.org"}, {"hostmaster@example.org.srs.invalid"}),
+    ],
+)
+def test_srs_where_mail_leaves_by_an_alias(changes, marked):
+    """Where mail leaves by an alias, and no setting forbids it, postsrsd runs, and the targets of other servers are marked."""
+    found = stack(**changes)
+    assert ("postsrsd" in service_names(found)) == bool(marked)
+    assert {one for _, row in found.alias_rows for one in row if one.endswith(".invalid")} == marked
+
+
+def test_all_at_once():
+    """With all that a site may have, no two services of Postfix's share a port, and no parameter is set twice."""
+    found = files(
+        stack(
+            **DELIVERIES | TRUSTING,
+            proxy_networks="198.51.100.0/28",
+            postscreen="on",
+            sasl="inet:dovecot:12345",
+            postmaster="hostmaster@elsewhere.example",
+            relay_host="smtp.provider.example:587",
+            relay_hosts="example.net=smtp.provider.example:587",
+        )
+    )["postfix"]
+    names = {
+        "master.cf": r"^(\S+ +(?:inet|unix|pass|unix-dgram)) ",
+        "main.cf": r"^(\w+) =",
+    }
+    for name, pattern in names.items():
+        counts = Counter(re.findall(pattern, found[f"etc/postfix/{name}"].content.decode(), re.MULTILINE))
+        assert counts.most_common(1)[0][1] == 1, name
+    assert {"127.0.0.1:10024 inet", "127.0.0.1:10026 inet"} <= {
+        " ".join(one.split()[:2]) for one in found["etc/postfix/master.cf"].content.decode().splitlines() if one
     }

@@ -374,6 +374,45 @@ bounce[1]: {ID}: sender non-delivery notification: {OTHER}
     assert f"  notice of non-delivery to the sender: {OTHER}\n" in trace(ID, postfix=of_postfix(lines)).stdout
 
 
+FORWARDED = f"""
+smtpd[1]: {ID}: client=mx.b.example[192.0.2.7]
+qmgr[1]: {ID}: from=<x@b.example>, size=541, nrcpt=1 (queue active)
+forwarded/smtpd[2]: connect from localhost[127.0.0.1]
+forwarded/smtpd[2]: {OTHER}: client=localhost[127.0.0.1]
+cleanup[3]: {OTHER}: message-id=<2@b.example>
+qmgr[1]: {OTHER}: from=<SRS0=abcdef=JT=b.example=x@mail.a.example>, size=541, nrcpt=1 (queue active)
+forward/smtp[4]: {ID}: to=<y@c.example.srs.invalid>, orig_to=<away@a.example>, relay=127.0.0.1[127.0.0.1]:10024, {SENT} (250 2.0.0 Ok: queued as {OTHER})
+qmgr[1]: {ID}: removed
+smtp[5]: {OTHER}: to=<y@c.example>, orig_to=<y@c.example.srs.invalid>, relay=c.example[192.0.2.9]:25, {SENT} (250 2.0.0 Ok: queued as 4jdNGH17sGz6MC3)
+qmgr[1]: {OTHER}: removed
+"""
+SECOND_PASS = [
+    "comes in once more, on its way to another server (SRS)",
+    f"was received as {ID}",
+    "delivered to y@c.example through c.example [192.0.2.9]: 250 2.0.0 Ok: queued as 4jdNGH17sGz6MC3",
+    "removed from the queue: done",
+]
+
+
+def test_forwarded_mail(trace: Trace) -> None:
+    """With SRS it goes on under another queue id, which is shown with it, and nobody's address has the mark."""
+    lines = of_postfix(FORWARDED)
+    first = [
+        "received from mx.b.example [192.0.2.7]",
+        f"forwarded for away@a.example to y@c.example: goes on as {OTHER}",
+        "removed from the queue: done",
+    ]
+    done = trace(ID, postfix=lines)
+    assert steps(done) == [*first, *SECOND_PASS]
+    assert f"{OTHER}  from SRS0=abcdef=JT=b.example=x@mail.a.example to y@c.example\n" in done.stdout
+    assert "invalid" not in done.stdout
+    assert steps(trace(OTHER, postfix=lines)) == SECOND_PASS
+    for address in ("x@b.example", "away@a.example", "y@c.example"):
+        data = json.loads(trace(address, "--since", "2020-01-01", "--json", postfix=lines).stdout)
+        found = [(one["queue_id"], one["forwarded_as"], one["about"]) for one in data["messages"]]
+        assert found == [(ID, [OTHER], None), (OTHER, [], ID)]
+
+
 def test_a_short_queue_id_that_is_used_again(trace: Trace) -> None:
     """Each message has its own lines, those of other services by their time."""
     lines = of_postfix(POSTFIX.replace(ID, "3F2A81") * 2).replace("2@b.example", "1@b.example", 1)

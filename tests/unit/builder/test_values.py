@@ -43,6 +43,7 @@ ACCEPTED = [
     (dnssec.trust_anchor, f". IN DS 20326 8 2 {DIGEST[:9]} {DIGEST[9:]}", f". IN DS 20326 8 2 {DIGEST}"),
     (dnssec.trust_anchor, f"example.\tin  ds 20326 8 2 {DIGEST}", f"example. IN DS 20326 8 2 {DIGEST}"),
     (dnssec.trust_anchor, f"example. DNSKEY {KEY}", f"example. IN DNSKEY {KEY}"),
+    (mail.alias, "*@Example.com.=user@example.com", Alias("*@example.com", "user@example.com")),
     (mail.alias, "Info@Example.com.=a+b@BÜCHER.example", Alias("info@example.com", "a+b@xn--bcher-kva.example")),
     *((mail.mailbox, f"{one}@Example.com", f"{one.lower()}@example.com") for one in ["A.b", "a_b-C", "a+b", "o'neil"]),
     (mail.mailbox, f"{'x' * 64}@example.com", f"{'x' * 64}@example.com"),
@@ -62,7 +63,7 @@ REFUSED = [
         for one in ["null", "none", "true", "OFF"]
     ),
     *((servers.host_port, one, f"'{one}' is not") for one in ["25", "-a", "a-", "a" * 64]),
-    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.SERVICE_NAMES]),
+    *((servers.host_port, one, "is one of these containers") for one in ["localhost", *servers.ALL_NAMES]),
     (servers.delivery, "smtp:mailboxes.example.net:465", "which needs TLS from the start"),
     *(
         (network.public_address, one, "is not the address of a host")
@@ -105,15 +106,16 @@ REFUSED = [
     # The owner name ends up between quotes in unbound.conf.
     (dnssec.trust_anchor, f'" DS 20326 8 2 {DIGEST}', "is not"),
     (dnssec.trust_anchor, f"a..b. DS 20326 8 2 {DIGEST}", "is not"),
-    (mail.alias, "info@example.com", "has no =; each alias has one target"),
+    (mail.alias, "info@example.com", "has no =; write ADDRESS=TARGET"),
     (mail.alias, "info=user@example.com", "'info' is not an address"),
     (mail.alias, "info@example.com=", "'' is not an address"),
     (mail.alias, "a@example.com=b@example.com=c@example.com", LOCAL_PART),
     *((mail.mailbox, f"{one}@example.com", LOCAL_PART) for one in [".a", "a..b", '"a b"', "a/b", "x" * 65]),
     *((mail.mailbox, f"{one}@example.com", LOCAL_PART) for one in ["a%example.net", "example.net!a", "bücher"]),
-    *((mail.mailbox, f"{one}@example.com", "catch-all addresses are not supported") for one in ["", "*"]),
-    *((mail.alias, f"{one}@example.com=user@example.com", "catch-all addresses") for one in ["", "*"]),
-    (mail.alias, "a@example.com=*@example.net", "catch-all addresses"),
+    *((mail.mailbox, f"{one}@example.com", "is an alias: *@example.com=user@example.com") for one in ["", "*"]),
+    (mail.alias, "@example.com=user@example.com", "'@example.com' names no mailbox"),
+    (mail.alias, "*@=user@example.com", "'' is not a domain name"),
+    (mail.alias, "a@example.com=*@example.net", "'*@example.net' names no mailbox"),
     (mail.selector, "s1.mail", "has several labels, which is not supported; write one, such as s1-mail"),
     (mail.selector, "s1..", "is not a selector"),
     (mail.mailbox, "mailto:a b@example.com", LOCAL_PART),

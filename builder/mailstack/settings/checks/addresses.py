@@ -1,12 +1,31 @@
 """Mailboxes, aliases, and who gets what nobody is named for."""
 
-from collections.abc import Collection, Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mailstack.errors import Fault
 from mailstack.settings.checks.refused import Refused, fault, may_be_meant
-from mailstack.settings.model import HOST_ROLES, PREFIX, Settings, asked_domains, implied_aliases, next_hops
-from mailstack.values.mail import domain_of, junk_address
+from mailstack.settings.model import (
+    HOST_ROLES,
+    PREFIX,
+    Settings,
+    asked_domains,
+    forwards_by_srs,
+    implied_aliases,
+    next_hops,
+)
+from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address
+
+
+def _known(address: str, among: Collection[str]) -> str | None:
+    """As which of some addresses Postfix knows one: as it stands, else without its extension (recipient_delimiter).
+
+    Where none of these is listed, by the catch-all of its domain.
+    """
+    local, _, domain = address.rpartition("@")
+    plain = f"{local.partition('+')[0]}@{domain}"
+    return next((one for one in (address, plain, catch_all(domain)) if one in among), None)
 
 
 class _Names(NamedTuple):
@@ -16,6 +35,13 @@ class _Names(NamedTuple):
     # Those whose mailboxes are all the addresses there are.
     listed: frozenset[str]
     mailboxes: frozenset[str]
+    # With those that mailstack adds.
+    mailboxes_and_aliases: frozenset[str]
+
+    def leads_to(self, one: Alias) -> str | None:
+        """The address here that an alias leads to, as it is listed; a catch-all does not lead to itself."""
+        known = _known(one.target, self.mailboxes_and_aliases)
+        return None if known == one.address and is_catch_all(known) else known
 
 
 def _names(chosen: Settings, refused: Refused) -> _Names:
@@ -23,14 +49,8 @@ def _names(chosen: Settings, refused: Refused) -> _Names:
     mailboxes = frozenset(chosen.mailboxes)
     # A delivery that was refused may have been meant for any of them.
     others = domains - set(map(domain_of, mailboxes)) if "delivery" in refused else asked_domains(chosen)
-    return _Names(domains, domains - others, mailboxes)
-
-
-def _known(address: str, among: Collection[str]) -> str | None:
-    """As which of some addresses Postfix knows one: as it stands, else without its extension (recipient_delimiter)."""
-    local, _, domain = address.rpartition("@")
-    plain = f"{local.partition('+')[0]}@{domain}"
-    return next((one for one in (address, plain) if one in among), None)
+    aliases = (one.address for one in (*chosen.aliases, *implied_aliases(chosen)))
+    return _Names(domains, domains - others, mailboxes, mailboxes.union(aliases))
 
 
 def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
@@ -82,58 +102,101 @@ def _mailboxes(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fa
 
 
 def _aliases(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
-    targets = {one.address: one.target for one in (*chosen.aliases, *implied_aliases(chosen))}
-    ends = _ends(targets)
     refused_domains = [*refused.get("domains", ()), *refused.get("hostname", ())]
-    reported: set[str] = set()
+    asked = asked_domains(chosen)
+    kept = {one.address for one in chosen.aliases if _keeps(one, names)}
+    emptied = {*names.mailboxes} - kept
     for one in chosen.aliases:
-        token = str(one)
-        end = ends[one.address]
-        circle = _known(end, targets) is not None
-        domain = domain_of(one.address)
+        token, domain = str(one), domain_of(one.address)
         if domain not in names.domains and domain != chosen.hostname:
             if not may_be_meant(domain, refused_domains):
                 yield fault("aliases", token, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
-        elif one.address in names.mailboxes:
-            yield fault("aliases", token, f"is also a mailbox; remove it here or from {PREFIX}MAILBOXES")
-        elif targets[one.address] != one.target:
-            yield fault("aliases", token, f"also has the target {targets[one.address]}; keep one of the two")
-        elif circle and end not in reported:
-            reported.add(end)
-            way = " → ".join(_way(one.address, targets))
-            yield fault("aliases", token, f"ends in an alias loop: {way}; change one of the targets")
-        elif not circle:
-            yield from _end(token, end, chosen, refused, names)
+        elif one.address in emptied:
+            emptied.remove(one.address)
+            yield fault(
+                "aliases",
+                token,
+                f"is also a mailbox, which would get no mail; add {one.address}={one.address} to keep a copy there, or "
+                f"remove it here or from {PREFIX}MAILBOXES",
+            )
+        elif is_catch_all(one.address) and domain in asked:
+            yield fault(
+                "aliases",
+                token,
+                f"would take the mail for every address that the mailbox server has; list the addresses of {domain} in "
+                f"{PREFIX}MAILBOXES, or let that server have the catch-all",
+            )
+        elif is_catch_all(one.address) and domain == chosen.hostname and forwards_by_srs(chosen):
+            yield fault(
+                "aliases",
+                token,
+                f"would take mail to forged SRS addresses, which have the host name as their domain; set "
+                f"{PREFIX}HOSTNAME to a name without a catch-all, or {PREFIX}SRS=false",
+            )
+        else:
+            yield from _target(one, chosen, refused, names)
+    yield from _loops(chosen, kept, names)
 
 
-def _ends(targets: Mapping[str, str]) -> dict[str, str]:
-    """Where each alias leads in the end: to an address that is none, or to one of a circle, the same for all ways."""
-    ends: dict[str, str] = {}
-    for address in targets:
-        way: set[str] = set()
-        at = address
-        while at not in ends and at not in way and (known := _known(at, targets)):
-            way.add(at)
-            at = targets[known]
-        ends |= dict.fromkeys(way, ends.get(at, at))
-    return ends
+def _keeps(one: Alias, names: _Names) -> bool:
+    """Whether an alias leaves a copy in the mailbox of its own address."""
+    domain = domain_of(one.address)
+    there = one.address in names.mailboxes or domain not in names.listed
+    return one.address == one.target and there and domain in names.domains
 
 
-def _way(address: str, targets: Mapping[str, str]) -> list[str]:
-    """An alias and what it leads to, step by step; in a circle the last one stands there twice."""
-    way, seen = [address], set[str]()
-    while (known := _known(way[-1], targets)) and way[-1] not in seen:
-        seen.add(way[-1])
-        way.append(targets[known])
-    return way
+def _target(one: Alias, chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
+    """What an alias leads to must be there; outside it is other servers' business."""
+    domain = domain_of(one.target)
+    if names.leads_to(one):
+        return
+    if domain in names.listed:
+        if not may_be_meant(one.target, refused.get("mailboxes", ())):
+            yield fault("aliases", str(one), f"leads to no mailbox; add {one.target} to {PREFIX}MAILBOXES")
+    elif domain == chosen.hostname not in names.domains:
+        yield fault("aliases", str(one), f"leads to no mailbox; the host name has only {', '.join(HOST_ROLES)}")
 
 
-def _end(token: str, end: str, chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
-    if domain_of(end) in names.listed and not _known(end, names.mailboxes):
-        if not may_be_meant(end, refused.get("mailboxes", ())):
-            yield fault("aliases", token, f"leads to no mailbox; add {end} to {PREFIX}MAILBOXES")
-    elif domain_of(end) == chosen.hostname not in names.domains and end.partition("@")[0] not in HOST_ROLES:
-        yield fault("aliases", token, f"leads to no mailbox; the host name has only {', '.join(HOST_ROLES)}")
+def _loops(chosen: Settings, kept: Collection[str], names: _Names) -> Iterator[Fault]:
+    """Each circle of aliases, once.
+
+    It ends where a copy is kept, since Postfix expands an address into itself once; but not if a target on the way
+    has an extension, which makes another address of it in each round (postconf(5), propagate_unmatched_extensions).
+    """
+    here = {*names.domains, chosen.hostname}
+    following: dict[str, dict[str, Alias]] = {}
+    for one in (*chosen.aliases, *implied_aliases(chosen)):
+        known = names.leads_to(one)
+        if known and not one.address == known == one.target in kept and domain_of(one.address) in here:
+            following.setdefault(one.address, {}).setdefault(known, one)
+    if not any("+" in one.target != to in following for steps in following.values() for to, one in steps.items()):
+        following = {address: steps for address, steps in following.items() if address not in kept}
+    mine = set(chosen.aliases)
+    for circle in _circles(following):
+        written = (following[one][other] for one, other in itertools.pairwise(circle))
+        token = next(str(one) for one in written if one in mine)
+        yield fault("aliases", token, f"is in an alias loop: {' → '.join(circle)}; change one of the targets")
+
+
+def _circles(following: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
+    """The circles in which addresses lead to each other, whose first one stands there twice.
+
+    Each address is left once, so that many aliases take no more time for each than few.
+    """
+    left: set[str] = set()
+    for start in following:
+        way = {} if start in left else {start: iter(following[start])}
+        while way:
+            at = next(reversed(way))
+            one = next(way[at], None)
+            if one is None:
+                left.add(at)
+                del way[at]
+            elif one in way:
+                before = list(way)
+                yield [*before[before.index(one) :], one]
+            elif one in following and one not in left:
+                way[one] = iter(following[one])
 
 
 def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
@@ -142,7 +205,7 @@ def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     if not maildirs or "delivery" in refused:
         return
     filed = [one for one in chosen.mailboxes if domain_of(one) in maildirs]
-    filed += [one.address for one in (*chosen.aliases, *implied_aliases(chosen))]
+    filed += [one.address for one in (*chosen.aliases, *implied_aliases(chosen)) if not is_catch_all(one.address)]
     junk = {junk_address(one): one for one in filed}
     listed = [("mailboxes", one, one) for one in chosen.mailboxes]
     listed += [("aliases", str(one), one.address) for one in chosen.aliases]

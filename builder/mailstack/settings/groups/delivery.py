@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from mailstack.settings.groups.kinds import TOKENS, Group
-from mailstack.values import mail, servers
+from mailstack.values import mail, servers, tokens
 from mailstack.values.mail import Mailbox
 
 
@@ -26,8 +26,16 @@ class Delivery(Group):
     )
     aliases: Annotated[tuple[Annotated[mail.Alias, BeforeValidator(mail.alias)], ...], *TOKENS] = Field(
         default=(),
-        description="Addresses whose mail goes to another address: ADDRESS=TARGET.",
-        examples=["sales@example.com=user@example.com"],
+        description="Addresses whose mail goes to other addresses, here or on other servers: ADDRESS=TARGET, once for "
+        "each target. To keep a copy in a mailbox, also write it as a target of its own address. '*@DOMAIN=TARGET' is "
+        "for all addresses of a domain that are neither a mailbox nor an alias.",
+        examples=["sales@example.com=user@example.com,sales@example.com=friend@example.org"],
+    )
+    srs: Annotated[bool, BeforeValidator(tokens.boolean)] = Field(
+        default=True,
+        description="Mail that leaves by an alias to another server gets an envelope sender of the host name (SRS), "
+        "so that SPF passes there, and bounces find the original sender. 'false': it keeps its envelope sender.",
+        examples=["false"],
     )
     postmaster: Mailbox | None = Field(
         default=None,

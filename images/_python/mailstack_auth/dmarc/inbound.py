@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from functools import partial
 
@@ -27,6 +28,9 @@ MAX_SECONDS = 60.0
 
 # RFC 3463: a local problem, not the sender's.
 TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed: internal error, please retry")
+
+# What postsrsd makes; case does not count.
+_SRS = re.compile(rb"srs[01]=", re.IGNORECASE)
 
 log = partial(event, "dmarc")
 
@@ -124,11 +128,14 @@ class Inbound:
 def _in_junk(recipient: bytes, site: Site) -> bytes | None:
     """The address of a recipient's Junk: with an extension of its own (postconf(5), recipient_delimiter).
 
-    None if there is none here: the mail of its domain goes to a mailbox server.
+    None if there is none here: the mail of its domain goes to a mailbox server, or it is an SRS address, by which a
+    bounce of forwarded mail goes back to where that came from.
     """
     # A postmaster may have no domain (RFC 5321 section 4.5.1).
     local, _, domain = recipient.removeprefix(b"<").removesuffix(b">").partition(b"@")
     domain = domain or site.hostname.encode()
+    if _SRS.match(local) and domain.lower() == site.hostname.encode():
+        return None
     if _text(local, domain) not in site.extended:
         local = local.partition(b"+")[0]
     # Of existing addresses none needs its quotes.
