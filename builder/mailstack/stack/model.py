@@ -25,9 +25,12 @@ from mailstack.stack.mail import (
 )
 from mailstack.stack.networks import Subnet
 from mailstack.stack.packages import Packages
-from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address
+from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address, known_as
 from mailstack.values.network import Address, Network
 from mailstack.values.servers import HostPort, neighbours
+
+# Where an alias that leads to another server leads, among addresses.
+_OUTSIDE = ""
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,44 @@ class Stack:
 
         With SRS the targets on other servers are marked, so that the mail that goes to them is.
         """
-        catching, local = {one.address for one in self.aliases}, {*self.domains, self.hostname}
+        if not self.srs_key_digest:
+            return tuple(self._targets.items())
+        here = self._here
+        return tuple(
+            (address, tuple(one if domain_of(one) in here else f"{one}.{SRS_MARK}" for one in targets))
+            for address, targets in self._targets.items()
+        )
+
+    @property
+    def forwarded(self) -> dict[str, bool]:
+        """Whether mail for an address leaves by an alias, or by one that this one leads to.
+
+        Of addresses whose mail stays here, only those that a catch-all would otherwise forward.
+        """
+        here, targets = self._here, self._targets
+        leading: dict[str | None, list[str]] = {}
+        for address, to in targets.items():
+            for one in to:
+                leading.setdefault(known_as(one, targets) if domain_of(one) in here else _OUTSIDE, []).append(address)
+        found, left = set[str](), [_OUTSIDE]
+        while left:
+            more = {*leading.get(left.pop(), ())} - found
+            found |= more
+            left += more
+        return {one: one in found for one in targets if one in found or catch_all(domain_of(one)) in found}
+
+    @property
+    def _targets(self) -> dict[str, tuple[str, ...]]:
+        catching = {one.address for one in self.aliases}
         spared = [one for one in self.mailboxes if catch_all(domain_of(one)) in catching]
-        rows: dict[str, list[str]] = {}
+        found: dict[str, dict[str, None]] = {}
         for one in (*(Alias(one, one) for one in spared), *self.aliases):
-            outside = self.srs_key_digest and domain_of(one.target) not in local
-            rows.setdefault(one.address, []).append(f"{one.target}.{SRS_MARK}" if outside else one.target)
-        return tuple((address, tuple(dict.fromkeys(targets))) for address, targets in rows.items())
+            found.setdefault(one.address, {})[one.target] = None
+        return {address: tuple(to) for address, to in found.items()}
+
+    @property
+    def _here(self) -> frozenset[str]:
+        return frozenset({*self.domains, self.hostname})
 
     @property
     def junk_rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -1,6 +1,7 @@
 """Domain names, mailboxes, aliases, selectors."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -128,6 +129,16 @@ def catch_all(domain: str) -> str:
 def is_catch_all(address: str) -> bool:
     """Whether an alias is the catch-all of its domain."""
     return address.startswith("*@")
+
+
+def known_as(address: str, among: Collection[str]) -> str | None:
+    """As which of some addresses Postfix knows one: as it stands, else without its extension (recipient_delimiter).
+
+    Where none of these is listed, by the catch-all of its domain.
+    """
+    local, _, domain = address.rpartition("@")
+    plain = f"{local.partition('+')[0]}@{domain}"
+    return next((one for one in (address, plain, catch_all(domain)) if one in among), None)
 
 
 def domain_of(address: str) -> str:

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mailstack_auth import names
@@ -32,6 +32,8 @@ class Site:
     junk: frozenset[str] = frozenset()
     # Addresses of mailboxes and aliases that hold a "+" themselves.
     extended: frozenset[str] = frozenset()
+    # Whether mail for an address, or for the others of a domain ("*@domain"), goes on to another server by an alias.
+    forwarded: Mapping[str, bool] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Site":

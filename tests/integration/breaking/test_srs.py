@@ -1,6 +1,9 @@
 """Forwarded mail while postsrsd is down."""
 
 import json
+from collections.abc import Iterator
+
+import pytest
 
 from integration.judging.test_srs import OUT, SENDER, return_path, srs_address
 from mailstack.world.containers import Machine, wait_for
@@ -8,8 +11,24 @@ from mailstack.world.site import Site
 from support import address_of, flush_until_delivered, message, send, subject
 
 
-def test_forwarded_mail_waits(outsider: Machine, delta: Site, bravo: Site) -> None:
-    """Nothing leaves with another envelope sender, or is lost; bounces are told to come again, and other mail goes on."""
+@pytest.fixture
+def changing(delta: Site) -> Iterator[Site]:
+    """Delta, which is afterwards as it was before."""
+    original, override = dict(delta.environment), delta.directory / "compose.override.yaml"
+    before = override.read_text()
+    yield delta
+    override.write_text(before)
+    delta.build(original)
+    delta.up()
+
+
+@pytest.mark.parametrize("srs", ["true", "false"], ids=["until it is up", "until SRS is off"])
+def test_forwarded_mail_waits(srs: str, outsider: Machine, changing: Site, bravo: Site) -> None:
+    """Nothing leaves with another envelope sender, or is lost; bounces are told to come again, and other mail goes on.
+
+    Where SRS is turned off, mail that waited for it leaves with its own sender.
+    """
+    delta = changing
     address = srs_address(delta, "user@bravo.example")
     override = delta.directory / "compose.override.yaml"
     before = override.read_text()
@@ -30,6 +49,7 @@ def test_forwarded_mail_waits(outsider: Machine, delta: Site, bravo: Site) -> No
         content = message(SENDER, recipient, subject("other mail"))
         assert send(outsider, address_of(delta), SENDER, recipient, content).code == code
     override.write_text(before)
+    delta.build({**delta.environment, "MAILSTACK_SRS": srs})
     delta.up()
     arrived = flush_until_delivered(delta, bravo, "user@bravo.example", about)
-    assert return_path(arrived) == srs_address(delta, SENDER)
+    assert return_path(arrived) == (srs_address(delta, SENDER) if srs == "true" else SENDER)

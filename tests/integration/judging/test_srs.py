@@ -15,12 +15,14 @@ from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
 from mailstack.world.site import Site, parse
 from support import (
+    JUNK,
     Client,
     Reply,
     address_of,
     count,
     delivered,
     dkim_results,
+    dmarc_result,
     independent_spf,
     message,
     properties,
@@ -69,9 +71,12 @@ def bounce(recipient: str, about: str, machine: Machine, site: Site, sender: str
 
 
 def test_spf_passes_elsewhere(world: Internet, outsider: Machine, delta: Site, bravo: Site) -> None:
-    """The next server finds an SPF pass of the forwarding host; the message is what came, with one hop more."""
+    """The next server finds an SPF pass of the forwarding host; the message is what came, with one hop more.
+
+    Postfix adds no field that it lacks, and completes no address.
+    """
     about = subject("handed on")
-    content = message(SENDER, OUT, about)
+    content = f"From: {SENDER}\r\nTo: out\r\nSubject: {about}\r\n\r\nhello\r\n".encode()
     assert send(outsider, address_of(delta), SENDER, OUT, content).code == 250
     arrived = delivered(bravo, BRAVO, about)
     assert return_path(arrived) == srs_address(delta, SENDER)
@@ -94,12 +99,8 @@ def test_a_copy_here_keeps_its_sender(outsider: Machine, delta: Site, bravo: Sit
 
 
 def test_own_senders_stay(delta: Site, bravo: Site) -> None:
-    """Own mail, of sub-domains too, leaves by an alias as it is and signed once; and whatever leaves without an alias."""
-    for sender, recipient in (
-        (DELTA, OUT),
-        ("user@sub.delta.unsigned.example", OUT),
-        ("someone@none.example", BRAVO),
-    ):
+    """Own mail leaves by an alias as it is and signed once; and so does whatever leaves without an alias."""
+    for sender, recipient in ((DELTA, OUT), ("someone@none.example", BRAVO)):
         about = subject("own")
         content = message(DELTA, recipient, about).replace(b"\r\n", b"\n")
         delta.sendmail(content, "-t", "-f", sender)
@@ -107,6 +108,46 @@ def test_own_senders_stay(delta: Site, bravo: Site) -> None:
         assert return_path(arrived) == sender
         assert len(parse(arrived).get_all("DKIM-Signature")) == 1
         assert [one.result for one in dkim_results(arrived, bravo)] == ["pass"]
+
+
+def test_senders_below_our_domains(outsider: Machine, delta: Site, bravo: Site) -> None:
+    """SPF of a sub-domain is not ours to publish, so its senders are rewritten."""
+    sender = "user@sub.delta.unsigned.example"
+    about = subject("a sub-domain")
+    delta.sendmail(message(DELTA, OUT, about).replace(b"\r\n", b"\n"), "-t", "-f", sender)
+    arrived = delivered(bravo, BRAVO, about)
+    assert return_path(arrived) == srs_address(delta, sender)
+    assert [one.result for one in dkim_results(arrived, bravo)] == ["pass"]
+
+
+@pytest.mark.parametrize("author", ["user@{domain}", "user@news.{domain}"], ids=["ours", "below ours"])
+@pytest.mark.parametrize("null", [False, True], ids=["somebody", "null sender"])
+@pytest.mark.parametrize("site", ["alpha", "delta", "echo"])
+def test_forged_mail_is_not_forwarded(
+    site: str, null: bool, author: str, outsider: Machine, request: pytest.FixtureRequest
+) -> None:
+    """What uses our domain does not leave by our host, for which SPF passes, whatever the site does about it else.
+
+    A pass of another's SPF, which saves it elsewhere from being rejected, is none for our domain.
+    """
+    forwarding: Site = request.getfixturevalue(site)
+    domain = forwarding.stack.domains[0]
+    recipient = {"alpha": "away", "delta": "Out+tag", "echo": "keep"}[site]
+    content = message(author.format(domain=domain), f"{recipient}@{domain}", subject("forged"))
+    # The host name of the client has an SPF pass as well.
+    sender = "" if null else SENDER
+    reply = send(outsider, address_of(forwarding), sender, f"{recipient}@{domain}", content, helo="listed.example")
+    assert (reply.code, reply.text.partition(" ")[0]) == (550, "5.7.1"), reply
+    assert null or reply.text.endswith("without an SPF or DKIM pass for it, so it is not forwarded")
+
+
+def test_what_fails_by_its_own_policy_is_forwarded(outsider: Machine, delta: Site, bravo: Site) -> None:
+    """Quarantined mail of others leaves: it fails DMARC at the next server as it does here."""
+    about, author = subject("quarantined"), "someone@quarantined.example"
+    assert send(outsider, address_of(delta), SENDER, OUT, message(author, OUT, about)).code == 250
+    arrived = delivered(bravo, BRAVO, about, JUNK)
+    assert return_path(arrived) == srs_address(delta, SENDER)
+    assert dmarc_result(arrived, bravo).result == "fail"
 
 
 def test_a_null_sender_stays(outsider: Machine, delta: Site, bravo: Site) -> None:

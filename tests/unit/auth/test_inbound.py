@@ -242,6 +242,77 @@ def test_local_domains(sent, action, reason, tmp_path, capsys):
     assert refused == (None if action == "quarantine" else f"550 5.7.1 {reason}")
 
 
+FORWARDED = {
+    b"out@ours.example": True,
+    b"Out+tag@Ours.example": True,
+    b'"out"@ours.example': True,
+    b"postmaster": True,
+    b"srs0=a=bc=x.example=y@mail.ours.example": True,
+    b"SRS1=a=bc==d=e=x.example=y@MAIL.ours.example": True,
+    b"anybody@caught.example": True,
+    b"box@caught.example": False,
+    b"box+tag@caught.example": False,
+    b"out+x@ours.example": False,
+    b"user@ours.example": False,
+    b"srs0=a=bc=x.example=y@ours.example": False,
+}
+
+
+@pytest.mark.parametrize(("recipient", "forwarded"), FORWARDED.items())
+def test_forged_mail_is_not_forwarded(recipient, forwarded, tmp_path, capsys):
+    """What uses our domain and goes to Junk, with any pass, is rejected if it would leave by one of its recipients."""
+    site = replace(
+        SITE,
+        extended=frozenset({"out+x@ours.example"}),
+        forwarded={
+            "out@ours.example": True,
+            "postmaster@mail.ours.example": True,
+            "*@caught.example": True,
+            "box@caught.example": False,
+        },
+    )
+    forged = plain("ours.example", recipients=(b"user@ours.example", recipient), **FROM_A)
+    found = seen(tmp_path, forged, site=site)
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["action"] == ("reject" if forwarded else "quarantine")
+    reason = f"{WITHOUT_LEAVE.format('From', 'ours.example')}, so it is not forwarded"
+    assert found.reply == (f"550 5.7.1 {reason}" if forwarded else None)
+
+
+@pytest.mark.parametrize(
+    ("hostname", "author", "reply"),
+    [
+        ("mail.dept.quarantine.example", "quarantine.example", "550 5.7.26"),
+        ("mail.dept.quarantine.example", "other.quarantine.example", "550 5.7.26"),
+        ("mail.dept.none.example", "none.example", None),
+        ("mail.dept.bare.example", "quarantine.example", None),
+        ("mail.dept.walk.example", "other.walk.example", "451 4.4.3"),
+    ],
+)
+def test_the_authors_of_our_organization(hostname, author, reply, tmp_path):
+    """An author whose domain has the host's organizational domain would pass DMARC by the host's SPF."""
+    site = replace(
+        SITE,
+        hostname=hostname,
+        local_domains=frozenset({hostname.removeprefix("mail."), hostname}),
+        forwarded={f"out@{hostname.removeprefix('mail.')}": True},
+    )
+    for recipient, expected in ((f"out@{hostname.removeprefix('mail.')}", reply), ("user@ours.example", None)):
+        found = seen(tmp_path, plain(author, recipients=(recipient.encode(),), **FROM_A), site=site)
+        got = found.reply and " ".join(found.reply.split()[:2])
+        assert got == (expected if author != "other.walk.example" else "451 4.4.3")
+
+
+def test_mail_that_was_forwarded_comes_back(tmp_path):
+    """With an SRS address as its sender it is answered, not discarded."""
+    sent = plain("bare.example", sender=b"SRS0=a=bc=bare.example=jo@mail.ours.example")
+    found = seen(tmp_path, sent)
+    assert (found.discarded, found.reply) == (
+        False,
+        f"550 5.7.1 {WITHOUT_LEAVE.format('MAIL FROM', 'mail.ours.example')}",
+    )
+
+
 NOT_ACCEPTED = {
     "reject": plain("a.example"),
     "no author": Sent(()),

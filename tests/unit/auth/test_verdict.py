@@ -8,7 +8,7 @@ import pytest
 from mailstack_auth.dkim.signatures import Signature
 from mailstack_auth.dmarc.discovery import Published, parse
 from mailstack_auth.dmarc.evidence import Evidence, TempFailure
-from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
+from mailstack_auth.dmarc.verdict import Outcome, decide, given_up, leaving
 from mailstack_auth.site import Site
 from mailstack_auth.spf.evaluation import RESULTS, Evaluation, Result
 from mailstack_auth.spf.judgement import Judgement
@@ -638,6 +638,64 @@ def test_what_others_refuse_is_not_put_aside():
     assert outcome(handed_on._replace(spf=FAIL)) == SPF_REJECT
 
 
+NOT_FORWARDED, LOOK = ("reject", "550 5.7.1"), ("reject", "550 5.7.26")
+BY_DMARC = {"published": published("p=quarantine"), "dmarc": "fail"}
+LEAVING = {
+    "nothing of ours": (message(), SITE, ACCEPT),
+    "another's, quarantined": (message(**BY_DMARC), SITE, ("quarantine", "DMARC policy")),
+    "author, put aside": (message("a.example", "ours.example", spf=THEIR_SPF), SITE, NOT_FORWARDED),
+    "a sub-domain of ours": (message("a.example", "news.ours.example", spf=THEIR_SPF), SITE, NOT_FORWARDED),
+    "another's envelope": (message("ours.example", "a.example", signatures=(dkim("a.example"),)), SITE, NOT_FORWARDED),
+    "local senders are not looked at": (message("ours.example"), replace(SITE, local_sender=None), NOT_FORWARDED),
+    "a forwarder that is trusted": (
+        message("list.example", "ours.example", spf=spf("pass", "list.example")),
+        SITE,
+        NOT_FORWARDED,
+    ),
+    "null sender": (message(None, "ours.example", signatures=(dkim("a.example"),)), SITE, NOT_FORWARDED),
+    "by our SPF": (message("ours.example", spf=OUR_SPF), SITE, ACCEPT),
+    "by our signature": (message("a.example", "ours.example", signatures=(dkim("ours.example"),)), SITE, ACCEPT),
+    "of our organization": (message(**BY_DMARC, akin=True), SITE, LOOK),
+    "perhaps of our organization": (message(**BY_DMARC, akin=None), SITE, DEFER),
+    "refused anyway": (message("a.example", "ours.example"), SITE, REFUSE_AUTHOR),
+    "discarded anyway": (message("ours.example"), SITE, DISCARD),
+    "DNS first": (message("a.example", "ours.example", failures=KEY_OF_OURS), SITE, DEFER),
+}
+
+
+@pytest.mark.parametrize(("evidence", "site", "expected"), LEAVING.values(), ids=LEAVING.keys())
+def test_leaving(evidence, site, expected):
+    """What could pass DMARC at the next server by our host, and not by itself, is not forwarded; the rest is as ever."""
+    decided = decide(evidence, site)
+    assert leaving(decided, evidence, site) == decided
+    evidence = evidence._replace(forwarded=True)
+    found = leaving(decide(evidence, site), evidence, site)
+    text = found.reply or found.reason
+    assert ((found.action, " ".join(text.split()[:2])) if text else (found.action,)) == expected
+    assert found.reason.endswith(", so it is not forwarded") == (found != decided and found.action == "reject")
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        message("a.example", "ours.example", failures=KEY_OF_OURS),
+        message(published=published("p=reject"), dmarc="temperror", failure=TempFailure("x"), akin=None),
+    ],
+    ids=["ours", "perhaps of our organization"],
+)
+def test_leaving_after_waiting(evidence):
+    """Waiting makes nothing known: in place of being put aside the message is rejected."""
+    evidence = evidence._replace(forwarded=True)
+    waited = given_up(decide(evidence, SITE), SITE)
+    assert waited.action == "quarantine"
+    assert leaving(waited, evidence, SITE).action == "reject"
+
+
+def test_a_sender_of_forwarded_mail_is_answered():
+    """A bounce to an SRS address finds the original sender."""
+    assert outcome(message("ours.example", "a.example", returned=True)) == REFUSE_AUTHOR
+
+
 def test_site_from_json():
     """What the builder writes."""
     data = {
@@ -647,6 +705,7 @@ def test_site_from_json():
         "signed_below": [],
         "junk": ["ours.example"],
         "extended": [],
+        "forwarded": {"out@ours.example": True},
         "dmarc": "mark",
         "spf_fail": "tag",
         "spf_temperror": "defer-early",
@@ -665,4 +724,5 @@ def test_site_from_json():
         dns_action="reject",
         signed=frozenset({"ours.example"}),
         junk=frozenset({"ours.example"}),
+        forwarded={"out@ours.example": True},
     )

@@ -147,6 +147,23 @@ def test_rows_of_aliases():
     assert found.caught_junk_rows == (("example.com", ("a+b+quarantine@example.com",)),)
 
 
+def test_what_is_forwarded():
+    """Each alias that leads to another server, by whatever way; and what its catch-all would forward, but does not."""
+    found = stack(
+        domains="example.com,example.net",
+        mailboxes="user@example.com,box@example.net",
+        aliases="out@example.com=x@example.org,chain@example.com=out+tag@example.com,far@example.com=chain@example.com,"
+        "caught@example.com=anybody@example.net,*@example.net=out@example.com,in@example.net=box@example.net,"
+        "user@example.com=user@example.com,user@example.com=x@example.org,boxed@example.com=box@example.net",
+        postmaster="box@example.net",
+    )
+    addresses = ("out", "chain", "far", "caught", "user")
+    staying = ("box", "in", "postmaster", "abuse")
+    expected = {f"{one}@example.com": True for one in addresses} | {"*@example.net": True}
+    assert found.forwarded == expected | {f"{one}@example.net": False for one in staying}
+    assert stack().forwarded == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "marked"),
     [

@@ -15,17 +15,7 @@ from mailstack.settings.model import (
     implied_aliases,
     next_hops,
 )
-from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address
-
-
-def _known(address: str, among: Collection[str]) -> str | None:
-    """As which of some addresses Postfix knows one: as it stands, else without its extension (recipient_delimiter).
-
-    Where none of these is listed, by the catch-all of its domain.
-    """
-    local, _, domain = address.rpartition("@")
-    plain = f"{local.partition('+')[0]}@{domain}"
-    return next((one for one in (address, plain, catch_all(domain)) if one in among), None)
+from mailstack.values.mail import Alias, domain_of, is_catch_all, junk_address, known_as
 
 
 class _Names(NamedTuple):
@@ -40,7 +30,7 @@ class _Names(NamedTuple):
 
     def leads_to(self, one: Alias) -> str | None:
         """The address here that an alias leads to, as it is listed; a catch-all does not lead to itself."""
-        known = _known(one.target, self.mailboxes_and_aliases)
+        known = known_as(one.target, self.mailboxes_and_aliases)
         return None if known == one.address and is_catch_all(known) else known
 
 
@@ -72,7 +62,7 @@ def warnings(chosen: Settings) -> list[str]:
         + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if domain_of(one) in names.domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
         if domain_of(one) in (names.listed if domain_of(one) in names.domains else {chosen.hostname})
-        and not _known(one, addresses)
+        and not known_as(one, addresses)
     ]
 
 
@@ -216,7 +206,7 @@ def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
 
 def _postmaster(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
     one = chosen.postmaster
-    if one is None or _known(one, {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}):
+    if one is None or known_as(one, {*chosen.mailboxes, *(alias.address for alias in chosen.aliases)}):
         return
     tokens = [*refused.get("mailboxes", ()), *refused.get("aliases", ())]
     if domain_of(one) in names.listed:

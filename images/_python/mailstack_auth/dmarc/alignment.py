@@ -87,6 +87,15 @@ async def aligned(evidence: Evidence, tree: Tree, author: str) -> Evidence:
     return evidence._replace(dmarc=dmarc, spf_aligned=by_spf, dkim_aligned=by_dkim, failure=failure)
 
 
+async def akin(evidence: Evidence, tree: Tree, author: str, hostname: str) -> Evidence:
+    """With whether the author is of the host's organization, if DMARC does not pass and the policy asks for something."""
+    published = evidence.published
+    if evidence.dmarc not in {"fail", "temperror"} or (published is not None and published.applied == "none"):
+        return evidence
+    found, failure = await _any_aligned(tree, author, {hostname}, published.record.aspf if published else "r")
+    return evidence._replace(akin=None if failure else found)
+
+
 async def _any_aligned(
     tree: Tree, author: str, identifiers: Collection[str], mode: Literal["r", "s"]
 ) -> tuple[bool, TempFailure | None]:

@@ -9,7 +9,7 @@ from mailstack_auth import names
 from mailstack_auth.dkim import signatures
 from mailstack_auth.dkim.signatures import Signature
 from mailstack_auth.dkim.verification import Body, Finding, Verifier, fault
-from mailstack_auth.dmarc import alignment
+from mailstack_auth.dmarc import alignment, recipients
 from mailstack_auth.dmarc.alignment import DECIDED_SECONDS, DNS_SECONDS, Dns
 from mailstack_auth.dmarc.discovery import Tree
 from mailstack_auth.dmarc.evidence import Evidence, Reading, TempFailure, passes
@@ -55,12 +55,22 @@ class Collector:
         if identifier and identifier.result == "temperror":
             failures.append(TempFailure(f"the SPF record of {identifier.domain}", identifier.domain, by="spf"))
         evidence = Evidence(
-            message.client, reading.sender, author, spf, found, published, dmarc, failures=tuple(failures)
+            message.client,
+            reading.sender,
+            author,
+            spf,
+            found,
+            published,
+            dmarc,
+            failures=tuple(failures),
+            forwarded=any(recipients.forwarded(one, self._site) for one in message.recipients),
+            returned=recipients.by_srs(message.sender, self._site),
         )
         if author is None:
             return evidence
         dns.allow(seconds)
-        return await alignment.aligned(evidence, tree, author)
+        evidence = await alignment.aligned(evidence, tree, author)
+        return await alignment.akin(evidence, tree, author, self._site.hostname) if evidence.forwarded else evidence
 
     def _wanted(self, reading: Reading, passed: Collection[str]) -> list[Signature]:
         """The signatures to verify here: those that could matter beside the domains that have a pass."""

@@ -52,6 +52,13 @@ class Evidence(NamedTuple):
     failure: TempFailure | None = None
     # What could authenticate a domain, aligned or not.
     failures: tuple[TempFailure, ...] = ()
+    # Whether a recipient's mail goes on to another server.
+    forwarded: bool = False
+    # The envelope sender is one that this host has made for forwarded mail (SRS), or looks like it.
+    returned: bool = False
+    # Whether the author's domain and the host name have one organizational domain, where that matters; None when DNS
+    # does not answer.
+    akin: bool | None = False
 
     def authenticated(self) -> Iterable[str]:
         """Domains that SPF or DKIM has authenticated."""

@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-import re
 from collections import Counter
 from functools import partial
 
 from mailstack_auth.dkim import signatures
 from mailstack_auth.dkim.verification import Body
-from mailstack_auth.dmarc import report
+from mailstack_auth.dmarc import recipients, report
 from mailstack_auth.dmarc.collecting import Collector
 from mailstack_auth.dmarc.evidence import Evidence, Reading
-from mailstack_auth.dmarc.verdict import Outcome, decide, given_up
+from mailstack_auth.dmarc.verdict import Outcome, decide, given_up, leaving
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.header import authres
 from mailstack_auth.header.author import NO_DOMAIN, AmbiguousError, author_domain
@@ -28,9 +27,6 @@ MAX_SECONDS = 60.0
 
 # RFC 3463: a local problem, not the sender's.
 TROUBLE = Verdict(reply="451 4.3.0 DMARC check failed: internal error, please retry")
-
-# What postsrsd makes; case does not count.
-_SRS = re.compile(rb"srs[01]=", re.IGNORECASE)
 
 log = partial(event, "dmarc")
 
@@ -82,9 +78,9 @@ class Inbound:
             self._record(message, None, Outcome("reject", reason=reading.ambiguous, rule="author"))
             return Verdict(reply=f"550 5.7.1 {reading.ambiguous}")
         evidence = await self._collector.evidence(message, reading, await self._results.of(message))
-        outcome = decide(evidence, self._site)
+        outcome = leaving(decide(evidence, self._site), evidence, self._site)
         if outcome.action == "defer" and self._deferrals.over(evidence.client, evidence.author or ""):
-            outcome = given_up(outcome, self._site)
+            outcome = leaving(given_up(outcome, self._site), evidence, self._site)
         self._record(message, evidence, outcome)
         if outcome.action == "discard":
             return Verdict(discard=True)
@@ -112,8 +108,8 @@ class Inbound:
         edits: list[Edit] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" {outcome.reason}".encode("ascii")))
-            recipients = dict.fromkeys(message.recipients)
-            edits += [Readdress(one, junk) for one in recipients if (junk := _in_junk(one, self._site))]
+            addresses = dict.fromkeys(message.recipients)
+            edits += [Readdress(one, junk) for one in addresses if (junk := recipients.in_junk(one, self._site))]
         return tuple(edits)
 
     def _record(self, message: Message, evidence: Evidence | None, outcome: Outcome) -> None:
@@ -123,28 +119,3 @@ class Inbound:
             self._not_accepted.add(outcome.action, outcome.rule)
         entry = report.entry(message, evidence, outcome, self._counts[result])
         self._log.write(json.dumps(entry), soon=outcome.action == "accept")
-
-
-def _in_junk(recipient: bytes, site: Site) -> bytes | None:
-    """The address of a recipient's Junk: with an extension of its own (postconf(5), recipient_delimiter).
-
-    None if there is none here: the mail of its domain goes to a mailbox server, or it is an SRS address, by which a
-    bounce of forwarded mail goes back to where that came from.
-    """
-    # A postmaster may have no domain (RFC 5321 section 4.5.1).
-    local, _, domain = recipient.removeprefix(b"<").removesuffix(b">").partition(b"@")
-    domain = domain or site.hostname.encode()
-    if _SRS.match(local) and domain.lower() == site.hostname.encode():
-        return None
-    if _text(local, domain) not in site.extended:
-        local = local.partition(b"+")[0]
-    # Of existing addresses none needs its quotes.
-    local = local.strip(b'"')
-    if site.junk.isdisjoint({_text(b"", domain), _text(local, domain)}):
-        return None
-    return b"<" + local + b"+quarantine@" + domain + b">"
-
-
-def _text(local: bytes, domain: bytes) -> str:
-    """An address, or a domain, as the site's lists have it."""
-    return b"@".join(filter(None, (local, domain))).decode("latin-1").lower()

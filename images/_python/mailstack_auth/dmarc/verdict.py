@@ -50,6 +50,26 @@ def given_up(outcome: Outcome, site: Site) -> Outcome:
     return outcome._replace(action="quarantine", reply=None, reason=reason)
 
 
+def leaving(outcome: Outcome, evidence: Evidence, site: Site) -> Outcome:
+    """What becomes of a message of which a copy goes on to another server.
+
+    SPF passes there for the host name, by the envelope sender that the copy gets (SRS) or by HELO, and so would DMARC
+    for every author of the organization. What is not known to come from there is not forwarded, whoever brings it.
+    """
+    if not evidence.forwarded or outcome.action not in {"accept", "quarantine"}:
+        return outcome
+    where: Literal["MAIL FROM", "From"] = "MAIL FROM" if _forged(evidence.sender, evidence, site) else "From"
+    if where == "MAIL FROM" or _forged(evidence.author, evidence, site):
+        reason = f"{_misuse(where, evidence)}, so it is not forwarded"
+        return outcome._replace(action="reject", reply=f"550 5.7.1 {reason}", reason=reason, rule="local sender")
+    if evidence.akin is None and outcome.rule != "DNS":
+        return _defer(TempFailure(f"the organizational domain of {evidence.author}"))
+    if evidence.akin is False:
+        return outcome
+    reason = f"DMARC fails for {evidence.author}, so it is not forwarded"
+    return outcome._replace(action="reject", reply=f"550 5.7.26 {reason}", reason=reason, rule="DMARC")
+
+
 def _spared(evidence: Evidence, site: Site) -> bool:
     """Whether the message comes from a forwarder or mailing list that the site trusts."""
     if site.skip_networks:
@@ -86,17 +106,21 @@ def _forged(domain: str | None, evidence: Evidence, site: Site) -> list[str]:
 def _without_leave(where: Literal["MAIL FROM", "From"], evidence: Evidence, ours: Sequence[str], site: Site) -> Outcome:
     # What is spared by From, or shown to be allowed, may be known once DNS answers.
     failure = _maybe(evidence, [*ours, *(site.skip_domains if where == "From" else ())])
-    domain = evidence.sender if where == "MAIL FROM" else evidence.author
-    reason = f"{where} uses our domain {domain} without an SPF or DKIM pass for it"
+    reason = _misuse(where, evidence)
     if failure is None and evidence.indirect:
         return Outcome("quarantine", reason=reason, rule="local sender")
     failure = failure or next(iter(evidence.failures), None)
     if failure:
         return _defer(failure)
-    if where == "MAIL FROM" and site.local_sender == "discard":
-        # A bounce would go to the person whose address was used.
+    if where == "MAIL FROM" and site.local_sender == "discard" and not evidence.returned:
+        # A bounce would go to the person whose address was used. One to an SRS address finds the original sender.
         return Outcome("discard", reason=reason, rule="local sender")
     return Outcome("reject", f"550 5.7.1 {reason}", reason, "local sender")
+
+
+def _misuse(where: Literal["MAIL FROM", "From"], evidence: Evidence) -> str:
+    domain = evidence.sender if where == "MAIL FROM" else evidence.author
+    return f"{where} uses our domain {domain} without an SPF or DKIM pass for it"
 
 
 def _disposition(evidence: Evidence, site: Site, *, spared: bool) -> tuple[Policy, str | None]:
