@@ -58,10 +58,18 @@ class MailboxServer(Receiver):
     ) -> None:
         self._kind = kind
         self.mailboxes = mailboxes
+        # Its answer to MAIL, if it takes nothing.
+        self.rejection = ""
         super().__init__(address, port)
 
     def factory(self) -> SMTP:
         return self._kind(self.handler, hostname="mailboxes.example")
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return self.rejection or "250 OK"
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -1,9 +1,11 @@
 """How mail is signed and judged."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
 from mailstack.values.dnsbl import Dnsbl
+from mailstack.values.mail import MAX_LABEL
 from mailstack.values.network import Network
 from mailstack.values.servers import IMPLICIT_TLS, HostPort, NextHop
 
@@ -45,12 +47,18 @@ class Relay:
     @property
     def transport(self) -> str:
         """Its own transport of Postfix (master.cf), which has its login and shares no connection with another."""
-        return f"relayhost-{self.domain}" if self.domain else "relayhost"
+        return f"relayhost-{self._short}" if self.domain else "relayhost"
 
     @property
     def secret(self) -> str:
         """Where Postfix's container has the login, below /run/secrets."""
-        return f"relay-login-{self.domain}" if self.domain else "relay-login"
+        return f"relay-login-{self._short}" if self.domain else "relay-login"
+
+    @property
+    def _short(self) -> str:
+        """The domain, or a digest of a long one: the path of a socket has 108 octets (unix(7)), a file's name 255."""
+        domain = self.domain or ""
+        return domain if len(domain) <= MAX_LABEL else hashlib.sha256(domain.encode()).hexdigest()[:16]
 
     @property
     def tls_first(self) -> bool:

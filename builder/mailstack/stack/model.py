@@ -4,7 +4,7 @@ It knows nothing of files or of compose; compose is one rendering of it.
 """
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,9 +28,6 @@ from mailstack.stack.packages import Packages
 from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address, known_as
 from mailstack.values.network import Address, Network
 from mailstack.values.servers import HostPort, neighbours
-
-# Where an alias that leads to another server leads, among addresses.
-_OUTSIDE = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,11 @@ class Stack:
         return self.judging.local_sender is not None
 
     @property
+    def trusted_forwarders(self) -> tuple[Network, ...]:
+        """The networks of forwarders that SPF or DMARC spares."""
+        return tuple(dict.fromkeys((*self.spf_skip_networks, *self.judging.skip_networks)))
+
+    @property
     def maildirs(self) -> frozenset[str]:
         """The domains whose mail lies in Maildirs."""
         return frozenset(one.domain for one in self.deliveries if one.hop is None)
@@ -111,11 +113,10 @@ class Stack:
     def asked_rows(self) -> dict[str, bool]:
         """Whether a mailbox server is asked about a recipient, by address or domain; an alias is as its targets are."""
         asked = self.asked
-        rows = {one: one in asked for one in self.signing_domains}
-        for address, targets in self.alias_rows:
-            # The row of a catch-all is that of its domain; mailboxes of that have their own.
-            rows[address.removeprefix(catch_all(""))] = any(domain_of(one) in asked for one in targets)
-        return rows
+        leading = self._leading(lambda target: domain_of(target) in asked)
+        # The row of a catch-all is that of its domain; mailboxes of that have their own.
+        rows = {one.removeprefix(catch_all("")): one in leading for one in self._targets}
+        return {one: one in asked for one in self.signing_domains} | rows
 
     @property
     def extended(self) -> tuple[str, ...]:
@@ -142,17 +143,25 @@ class Stack:
 
         Of addresses whose mail stays here, only those that a catch-all would otherwise forward.
         """
-        here, targets = self._here, self._targets
-        leading: dict[str | None, list[str]] = {}
+        here = self._here
+        found = self._leading(lambda target: domain_of(target) not in here)
+        return {one: one in found for one in self._targets if one in found or catch_all(domain_of(one)) in found}
+
+    def _leading(self, wanted: Callable[[str], bool]) -> set[str]:
+        """The aliases that lead to a target that is wanted, by whatever way."""
+        targets = self._targets
+        before: dict[str | None, list[str]] = {}
         for address, to in targets.items():
             for one in to:
-                leading.setdefault(known_as(one, targets) if domain_of(one) in here else _OUTSIDE, []).append(address)
-        found, left = set[str](), [_OUTSIDE]
+                before.setdefault(known_as(one, targets), []).append(address)
+        found = set[str]()
+        left = [address for address, to in targets.items() if any(map(wanted, to))]
         while left:
-            more = {*leading.get(left.pop(), ())} - found
-            found |= more
-            left += more
-        return {one: one in found for one in targets if one in found or catch_all(domain_of(one)) in found}
+            address = left.pop()
+            if address not in found:
+                found.add(address)
+                left += before.get(address, ())
+        return found
 
     @property
     def _targets(self) -> dict[str, tuple[str, ...]]:

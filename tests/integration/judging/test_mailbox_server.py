@@ -42,7 +42,8 @@ def romeo(world: Internet, smtp_server: MailboxServer) -> Site:
         DELIVERY=f"smtp:{smtp_server.address}:{smtp_server.port} rialto.example=lmtp:{smtp_server.address}:{LMTP_PORT} "
         "rondo.example=maildir rogue.example=lmtp:no-such-host.example",
         MAILBOXES="user@rondo.example,user@rumba.example",
-        ALIASES="sales@romeo.example=user@romeo.example,gone@rondo.example=nobody@romeo.example",
+        ALIASES="sales@romeo.example=user@romeo.example,gone@rondo.example=nobody@romeo.example,"
+        "far@rondo.example=gone@rondo.example",
     )
 
 
@@ -99,8 +100,8 @@ def test_each_domain_has_its_delivery(outsider: Machine, romeo: Site, smtp_serve
         assert to(other, about) == {"user@rialto.example"}
         assert about.encode() in delivered(romeo, "user@rondo.example", about)
         unknown = [f"nobody@{domain}" for domain in romeo.stack.domains[:4]]
-        # An alias is as its target is.
-        for one in [*unknown, "gone@rondo.example"]:
+        # An alias is as its target is, or that one's.
+        for one in [*unknown, "gone@rondo.example", "far@rondo.example"]:
             assert send(outsider, address_of(romeo), SENDER, one, content).code == 550
 
 
@@ -125,6 +126,15 @@ def test_quarantine_where_there_is_a_junk(
     assert parse(smtp_server.wait_for(about))["X-Mailstack-Quarantine"]
     assert to(smtp_server, about) == {"user@romeo.example"}
     assert parse(delivered(romeo, "user@rondo.example", about, JUNK))["X-Mailstack-Quarantine"]
+
+
+def test_a_server_that_rejects_us(outsider: Machine, romeo: Site) -> None:
+    """What it says of our sender says nothing of a recipient, who may be there."""
+    recipient = "late@rialto.example"
+    with lmtp_server() as server:
+        server.rejection = "550 5.7.1 not from you"
+        content = message(SENDER, recipient, subject("rejected"))
+        assert send(outsider, address_of(romeo), SENDER, recipient, content).code == 450
 
 
 def test_a_server_that_is_down(outsider: Machine, romeo: Site) -> None:

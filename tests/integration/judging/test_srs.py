@@ -248,6 +248,22 @@ def test_rewritten_elsewhere_before(outsider: Machine, delta: Site, bravo: Site)
     assert domain == HOST
 
 
+@pytest.mark.parametrize(
+    "sender", ['"a b"@listed.example', '"a@b"@listed.example', "SRS0=abcd=ef=a.example=b@listed.example"]
+)
+def test_bounces_to_odd_senders(sender: str, outsider: Machine, delta: Site, bravo: Site) -> None:
+    """A bounce is accepted for each envelope sender that is rewritten, and not for another."""
+    arrived = forwarded(sender, subject("odd"), outsider, delta, bravo)
+    (path,) = re.findall(rb"(?m)^Return-Path: <(.*)>\r?$", arrived)
+    address = path.decode()
+    assert address.endswith(f"@{HOST}")
+    with Client(outsider, address_of(delta)) as client:
+        client.ehlo()
+        client.mail("")
+        answers = [client.rcpt(one)[0] for one in (address, address.replace("=listed.", "=listened."))]
+    assert answers == [250, 550]
+
+
 def test_long_senders(outsider: Machine, delta: Site, bravo: Site) -> None:
     """A long sender's SRS address is longer than most; a sender for which there can be no valid one stays."""
     for domain, rewritten in ((LONG_LABEL, True), (LONG_NAME, False)):

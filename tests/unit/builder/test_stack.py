@@ -99,11 +99,37 @@ def test_junk_of_a_catch_all():
     assert dict(found.junk_rows)["user+quarantine@example.com"] == ("user@example.com",)
 
 
+def test_a_relay_of_a_long_domain():
+    """Its transport's socket and its login's file have names that are short enough, and its own."""
+    domains = [f"{'.'.join([one * 60] * 4)}.example" for one in "ab"]
+    relays = stack(
+        domains=",".join(domains),
+        mailboxes=f"user@{domains[0]}",
+        relay_hosts=",".join(f"{one}=smtp.provider.example" for one in domains),
+    ).relays
+    names = {name for one in relays for name in (one.transport, one.secret)}
+    assert len(names) == 4
+    assert max(map(len, names)) < 40
+
+
+def test_who_is_not_screened():
+    """postscreen lets forwarders pass that SPF or DMARC spares, and with none has Postfix's own list."""
+    known = {"postscreen": "on", "spf_skip_networks": "192.0.2.0/24", "dmarc_skip_networks": "2001:db8::/48"}
+    row = "postscreen_access_list = permit_mynetworks, cidr:{ { 192.0.2.0/24 permit }, { 2001:db8::/48 permit } }"
+    main_cf = [
+        files(stack(**one))["postfix"]["etc/postfix/main.cf"].content.decode() for one in (known, {"postscreen": "on"})
+    ]
+    assert [f"{row}\n" in one for one in main_cf] == [True, False]
+    assert "postscreen_access_list" not in main_cf[1]
+
+
 def test_who_is_asked():
     """A mailbox server is asked about its domain, and about what aliases lead to there, a catch-all's mail too."""
     aliases = "*@example.org=x@example.net,info@example.com=x@example.net,all@example.com=user@example.com"
+    aliases += ",far@example.com=info+tag@example.com"
     rows = stack(**DELIVERIES | {"aliases": aliases}).asked_rows
-    assert {one for one, asked in rows.items() if asked} == {"example.net", "example.org", "info@example.com"}
+    asked = {"example.net", "example.org", "info@example.com", "far@example.com"}
+    assert {one for one, whether in rows.items() if whether} == asked
     assert {"example.com", "mail.example.com", "user@example.org", "all@example.com"} <= rows.keys()
 
 

@@ -88,7 +88,7 @@ async def aligned(evidence: Evidence, tree: Tree, author: str) -> Evidence:
 
 
 async def akin(evidence: Evidence, tree: Tree, author: str, hostname: str) -> Evidence:
-    """With whether the author is of the host's organization, if DMARC does not pass and the policy asks for something."""
+    """With whether the author is of the host's organization, if DMARC does not pass and its policy is not "none"."""
     published = evidence.published
     if evidence.dmarc not in {"fail", "temperror"} or (published is not None and published.applied == "none"):
         return evidence
