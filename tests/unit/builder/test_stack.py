@@ -113,7 +113,7 @@ def test_a_relay_of_a_long_domain():
 
 
 def test_who_is_not_screened():
-    """postscreen lets forwarders pass that SPF or DMARC spares, and with none has Postfix's own list."""
+    """Postscreen lets forwarders pass that SPF or DMARC spares, and with none has Postfix's own list."""
     known = {"postscreen": "on", "spf_skip_networks": "192.0.2.0/24", "dmarc_skip_networks": "2001:db8::/48"}
     row = "postscreen_access_list = permit_mynetworks, cidr:{ { 192.0.2.0/24 permit }, { 2001:db8::/48 permit } }"
     main_cf = [
