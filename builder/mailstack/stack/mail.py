@@ -93,13 +93,19 @@ class SpfActions:
 
 @dataclass(frozen=True)
 class ClientLimits:
-    """What one client that is not trusted may do on a port (0: without a limit); the rates are per so many minutes."""
+    """What one client that is not trusted may do on a port, and one user who is logged in, in so many minutes.
+
+    0: without a limit.
+    """
 
     sessions: int
     connections: int
     messages: int
     recipients: int
     minutes: int
+    user_messages: int
+    user_recipients: int
+    user_minutes: int
 
 
 @dataclass(frozen=True)

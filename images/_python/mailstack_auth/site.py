@@ -27,6 +27,10 @@ class Site:
     # Whose mail leaves with a signature or not at all: these domains, and names below those.
     signed: frozenset[str] = frozenset()
     signed_below: frozenset[str] = frozenset()
+    # How much a user who is logged in may send in so many minutes; 0: any number.
+    user_messages: int = 0
+    user_recipients: int = 0
+    user_minutes: int = 1
     # Quarantined mail for these domains and addresses goes to the address with the extension QUARANTINE, which leads to
     # a mailbox's Junk.
     junk: frozenset[str] = frozenset()

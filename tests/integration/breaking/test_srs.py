@@ -50,6 +50,7 @@ def test_forwarded_mail_waits(srs: str, outsider: Machine, changing: Site, bravo
         assert send(outsider, address_of(delta), SENDER, recipient, content).code == code
     override.write_text(before)
     delta.build({**delta.environment, "MAILSTACK_SRS": srs})
-    delta.up()
+    delta.compose("up", "--detach", "--remove-orphans")
+    delta.wait_healthy(60)
     arrived = flush_until_delivered(delta, bravo, "user@bravo.example", about)
     assert return_path(arrived) == (srs_address(delta, SENDER) if srs == "true" else SENDER)

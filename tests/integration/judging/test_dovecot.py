@@ -70,6 +70,7 @@ def sierra(world: Internet, page: Path) -> Iterator[Site]:
     """The page's site; one host may send without a login, beside it."""
     settings = dict(line.split("=", 1) for line in (page / ".env").read_text().splitlines())
     settings["MAILSTACK_TRUSTED_NETWORKS"] = str(INSIDER)
+    settings["MAILSTACK_LIMIT_USER_RECIPIENTS"] = "50"
     world.names.set("judged.example", "A", "192.0.2.1")
     world.names.set("_dmarc.judged.example", "TXT", '"v=DMARC1; p=quarantine"')
     sierra = world.site(settings, (page / "compose.override.yaml").read_text(), page)
@@ -167,6 +168,22 @@ def test_right_password(
     lines = [one for one in sierra.log("postfix") if f"postfix/{service}/smtpd" in one and ", sasl_username=" in one]
     assert f"client=unknown[{outsider.address}]" in lines[-1] or f"[{outsider.address}], sasl_method=" in lines[-1]
     assert lines[-1].endswith(f"sasl_username={USER}")
+
+
+def test_a_user_of_too_many_recipients(sierra: Site, outsider: Machine, tls: ssl.SSLContext) -> None:
+    """The reply says the limit and for how long; nothing is sent, and the log names the user."""
+    content = message(USER, "list@bravo.example", subject("too many"))
+    with session(outsider, sierra, tls) as client:
+        client.login(USER, PASSWORD)
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            client.sendmail(USER, [f"user+{at}@bravo.example" for at in range(51)], content)
+    said = "a user may send to 50 recipients in 60 minutes, please retry in "
+    assert refused.value.smtp_code == 450
+    assert str(refused.value.smtp_error).partition(said)[0] == "4.7.1 "
+    wait_for(
+        lambda: any(f"action=defer user='{USER}' reason='{said}" in one for one in sierra.log("dmarc")),
+        "the log does not name the user",
+    )
 
 
 def test_wrong_password(sierra: Site, forwarder: Machine, tls: ssl.SSLContext) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mailstack_auth.header.fields import Field, Fields
 from mailstack_auth.milter.message import MAX_FIELD_OCTETS, Message
 from mailstack_auth.submission.judges import Submission
+from mailstack_auth.submission.limits import Limits
 from unit.auth.postfix import GARBAGE, INTERNAL_ID, SITE, TOO_MANY, Sent, plain, running, seen
 from unit.auth.test_verification import BODY, HEAD, fields, key
 
@@ -190,3 +191,55 @@ def test_what_keeps_opendkim_from_signing(tmp_path, value):
     ours = seen(tmp_path, plain("ours.example", *extra), role="inside")
     assert (ours.reply, ours.values(b"DKIM-Signature")) == (None, [extra[0].value, extra[2].value])
     assert len(seen(tmp_path, plain("a.example", *extra), role="inside").values(b"DKIM-Signature")) == 3
+
+
+def sent_by(limits, *messages):
+    """The replies to messages, each of a user with so many recipients."""
+    judge = Submission(SITE, INTERNAL_ID, limits)
+
+    def reply(user, recipients):
+        message = Message("192.0.2.1", b"", b"<jo@ours.example>", user=user, recipients=[b"<x@a.example>"] * recipients)
+        for one in plain("ours.example").fields:
+            message.fields.append(one)
+        return asyncio.run(judge.judge(message)).reply
+
+    return [reply(*one) for one in messages]
+
+
+def test_a_user_may_send_so_much(capsys):
+    """More gets 450, with the limit and for how long; another user, and who is not logged in, has none of it."""
+    now = [0.0]
+    limits = Limits(3, 10, 60, clock=lambda: now[0])
+    assert sent_by(limits, ("jo", 1), ("jo", 8), ("jo", 2), ("jo", 1), ("jo", 1)) == [
+        None,
+        None,
+        "450 4.7.1 a user may send to 10 recipients in 60 minutes, please retry in 60 minutes",
+        None,
+        "450 4.7.1 a user may send 3 messages in 60 minutes, please retry in 60 minutes",
+    ]
+    assert sent_by(limits, ("ann", 10), ("", 11)) == [None, None]
+    assert capsys.readouterr().out.count("action=defer user='jo' reason='a user may send") == 2
+    now[0] = 59 * 60.0
+    assert sent_by(limits, ("jo", 1)) == [
+        "450 4.7.1 a user may send 3 messages in 60 minutes, please retry in a minute"
+    ]
+    now[0] = 60 * 60.0
+    assert sent_by(limits, ("jo", 10), ("jo", 1)) == [
+        None,
+        "450 4.7.1 a user may send to 10 recipients in 60 minutes, please retry in 60 minutes",
+    ]
+
+
+def test_no_limit():
+    """0 is any number."""
+    assert sent_by(Limits(0, 0, 1), *[("jo", 1000)] * 100) == [None] * 100
+
+
+def test_users_are_forgotten():
+    """Who has sent nothing for a period takes no memory."""
+    now = [0.0]
+    limits = Limits(3, 10, 1, clock=lambda: now[0])
+    for at in range(1000):
+        now[0] = at
+        assert limits.exceeded(f"user{at}", 1) == ""
+    assert len(limits._sent) == 60

@@ -13,6 +13,7 @@ _MAX_LIMIT = 1_000_000
 _MINUTES_OF_A_DAY = 1440
 
 _Limit = Annotated[int, BeforeValidator(tokens.whole_number(0, _MAX_LIMIT, "a limit"))]
+_Minutes = Annotated[int, BeforeValidator(tokens.whole_number(1, _MINUTES_OF_A_DAY, "a number of minutes"))]
 _ProxyNetwork = Annotated[
     ipaddress.IPv4Network, BeforeValidator(network.narrow_ipv4_network("could name any address as a client's"))
 ]
@@ -42,12 +43,27 @@ class Clients(Group):
         "gets 450 for more. 0: any number.",
         examples=["200"],
     )
-    limit_minutes: Annotated[int, BeforeValidator(tokens.whole_number(1, _MINUTES_OF_A_DAY, "a number of minutes"))] = (
-        Field(
-            default=1,
-            description="The time, in minutes, in which connections, messages and recipients are counted.",
-            examples=["60"],
-        )
+    limit_minutes: _Minutes = Field(
+        default=1,
+        description="The time, in minutes, in which connections, messages and recipients are counted.",
+        examples=["60"],
+    )
+    limit_user_messages: _Limit = Field(
+        default=300,
+        description="How many messages one user who is logged in (SASL) may send in LIMIT_USER_MINUTES; more get 450. "
+        "0: any number.",
+        examples=["100"],
+    )
+    limit_user_recipients: _Limit = Field(
+        default=1000,
+        description="To how many recipients one user who is logged in may send in LIMIT_USER_MINUTES, all messages "
+        "together; more get 450. 0: any number.",
+        examples=["200"],
+    )
+    limit_user_minutes: _Minutes = Field(
+        default=60,
+        description="The time, in minutes, in which messages and recipients of users are counted.",
+        examples=["1440"],
     )
     proxy_networks: Annotated[tuple[_ProxyNetwork, ...], *TOKENS] = Field(
         default=(),

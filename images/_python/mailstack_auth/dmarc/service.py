@@ -20,6 +20,7 @@ from mailstack_auth.runtime.serving import Serving
 from mailstack_auth.site import Site
 from mailstack_auth.spf.results import SpfResults
 from mailstack_auth.submission.judges import Signed, Submission
+from mailstack_auth.submission.limits import Limits
 
 SPF_RESULTS, SPF_SOCKET = Path("/run/spf-memory/results"), Path("/run/policyd-spf/results.sock")
 CONFIGURATION = Path("/etc/dmarc/dmarc.json")
@@ -42,6 +43,7 @@ def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
     results = SpfResults(SPF_RESULTS, SPF_SOCKET)
     counts = Counts(COUNTS, log)
     inbound = Inbound(site, internal_id, results, Lookups(), deferrals=deferrals, counts=counts)
-    judges: tuple[Judge, ...] = (inbound, Submission(site, internal_id), Signed(site, internal_id))
+    limits = Limits(site.user_messages, site.user_recipients, site.user_minutes)
+    judges: tuple[Judge, ...] = (inbound, Submission(site, internal_id, limits), Signed(site, internal_id))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

@@ -14,6 +14,7 @@ from mailstack_auth.milter.message import Delete, Insert, Message, Verdict
 from mailstack_auth.milter.screening import claims, every
 from mailstack_auth.runtime.log import event
 from mailstack_auth.site import Site
+from mailstack_auth.submission.limits import Limits
 
 # What must not leave with our own mail: hidden recipients, and what only a mailbox's file format needs.
 HIDDEN = (b"Bcc", b"Resent-Bcc", b"Content-Length")
@@ -24,9 +25,10 @@ log = partial(event, "dmarc")
 class Submission:
     """Looks at our own mail before it is signed; and once more behind OpenDKIM, whose results nobody else may see."""
 
-    def __init__(self, site: Site, internal_id: str) -> None:
+    def __init__(self, site: Site, internal_id: str, limits: Limits | None = None) -> None:
         self._site = site
         self._internal_id = internal_id
+        self._limits = limits
 
     def body(self, message: Message) -> None:
         """Nobody needs it."""
@@ -45,6 +47,9 @@ class Submission:
         if foreign:
             log(f"{message.queue_id}: action=reject user={message.user!a} reason={foreign!a}")
             return Verdict(reply=f"550 5.7.1 {foreign}")
+        if self._limits and message.user and (too_much := self._limits.exceeded(message.user, len(message.recipients))):
+            log(f"{message.queue_id}: action=defer user={message.user!a} reason={too_much!a}")
+            return Verdict(reply=f"450 4.7.1 {too_much}")
         # RFC 6409 section 8: a submission server may add what large receivers refuse to be without.
         added = {
             b"Date": format_datetime(datetime.now(UTC)),

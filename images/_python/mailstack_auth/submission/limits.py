@@ -1,0 +1,56 @@
+"""How much one user who is logged in may send, so that a stolen password is of limited use."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+
+@dataclass
+class _Sent:
+    """What a user has sent since the first message of a period."""
+
+    since: float
+    messages: int = 0
+    recipients: int = 0
+
+
+class Limits:
+    """Messages and recipients of each user in a period, which begins with the first message; 0 is no limit.
+
+    What is refused counts nothing. The counts are in memory, as Postfix's are for clients (anvil(8)).
+    """
+
+    def __init__(
+        self, messages: int, recipients: int, minutes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._messages, self._recipients, self._minutes = messages, recipients, minutes
+        self._clock = clock
+        # The oldest first.
+        self._sent: dict[str, _Sent] = {}
+
+    def exceeded(self, user: str, recipients: int) -> str:
+        """Count a message; why the user may not send it now, empty if it is not too much."""
+        now = self._clock()
+        while self._sent and self._left(next(iter(self._sent.values())), now) <= 0:
+            del self._sent[next(iter(self._sent))]
+        sent = self._sent.get(user) or _Sent(now)
+        if 0 < self._messages <= sent.messages:
+            what = f"{self._messages} messages"
+        elif 0 < self._recipients < sent.recipients + recipients:
+            what = f"to {self._recipients} recipients"
+        else:
+            sent.messages += 1
+            sent.recipients += recipients
+            self._sent[user] = sent
+            return ""
+        again = ceil(self._left(sent, now) / 60)
+        return f"a user may send {what} in {_minutes(self._minutes)}, please retry in {_minutes(again)}"
+
+    def _left(self, sent: _Sent, now: float) -> float:
+        """Seconds until the period ends."""
+        return sent.since + 60 * self._minutes - now
+
+
+def _minutes(number: int) -> str:
+    return "a minute" if number == 1 else f"{number} minutes"
