@@ -24,6 +24,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--quick", is_flag=True, help="One load at one number of sessions: five minutes at most.")
+@click.option("--tls", is_flag=True, help="All mail comes by TLS, and all set-ups have the same kind of certificate.")
 @click.option("--hold", type=int, help="Open sessions for the memory, in place of 100.")
 @click.option(
     "--save",
@@ -31,15 +32,15 @@ def main() -> None:
     help="Write all figures to this file, too, as JSON.",
 )
 @click.option("--base-image", default="debian:trixie-slim", show_default=True, help="Debian 13.")
-def run(*, quick: bool, hold: int | None, save: Path | None, base_image: str) -> None:
+def run(*, quick: bool, tls: bool, hold: int | None, save: Path | None, base_image: str) -> None:
     """Measure all candidates and print what came out. What is started is removed at the end."""
     if save and not os.access(save.absolute().parent, os.W_OK | os.X_OK):
         raise click.BadParameter(f"{save}: its directory is not there, or not writable")
     with tempfile.TemporaryDirectory(prefix="mailstack-bench-") as directory:
         try:
-            with Arena(Path(directory), base_image=base_image, names=NAMES) as arena:
+            with Arena(Path(directory), base_image=base_image, names=NAMES, tls=tls) as arena:
                 plan = QUICK if quick else FULL
-                figures = measure(arena, replace(plan, hold=hold or plan.hold))
+                figures = replace(measure(arena, replace(plan, hold=hold or plan.hold)), tls=tls)
         except MailstackError as error:
             fail(str(error))
             sys.exit(error.exit_code)

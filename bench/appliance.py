@@ -82,7 +82,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     figures.append(Figure("docker compose up --wait", ready, "s", 5))
     groups = {service: Cgroup.of(client, f"{_PROJECT}-{service}-1") for service in SERVICE_NAMES}
     time.sleep(_SETTLED)
-    figures += _each("memory of {}, idle", {one: group.memory().total / _MB for one, group in groups.items()}, "MB", 70)
+    figures += _each("memory of {}, idle", {one: group.memory().total / _MB for one, group in groups.items()}, "MB", 80)
     before = {service: group.cpu() for service, group in groups.items()}
     time.sleep(_IDLE)
     used = {service: 1000 * (group.cpu() - before[service]) / _IDLE for service, group in groups.items()}
@@ -90,7 +90,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     _run(directory, *compose.command(), "exec", "--no-TTY", "postfix", "sendmail", "-t", stdin=_FIRST_MESSAGE)
     time.sleep(_SETTLED)
     after = sum(group.memory().total for group in groups.values()) / _MB
-    figures.append(Figure("memory of all, after a message", after, "MB", 70))
+    figures.append(Figure("memory of all, after a message", after, "MB", 80))
     return figures
 
 

@@ -23,8 +23,10 @@ _TTL = 3600
 class Arena(Temporary):
     """All candidates, each of which has shown that it does its work, and what sends to them and takes from them."""
 
-    def __init__(self, directory: Path, *, base_image: str, names: Sequence[str]) -> None:
+    def __init__(self, directory: Path, *, base_image: str, names: Sequence[str], tls: bool = False) -> None:
+        """With tls all mail comes by it; else nobody has it."""
         super().__init__()
+        self._tls = tls
         self._directory = directory
         self._base_image = base_image
         self._names = names
@@ -39,9 +41,9 @@ class Arena(Temporary):
         )
         progress("signing messages, starting candidates …")
         messages = self._directory / "load"
-        load.prepare(messages, self._world.names)
+        load.prepare(messages, self._world.names, tls=self._tls)
         self._senders = Senders([self._sender(at, messages) for at in range(len(images.SENDERS))])
-        place = Place(client, self._world, tags, self._directory, self._cleanup.callback)
+        place = Place(client, self._world, tags, self._directory, self._cleanup.callback, tls=self._tls)
         stack = place.mailstack()
         started = [stack, *place.references([one for one in self._names if one != MAILSTACK], self._base_image)]
         self.candidates = tuple(one for name in self._names for one in started if one.name == name)

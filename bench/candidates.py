@@ -64,12 +64,15 @@ class Place:
         images: Mapping[str, str],
         directory: Path,
         clean_up: Callable[[Callable[[], None]], object],
+        *,
+        tls: bool,
     ) -> None:
         self._client = client
         self._world = world
         self._images = images
         self._directory = directory
         self._clean_up = clean_up
+        self._tls = tls
 
     def mailstack(self) -> Candidate:
         """A stack as a user would build it, in front of the next hop."""
@@ -77,7 +80,10 @@ class Place:
         override = self._directory / hostname / "overrides/postfix/main.cf"
         override.parent.mkdir(parents=True)
         # What one host may do, and how long a session may be idle, as for the others, which have Postfix's defaults.
-        override.write_text(f"default_process_limit = {PROCESS_LIMIT}\nsmtpd_timeout = 300s\n")
+        lines = [f"default_process_limit = {PROCESS_LIMIT}", "smtpd_timeout = 300s"]
+        # An idle TLS engine in each smtpd would only be memory.
+        lines += [] if self._tls else ["smtpd_tls_security_level = none"]
+        override.write_text("\n".join([*lines, ""]))
         settings = {
             "LIMIT_SESSIONS": "50",
             **dict.fromkeys(("LIMIT_CONNECTIONS", "LIMIT_MESSAGES", "LIMIT_RECIPIENTS"), "0"),
@@ -129,6 +135,8 @@ class Place:
         self._clean_up(machine.remove)
         group = Cgroup.of(self._client, machine.id)
         wait_for(lambda: machine.listens(25), f"{name} does not listen")
+        if self._tls:
+            machine.run("/usr/local/bin/start-tls")
         spf = Spawned(group, "policyd-spf") if name.startswith("tutorial") else None
         return Candidate(name, str(address), {name: group, RESOLVER_PART: resolver}, spf, METHODS[name])
 

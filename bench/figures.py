@@ -99,6 +99,8 @@ class Figures:
     # CPU milliseconds per second without mail: of each candidate, and of the whole machine beside them.
     idle_cpu: Mapping[str, float]
     others_cpu: float
+    # Whether all mail came by TLS.
+    tls: bool = False
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -166,6 +168,7 @@ class Figures:
             whole["sessions"],
             whole["idle_cpu"],
             whole["others_cpu"],
+            whole["tls"],
         )
 
 

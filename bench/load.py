@@ -46,7 +46,7 @@ def helo(at: int) -> str:
     return f"sender{at + 1}.example"
 
 
-def prepare(directory: Path, names: Nameserver) -> None:
+def prepare(directory: Path, names: Nameserver, *, tls: bool) -> None:
     """Publish the senders' records and write their messages, signed once, and a plan for each sending host."""
     # One key for all domains: each has a record of its own to be looked up, and a verifier parses a key each time.
     key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
@@ -67,7 +67,7 @@ def prepare(directory: Path, names: Nameserver) -> None:
             (directory / f"{domain}.eml").write_bytes(content)
             plan[load.name].append((f"user@{domain}", f"{DIRECTORY}/{domain}.eml"))
     for at in range(len(SENDERS)):
-        whole = {"port": 25, "helo": helo(at), "recipient": RECIPIENT, "loads": plan}
+        whole = {"port": 25, "tls": tls, "helo": helo(at), "recipient": RECIPIENT, "loads": plan}
         (directory / f"{helo(at)}.json").write_text(json.dumps(whole))
 
 
