@@ -58,8 +58,8 @@ class MailboxServer(Receiver):
     ) -> None:
         self._kind = kind
         self.mailboxes = mailboxes
-        # Its answer to MAIL, if it takes nothing.
-        self.rejection = ""
+        # Its answers to MAIL and RCPT, if it takes nothing.
+        self.rejections: dict[str, str] = {}
         super().__init__(address, port)
 
     def factory(self) -> SMTP:
@@ -69,11 +69,13 @@ class MailboxServer(Receiver):
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         envelope.mail_from = address
-        return self.rejection or "250 OK"
+        return self.rejections.get("MAIL", "250 OK")
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if "RCPT" in self.rejections:
+            return self.rejections["RCPT"]
         if address not in self.mailboxes:
             return "550 5.1.1 no such mailbox"
         envelope.rcpt_tos.append(address)

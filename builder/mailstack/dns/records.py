@@ -84,11 +84,14 @@ def _host_spf(stack: Stack) -> str:
     """Nothing but this host says HELO with its name, so the record may always end in -all (RFC 7208 section 2.3).
 
     Where mail leaves by a relay host, the site's own record lists that, for mail that SRS gives a sender of this name.
+    By one for senders of this name alone, bounces do not leave.
     """
-    if stack.spf_record and any(one.domain in {None, stack.hostname} for one in stack.relays):
-        return stack.spf_record
     senders = [f"ip4:{address}" for address in stack.public_addresses] or ["a"]
-    return " ".join(["v=spf1", *senders, "-all"])
+    relayed = {one.domain for one in stack.relays}
+    if stack.spf_record and None in relayed:
+        return stack.spf_record
+    rest = stack.spf_record.partition(" ")[2] if stack.spf_record and stack.hostname in relayed else "-all"
+    return " ".join(["v=spf1", *senders, rest])
 
 
 def _dkim(stack: Stack) -> list[_Row]:

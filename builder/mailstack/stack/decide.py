@@ -14,7 +14,7 @@ from mailstack.stack.mail import ClientLimits, Delivery, Judging, Relay, Screeni
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, reached_socket, subnets
 from mailstack.stack.packages import packages_from
-from mailstack.values.mail import Alias, catch_all, domain_of
+from mailstack.values.mail import Alias, by_address, catch_all, domain_of, leading
 from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, neighbours, project
 
 
@@ -85,7 +85,7 @@ def stack_from(
             settings.dns_wait_action,
             signers if must_sign else (),
             settings.domains if must_sign and settings.sign_subdomains else (),
-            _junk(settings.hostname, deliveries, aliases),
+            _junk(settings.hostname, deliveries, aliases, settings.mailboxes),
         ),
         local_envelope=settings.local_sender_action if settings.local_sender == "envelope" else None,
         authserv_id_digest=authserv_id_digest,
@@ -132,7 +132,9 @@ def _deliveries(settings: Settings, beside: str) -> tuple[Delivery, ...]:
     )
 
 
-def _junk(hostname: str, deliveries: tuple[Delivery, ...], aliases: tuple[Alias, ...]) -> tuple[str, ...]:
+def _junk(
+    hostname: str, deliveries: tuple[Delivery, ...], aliases: tuple[Alias, ...], mailboxes: tuple[str, ...]
+) -> tuple[str, ...]:
     """The domains with Maildirs and the host's own, and the aliases of other domains that lead there.
 
     Where that is the catch-all of a domain, it is the domain.
@@ -143,9 +145,10 @@ def _junk(hostname: str, deliveries: tuple[Delivery, ...], aliases: tuple[Alias,
     if all(one.domain != hostname for one in deliveries):
         domains.append(hostname)
     known = set(domains)
-    leading = (one.address for one in aliases if domain_of(one.target) in known)
-    others = (one.removeprefix(catch_all("")) for one in leading if domain_of(one) not in known)
-    return (*domains, *dict.fromkeys(others))
+    targets = by_address(aliases, mailboxes)
+    found = leading(targets, lambda target: domain_of(target) in known)
+    others = (one.removeprefix(catch_all("")) for one in targets if one in found and domain_of(one) not in known)
+    return (*domains, *others)
 
 
 def _relay_hosts(settings: Settings) -> dict[str | None, HostPort]:

@@ -4,7 +4,7 @@ It knows nothing of files or of compose; compose is one rendering of it.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ from mailstack.stack.mail import (
 )
 from mailstack.stack.networks import Subnet
 from mailstack.stack.packages import Packages
-from mailstack.values.mail import Alias, catch_all, domain_of, is_catch_all, junk_address, known_as
+from mailstack.values.mail import Alias, by_address, catch_all, domain_of, is_catch_all, junk_address, leading
 from mailstack.values.network import Address, Network
 from mailstack.values.servers import HostPort, neighbours
 
@@ -113,9 +113,9 @@ class Stack:
     def asked_rows(self) -> dict[str, bool]:
         """Whether a mailbox server is asked about a recipient, by address or domain; an alias is as its targets are."""
         asked = self.asked
-        leading = self._leading(lambda target: domain_of(target) in asked)
+        found = leading(self._targets, lambda target: domain_of(target) in asked)
         # The row of a catch-all is that of its domain; mailboxes of that have their own.
-        rows = {one.removeprefix(catch_all("")): one in leading for one in self._targets}
+        rows = {one.removeprefix(catch_all("")): one in found for one in self._targets}
         return {one: one in asked for one in self.signing_domains} | rows
 
     @property
@@ -144,33 +144,12 @@ class Stack:
         Of addresses whose mail stays here, only those that a catch-all would otherwise forward.
         """
         here = self._here
-        found = self._leading(lambda target: domain_of(target) not in here)
+        found = leading(self._targets, lambda target: domain_of(target) not in here)
         return {one: one in found for one in self._targets if one in found or catch_all(domain_of(one)) in found}
-
-    def _leading(self, wanted: Callable[[str], bool]) -> set[str]:
-        """The aliases that lead to a target that is wanted, by whatever way."""
-        targets = self._targets
-        before: dict[str | None, list[str]] = {}
-        for address, to in targets.items():
-            for one in to:
-                before.setdefault(known_as(one, targets), []).append(address)
-        found = set[str]()
-        left = [address for address, to in targets.items() if any(map(wanted, to))]
-        while left:
-            address = left.pop()
-            if address not in found:
-                found.add(address)
-                left += before.get(address, ())
-        return found
 
     @property
     def _targets(self) -> dict[str, tuple[str, ...]]:
-        catching = {one.address for one in self.aliases}
-        spared = [one for one in self.mailboxes if catch_all(domain_of(one)) in catching]
-        found: dict[str, dict[str, None]] = {}
-        for one in (*(Alias(one, one) for one in spared), *self.aliases):
-            found.setdefault(one.address, {})[one.target] = None
-        return {address: tuple(to) for address, to in found.items()}
+        return by_address(self.aliases, self.mailboxes)
 
     @property
     def _here(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Domain names, mailboxes, aliases, selectors."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -52,6 +52,8 @@ def domain_name(token: str) -> str:
         raise ValueError("is not fully qualified; write a name with at least two labels, such as example.com")
     if len(text) > MAX_NAME:
         raise ValueError(f"is longer than {MAX_NAME} characters (RFC 1035); shorten it")
+    if labels[-1] == "invalid":
+        raise ValueError("is a name that nobody can have (RFC 2606); write a real one, such as example.com")
     return text
 
 
@@ -139,6 +141,33 @@ def known_as(address: str, among: Collection[str]) -> str | None:
     local, _, domain = address.rpartition("@")
     plain = f"{local.partition('+')[0]}@{domain}"
     return next((one for one in (address, plain, catch_all(domain)) if one in among), None)
+
+
+def by_address(aliases: Iterable[Alias], mailboxes: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Each alias with its targets; where a catch-all would take the mail of a mailbox, that has itself as a target."""
+    listed = tuple(aliases)
+    catching = {one.address for one in listed}
+    spared = [Alias(one, one) for one in mailboxes if catch_all(domain_of(one)) in catching]
+    found: dict[str, dict[str, None]] = {}
+    for one in (*spared, *listed):
+        found.setdefault(one.address, {})[one.target] = None
+    return {address: tuple(targets) for address, targets in found.items()}
+
+
+def leading(targets: Mapping[str, Iterable[str]], wanted: Callable[[str], bool]) -> set[str]:
+    """The aliases, each with its targets, that lead to a target that is wanted, by whatever way."""
+    before: dict[str | None, list[str]] = {}
+    for address, to in targets.items():
+        for one in to:
+            before.setdefault(known_as(one, targets), []).append(address)
+    found = set[str]()
+    left = [address for address, to in targets.items() if any(map(wanted, to))]
+    while left:
+        address = left.pop()
+        if address not in found:
+            found.add(address)
+            left += before.get(address, ())
+    return found
 
 
 def domain_of(address: str) -> str:

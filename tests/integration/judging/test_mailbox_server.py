@@ -128,11 +128,12 @@ def test_quarantine_where_there_is_a_junk(
     assert parse(delivered(romeo, "user@rondo.example", about, JUNK))["X-Mailstack-Quarantine"]
 
 
-def test_a_server_that_rejects_us(outsider: Machine, romeo: Site) -> None:
-    """What it says of our sender says nothing of a recipient, who may be there."""
-    recipient = "late@rialto.example"
+@pytest.mark.parametrize("command", ["MAIL", "RCPT"])
+def test_a_server_that_rejects_us(command: str, outsider: Machine, romeo: Site) -> None:
+    """What it says of us, or of our sender, says nothing of a recipient, who may be there."""
+    recipient = f"late-{command.lower()}@rialto.example"
     with lmtp_server() as server:
-        server.rejection = "550 5.7.1 not from you"
+        server.rejections[command] = "550 5.7.1 not from you"
         content = message(SENDER, recipient, subject("rejected"))
         assert send(outsider, address_of(romeo), SENDER, recipient, content).code == 450
 

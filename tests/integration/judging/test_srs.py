@@ -141,6 +141,38 @@ def test_forged_mail_is_not_forwarded(
     assert null or reply.text.endswith("without an SPF or DKIM pass for it, so it is not forwarded")
 
 
+# How a client may write an address (RFC 5321 section 4.1.2, and what Postfix takes beside it).
+SPELLINGS = [
+    "{local}@{domain}.",
+    "@relay.example:{local}@{domain}",
+    "{local}@{domain} (a comment)",
+    "{local} @ {domain}",
+    '"{local}"@{domain}',
+    '"\\{local}"@{domain}',
+    "\\{local}@{domain}",
+    "{local}%{domain}",
+    "{domain}!{local}",
+    "{local}%{domain}@[127.0.0.1]",
+    '"{local}@{domain}"@[127.0.0.1]',
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_other_spellings_of_recipients(spelling: str, outsider: Machine, delta: Site) -> None:
+    """Forged mail is not forwarded, and quarantined mail is filed, however a client writes the recipient."""
+    out = spelling.format(local="out", domain="delta.unsigned.example")
+    reply = send(outsider, address_of(delta), SENDER, out, message(DELTA, OUT, subject("spelled")))
+    assert reply.code in {501, 550, 553, 554}, reply
+    box, about = spelling.format(local="box", domain="disco.unsigned.example"), subject("spelled")
+    content = message("someone@quarantined.example", box, about)
+    reply = send(outsider, address_of(delta), SENDER, box, content)
+    if reply.code == 250:
+        delivered(delta, "box@disco.unsigned.example", about, JUNK)
+        assert count(delta, "box@disco.unsigned.example", about) == 1
+    else:
+        assert reply.code in {501, 553, 554}, reply
+
+
 def test_what_fails_by_its_own_policy_is_forwarded(outsider: Machine, delta: Site, bravo: Site) -> None:
     """Quarantined mail of others leaves: it fails DMARC at the next server as it does here."""
     about, author = subject("quarantined"), "someone@quarantined.example"

@@ -33,6 +33,7 @@ from mailstack_auth.spf.evaluation import Evaluator
 from mailstack_auth.spf.policy import Policy
 from mailstack_auth.spf.results import SpfResults
 from mailstack_auth.submission.judges import Signed, Submission
+from mailstack_auth.submission.limits import Limits
 from unit.auth.test_milter import END, NEGOTIATION, connect, header, macros, packet, replies
 from unit.auth.test_verification import BODY, HEAD, fields, key, sign
 from unit.dns_server import Server
@@ -79,7 +80,8 @@ class Sent:
     client: str = STRANGER
     helo: bytes = b"mx.bare.example"
     sender: bytes = b"jo@bare.example"
-    recipients: tuple[bytes, ...] = ()
+    # Each as the client wrote it, or with what Postfix understands.
+    recipients: tuple[bytes | tuple[bytes, bytes], ...] = ()
     queue_id: bytes = b""
     # By which the client is logged in.
     user: bytes = b""
@@ -92,7 +94,7 @@ class Sent:
                 packet(b"H", self.helo + b"\0"),
                 macros(b"M", **{"i": self.queue_id, "{auth_authen}": self.user, "{mail_addr}": self.sender}),
                 packet(b"M", b"<" + self.sender + b">\0"),
-                *(packet(b"R", b"<" + one + b">\0") for one in self.recipients),
+                *(self._recipient(one) for one in self.recipients),
                 *(header(one.name, one.value) for one in self.fields),
                 packet(b"N"),
                 # As long as Postfix makes them (MILTER_CHUNK_SIZE).
@@ -100,6 +102,11 @@ class Sent:
                 END,
             ]
         )
+
+    @staticmethod
+    def _recipient(one: bytes | tuple[bytes, bytes]) -> bytes:
+        written, address = one if isinstance(one, tuple) else (one, one)
+        return macros(b"R", **{"{rcpt_addr}": address}) + packet(b"R", b"<" + written + b">\0")
 
 
 @dataclass
@@ -258,7 +265,7 @@ async def running(
             "results.sock": results_session,
             "outside": partial(MilterSession, judge=judge),
             "inside": partial(MilterSession, judge=Submission(site, INTERNAL_ID)),
-            "signed": partial(MilterSession, judge=Signed(site, INTERNAL_ID)),
+            "signed": partial(MilterSession, judge=Signed(site, INTERNAL_ID, Limits(0, 0, 1))),
         }
         serving, loop = Serving(inbound.log, policy_protocol.MAX_REQUEST), asyncio.get_running_loop()
         begin_tasks_at_once(loop)

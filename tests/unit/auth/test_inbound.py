@@ -203,6 +203,9 @@ def test_quarantine_goes_to_junk(tmp_path):
     assert seen(tmp_path, home, site=site).readdressed == []
     other = replace(sent, recipients=(b"srs0=a@ours.example",))
     assert len(seen(tmp_path, other, site=site).readdressed) == 2
+    spelled = replace(sent, recipients=((b"user@ours.example (me)", b"user@ours.example"),))
+    expected = [b"-<user@ours.example (me)>", b"+<user+quarantine@ours.example>"]
+    assert seen(tmp_path, spelled, site=site).readdressed == expected
     assert seen(tmp_path, sent).readdressed == []
     assert seen(tmp_path, replace(sent, fields=plain("none.example").fields), site=site).readdressed == []
 
@@ -252,6 +255,8 @@ FORWARDED = {
     b"anybody@caught.example": True,
     b"box@caught.example": False,
     b"box+tag@caught.example": False,
+    (b"@relay.example:out@ours.example.", b"out@ours.example"): True,
+    (b"out@ours.example", b"user@ours.example"): False,
     b"out+x@ours.example": False,
     b"user@ours.example": False,
     b"srs0=a=bc=x.example=y@ours.example": False,

@@ -11,7 +11,7 @@ import pytest
 
 from mailstack_auth.header.fields import Field, Fields
 from mailstack_auth.milter.message import MAX_FIELD_OCTETS, Message
-from mailstack_auth.submission.judges import Submission
+from mailstack_auth.submission.judges import Signed, Submission
 from mailstack_auth.submission.limits import Limits
 from unit.auth.postfix import GARBAGE, INTERNAL_ID, SITE, TOO_MANY, Sent, plain, running, seen
 from unit.auth.test_verification import BODY, HEAD, fields, key
@@ -193,14 +193,14 @@ def test_what_keeps_opendkim_from_signing(tmp_path, value):
     assert len(seen(tmp_path, plain("a.example", *extra), role="inside").values(b"DKIM-Signature")) == 3
 
 
-def sent_by(limits, *messages):
+def sent_by(limits, *messages, signed=True):
     """The replies to messages, each of a user with so many recipients."""
-    judge = Submission(SITE, INTERNAL_ID, limits)
+    judge = Signed(SITE, INTERNAL_ID, limits)
+    signed_fields = ours_signed(b"ours.example", b"ours.example") if signed else plain("ours.example").fields
 
     def reply(user, recipients):
         message = Message("192.0.2.1", b"", b"<jo@ours.example>", user=user, recipients=[b"<x@a.example>"] * recipients)
-        for one in plain("ours.example").fields:
-            message.fields.append(one)
+        message.fields.extend(signed_fields)
         return asyncio.run(judge.judge(message)).reply
 
     return [reply(*one) for one in messages]
@@ -230,6 +230,20 @@ def test_a_user_may_send_so_much(capsys):
     ]
 
 
+def test_a_message_that_is_more_than_all(capsys):
+    """It would never be accepted, so it is rejected for good."""
+    limits = Limits(3, 10, 60)
+    assert sent_by(limits, ("jo", 11)) == ["550 5.5.3 a user may send to 10 recipients in 60 minutes"]
+    assert "action=reject user='jo' reason='a user may send to 10 recipients" in capsys.readouterr().out
+
+
+def test_what_is_not_accepted_does_not_count():
+    """While OpenDKIM is down, tries use up nothing."""
+    limits = Limits(1, 10, 60)
+    assert sent_by(limits, *[("jo", 1)] * 3, signed=False) == [UNSIGNED] * 3
+    assert sent_by(limits, ("jo", 1)) == [None]
+
+
 def test_no_limit():
     """0 is any number."""
     assert sent_by(Limits(0, 0, 1), *[("jo", 1000)] * 100) == [None] * 100
@@ -241,5 +255,5 @@ def test_users_are_forgotten():
     limits = Limits(3, 10, 1, clock=lambda: now[0])
     for at in range(1000):
         now[0] = at
-        assert limits.exceeded(f"user{at}", 1) == ""
+        assert limits.refusal(f"user{at}", 1) == ""
     assert len(limits._sent) == 60

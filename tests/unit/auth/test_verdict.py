@@ -657,6 +657,21 @@ LEAVING = {
     "by our signature": (message("a.example", "ours.example", signatures=(dkim("ours.example"),)), SITE, ACCEPT),
     "of our organization": (message(**BY_DMARC, akin=True), SITE, LOOK),
     "perhaps of our organization": (message(**BY_DMARC, akin=None), SITE, DEFER),
+    "a list that is trusted, our key perhaps": (
+        message("list.example", "ours.example", spf=spf("pass", "list.example"), failures=KEY_OF_OURS),
+        SITE,
+        DEFER,
+    ),
+    "local senders are not looked at, our SPF perhaps": (
+        message("ours.example", failures=(TempFailure("the SPF record of ours.example", "ours.example", by="spf"),)),
+        replace(SITE, local_sender=None),
+        DEFER,
+    ),
+    "DMARC only marks, and its record is not known": (
+        message(dmarc="temperror", failure=TempFailure("the DMARC record of a.example"), akin=True),
+        replace(SITE, dmarc="mark"),
+        DEFER,
+    ),
     "refused anyway": (message("a.example", "ours.example"), SITE, REFUSE_AUTHOR),
     "discarded anyway": (message("ours.example"), SITE, DISCARD),
     "DNS first": (message("a.example", "ours.example", failures=KEY_OF_OURS), SITE, DEFER),

@@ -88,6 +88,8 @@ def test_junk():
     assert junk["info+quarantine@example.net"] == ("user+quarantine@example.org",)
     assert junk["postmaster+quarantine@mail.example.com"] == ("user@example.com",)
     assert stack(**DELIVERIES | {"delivery": "lmtp:dovecot:24"}).judging.junk == ()
+    chain = "far@example.com=info@example.net,info@example.net=user@example.org"
+    assert stack(**DELIVERIES | {"aliases": chain}).judging.junk[2:] == ("far@example.com", "info@example.net")
 
 
 def test_junk_of_a_catch_all():

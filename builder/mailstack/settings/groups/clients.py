@@ -92,7 +92,7 @@ class Clients(Group):
         default=False,
         description="Let postscreen test new clients of PORT_SMTP: mail from one that speaks before the greeting, as "
         "spam programs do, or that is in a list of DNSBL, is rejected. Each new client waits six seconds for the "
-        "greeting. TRUSTED_NETWORKS are exempt.",
+        "greeting. TRUSTED_NETWORKS, SPF_SKIP_NETWORKS and DMARC_SKIP_NETWORKS are exempt.",
         examples=["on"],
     )
     dnsbl: Annotated[tuple[Annotated[Dnsbl, BeforeValidator(listing)], ...], *TOKENS] = Field(

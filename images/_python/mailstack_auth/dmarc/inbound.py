@@ -108,8 +108,9 @@ class Inbound:
         edits: list[Edit] = [*self._read(message).removals, field]
         if outcome.action == "quarantine":
             edits.append(Insert(QUARANTINE, f" {outcome.reason}".encode("ascii")))
-            addresses = dict.fromkeys(message.recipients)
-            edits += [Readdress(one, junk) for one in addresses if (junk := recipients.in_junk(one, self._site))]
+            for one, written in dict.fromkeys(zip(message.recipients, message.written, strict=True)):
+                if junk := recipients.in_junk(one, self._site):
+                    edits.append(Readdress(written, junk))
         return tuple(edits)
 
     def _record(self, message: Message, evidence: Evidence | None, outcome: Outcome) -> None:

@@ -44,6 +44,6 @@ def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
     counts = Counts(COUNTS, log)
     inbound = Inbound(site, internal_id, results, Lookups(), deferrals=deferrals, counts=counts)
     limits = Limits(site.user_messages, site.user_recipients, site.user_minutes)
-    judges: tuple[Judge, ...] = (inbound, Submission(site, internal_id, limits), Signed(site, internal_id))
+    judges: tuple[Judge, ...] = (inbound, Submission(site, internal_id), Signed(site, internal_id, limits))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

@@ -59,15 +59,19 @@ def leaving(outcome: Outcome, evidence: Evidence, site: Site) -> Outcome:
     if not evidence.forwarded or outcome.action not in {"accept", "quarantine"}:
         return outcome
     where: Literal["MAIL FROM", "From"] = "MAIL FROM" if _forged(evidence.sender, evidence, site) else "From"
-    if where == "MAIL FROM" or _forged(evidence.author, evidence, site):
+    ours = _forged(evidence.sender if where == "MAIL FROM" else evidence.author, evidence, site)
+    if not ours and evidence.akin is False:
+        return outcome
+    failure = _maybe(evidence, ours) if ours else evidence.failure
+    if not ours and evidence.akin is None:
+        failure = TempFailure(f"the organizational domain of {evidence.author}")
+    if failure and outcome.rule != "DNS":
+        return _defer(failure)
+    if ours:
         reason = f"{_misuse(where, evidence)}, so it is not forwarded"
         return outcome._replace(action="reject", reply=f"550 5.7.1 {reason}", reason=reason, rule="local sender")
-    if evidence.akin is None and outcome.rule != "DNS":
-        return _defer(TempFailure(f"the organizational domain of {evidence.author}"))
-    if evidence.akin is False:
-        return outcome
-    reason = f"DMARC fails for {evidence.author}, so it is not forwarded"
-    return outcome._replace(action="reject", reply=f"550 5.7.26 {reason}", reason=reason, rule="DMARC")
+    reason = f"{evidence.author} has no DMARC pass, so it is not forwarded"
+    return Outcome("reject", f"550 5.7.26 {reason}", reason, "DMARC", disposition="reject", override="local_policy")
 
 
 def _spared(evidence: Evidence, site: Site) -> bool:

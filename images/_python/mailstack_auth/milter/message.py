@@ -22,8 +22,9 @@ class Message:
     # In angle brackets.
     sender: bytes = b""
     queue_id: str = ""
-    # In angle brackets, as Postfix has them.
+    # In angle brackets, as Postfix understands them, and as the client wrote each.
     recipients: list[bytes] = field(default_factory=list)
+    written: list[bytes] = field(default_factory=list)
     fields: Fields = field(default_factory=Fields)
     header_octets: int = 0
     # The name of a field that Postfix may have cut.
@@ -67,9 +68,9 @@ class Insert(NamedTuple):
 
 
 class Readdress(NamedTuple):
-    """Deliver to another recipient in place of one."""
+    """Deliver to another recipient in place of one, as the client wrote that."""
 
-    recipient: bytes
+    written: bytes
     other: bytes
 
 

@@ -48,8 +48,9 @@ class Session:
         self._judge = judge
         self._client, self._helo = "", b""
         self._queue_id = ""
-        # As Postfix understands the envelope sender, which is how it takes it from now on.
+        # As Postfix understands the envelope sender, and the recipient, which is how it takes them from now on.
         self._sender: bytes | None = None
+        self._address: bytes | None = None
         self._user = ""
         self.message: Message | None = None
         self._in_body = False
@@ -91,10 +92,10 @@ class Session:
     def _macros(self, data: bytes) -> bytes:
         """SMFIC_MACRO: the step that they belong to, then names and values.
 
-        "i" is the queue id, which Postfix sends with each field, too; "{mail_addr}" is the envelope sender without
-        comments, routes and odd quotes; "{auth_authen}" is the login name.
+        "i" is the queue id, which Postfix sends with each field, too; "{mail_addr}" and "{rcpt_addr}" are the envelope
+        sender and a recipient without comments, routes and odd quotes; "{auth_authen}" is the login name.
         """
-        if data[:1] not in {b"M", b"E"}:
+        if data[:1] not in {b"M", b"R", b"E"}:
             return b""
         texts = iter(data[1:].split(b"\0"))
         for name, value in zip(texts, texts, strict=False):
@@ -102,6 +103,8 @@ class Session:
                 self._queue_id = value.decode("latin-1")
             elif name == b"{mail_addr}":
                 self._sender = b"<" + value + b">"
+            elif name == b"{rcpt_addr}":
+                self._address = b"<" + value + b">"
             elif name == b"{auth_authen}":
                 self._user = value.decode("latin-1")
         return b""
@@ -129,7 +132,10 @@ class Session:
 
     def _recipient(self, data: bytes) -> bytes:
         if self.message is not None:
-            self.message.recipients.append(data.partition(b"\0")[0])
+            written = data.partition(b"\0")[0]
+            self.message.recipients.append(written if self._address is None else self._address)
+            self.message.written.append(written)
+        self._address = None
         return b""
 
     def _header(self, data: bytes) -> None:
@@ -222,8 +228,8 @@ def _answer(verdict: Verdict) -> Iterator[bytes]:
                 yield _packet(b"m", _LENGTH.pack(at) + name + b"\0\0")
             case Insert(name, value):
                 yield _packet(b"i", _LENGTH.pack(0) + name + b"\0" + value + b"\0")
-            case Readdress(recipient, other):
-                yield _packet(b"-", recipient + b"\0")
+            case Readdress(written, other):
+                yield _packet(b"-", written + b"\0")
                 yield _packet(b"+", other + b"\0")
     if verdict.reply is not None:
         if not verdict.reply.isascii() or not verdict.reply.isprintable():

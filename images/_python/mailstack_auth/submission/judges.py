@@ -25,10 +25,9 @@ log = partial(event, "dmarc")
 class Submission:
     """Looks at our own mail before it is signed; and once more behind OpenDKIM, whose results nobody else may see."""
 
-    def __init__(self, site: Site, internal_id: str, limits: Limits | None = None) -> None:
+    def __init__(self, site: Site, internal_id: str) -> None:
         self._site = site
         self._internal_id = internal_id
-        self._limits = limits
 
     def body(self, message: Message) -> None:
         """Nobody needs it."""
@@ -47,9 +46,6 @@ class Submission:
         if foreign:
             log(f"{message.queue_id}: action=reject user={message.user!a} reason={foreign!a}")
             return Verdict(reply=f"550 5.7.1 {foreign}")
-        if self._limits and message.user and (too_much := self._limits.exceeded(message.user, len(message.recipients))):
-            log(f"{message.queue_id}: action=defer user={message.user!a} reason={too_much!a}")
-            return Verdict(reply=f"450 4.7.1 {too_much}")
         # RFC 6409 section 8: a submission server may add what large receivers refuse to be without.
         added = {
             b"Date": format_datetime(datetime.now(UTC)),
@@ -100,7 +96,14 @@ class Submission:
 
 
 class Signed(Submission):
-    """Looks at our own mail behind OpenDKIM: nobody else sees what that found, and nothing leaves unsigned."""
+    """Looks at our own mail behind OpenDKIM: nobody else sees what that found, and nothing leaves unsigned.
+
+    What is left then is accepted, so this is where a user's messages are counted.
+    """
+
+    def __init__(self, site: Site, internal_id: str, limits: Limits) -> None:
+        super().__init__(site, internal_id)
+        self._limits = limits
 
     async def judge(self, message: Message) -> Verdict:
         """Let a message wait that lacks its signature; else as before."""
@@ -108,6 +111,12 @@ class Signed(Submission):
         if verdict.reply is None and self._unsigned(message):
             log(f"{message.queue_id}: action=defer reason='OpenDKIM has not signed it'")
             return Verdict(reply="451 4.7.0 not signed: the DKIM signer failed, please retry")
+        if verdict.reply is None and message.user:
+            refused = self._limits.refusal(message.user, len(message.recipients))
+            if refused:
+                action = "defer" if refused.startswith("4") else "reject"
+                log(f"{message.queue_id}: action={action} user={message.user!a} reason={refused[10:]!a}")
+                return Verdict(reply=refused)
         return verdict
 
     def _useless(self, _message: Message) -> list[Delete]:
