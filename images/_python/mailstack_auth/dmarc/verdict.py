@@ -13,6 +13,10 @@ from mailstack_auth.spf.policy import refusal
 Action = Literal["accept", "quarantine", "reject", "discard", "defer"]
 Rule = Literal["", "author", "local sender", "DMARC", "SPF", "DNS", "header", "internal error"]
 
+# Where a message names a domain.
+_Name = Literal["MAIL FROM", "From"]
+_NAMES: tuple[_Name, ...] = ("MAIL FROM", "From")
+
 
 class Outcome(NamedTuple):
     """What is done, and why. The disposition is DMARC's own part of it; override says why it is less than published."""
@@ -58,20 +62,34 @@ def leaving(outcome: Outcome, evidence: Evidence, site: Site) -> Outcome:
     """
     if not evidence.forwarded or outcome.action not in {"accept", "quarantine"}:
         return outcome
-    where: Literal["MAIL FROM", "From"] = "MAIL FROM" if _forged(evidence.sender, evidence, site) else "From"
-    ours = _forged(evidence.sender if where == "MAIL FROM" else evidence.author, evidence, site)
-    if not ours and evidence.akin is False:
+    found = _misusing(outcome, evidence, site) or _akin(outcome, evidence)
+    if found is None:
         return outcome
-    failure = _maybe(evidence, ours) if ours else evidence.failure
-    if not ours and evidence.akin is None:
-        failure = TempFailure(f"the organizational domain of {evidence.author}")
-    if failure and outcome.rule != "DNS":
-        return _defer(failure)
-    if ours:
-        reason = f"{_misuse(where, evidence)}, so it is not forwarded"
-        return outcome._replace(action="reject", reply=f"550 5.7.1 {reason}", reason=reason, rule="local sender")
+    failure, rejection = found
+    # What DNS has not said in time, it does not say.
+    return _defer(failure) if failure and outcome.rule != "DNS" else rejection
+
+
+def _misusing(outcome: Outcome, evidence: Evidence, site: Site) -> tuple[TempFailure | None, Outcome] | None:
+    """For what uses our domains without their leave: the lookup that could show it, and the rejection."""
+    for where in _NAMES:
+        if ours := _forged(_named(where, evidence), evidence, site):
+            reason = f"{_misuse(where, evidence)}, so it is not forwarded"
+            rejection = outcome._replace(
+                action="reject", reply=f"550 5.7.1 {reason}", reason=reason, rule="local sender"
+            )
+            return _maybe(evidence, ours), rejection
+    return None
+
+
+def _akin(outcome: Outcome, evidence: Evidence) -> tuple[TempFailure | None, Outcome] | None:
+    """For what has an author of the host's organization, without a DMARC pass: likewise."""
+    if evidence.akin is False:
+        return None
+    failure = evidence.failure if evidence.akin else TempFailure(f"the organizational domain of {evidence.author}")
     reason = f"{evidence.author} has no DMARC pass, so it is not forwarded"
-    return Outcome("reject", f"550 5.7.26 {reason}", reason, "DMARC", disposition="reject", override="local_policy")
+    rejection = outcome._replace(action="reject", reply=f"550 5.7.26 {reason}", reason=reason, rule="DMARC")
+    return failure, rejection._replace(disposition="reject", override="local_policy")
 
 
 def _spared(evidence: Evidence, site: Site) -> bool:
@@ -107,7 +125,7 @@ def _forged(domain: str | None, evidence: Evidence, site: Site) -> list[str]:
     return [] if allowed else ours
 
 
-def _without_leave(where: Literal["MAIL FROM", "From"], evidence: Evidence, ours: Sequence[str], site: Site) -> Outcome:
+def _without_leave(where: _Name, evidence: Evidence, ours: Sequence[str], site: Site) -> Outcome:
     # What is spared by From, or shown to be allowed, may be known once DNS answers.
     failure = _maybe(evidence, [*ours, *(site.skip_domains if where == "From" else ())])
     reason = _misuse(where, evidence)
@@ -122,9 +140,12 @@ def _without_leave(where: Literal["MAIL FROM", "From"], evidence: Evidence, ours
     return Outcome("reject", f"550 5.7.1 {reason}", reason, "local sender")
 
 
-def _misuse(where: Literal["MAIL FROM", "From"], evidence: Evidence) -> str:
-    domain = evidence.sender if where == "MAIL FROM" else evidence.author
-    return f"{where} uses our domain {domain} without an SPF or DKIM pass for it"
+def _misuse(where: _Name, evidence: Evidence) -> str:
+    return f"{where} uses our domain {_named(where, evidence)} without an SPF or DKIM pass for it"
+
+
+def _named(where: _Name, evidence: Evidence) -> str | None:
+    return evidence.sender if where == "MAIL FROM" else evidence.author
 
 
 def _disposition(evidence: Evidence, site: Site, *, spared: bool) -> tuple[Policy, str | None]:
