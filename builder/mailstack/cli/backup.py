@@ -1,7 +1,10 @@
 """Backups, and what is in them."""
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,7 +12,7 @@ import click
 from mailstack import console
 from mailstack.cli.shared import JSON, here, json_text, size, table
 from mailstack.console import printable
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, StoppedError
 from mailstack.tasks import backup as task
 from mailstack.tasks import restore as restoring
 from mailstack.tasks.archive import Contents, Item
@@ -34,13 +37,14 @@ def backup(file: Path, *, as_list: bool, replace: bool, as_json: bool) -> None:
         return
     if as_json:
         raise click.UsageError("--json is for --list")
-    if str(file) != "-":
-        found = task.backup(here(), os.environ, file, replace=replace)
-    elif sys.stdout.isatty():
+    if str(file) == "-" and sys.stdout.isatty():
         raise click.UsageError("a backup is no text for a terminal; send it to a file or a command")
-    else:
-        found = task.write(here(), os.environ, sys.stdout.buffer)
-        sys.stdout.flush()
+    with _tidied():
+        if str(file) != "-":
+            found = task.backup(here(), os.environ, file, replace=replace)
+        else:
+            found = task.write(here(), os.environ, sys.stdout.buffer)
+            sys.stdout.flush()
     console.progress(contents_text(found).rstrip())
     console.progress(f"{'backup' if str(file) == '-' else file} written. {_CARE}")
 
@@ -51,11 +55,28 @@ def restore(file: Path) -> None:
     """Restore a backup into this directory, which must have no site, and into new volumes."""
     if str(file) == "-":
         raise MailstackError("a backup is checked as a whole before anything is written; write it to a file first")
-    done = restoring.restore(here(), file)
-    if done.removed:
-        console.progress(f"an earlier restore had ended early; removed what it had made: {', '.join(done.removed)}")
-    console.progress(contents_text(done.contents).rstrip())
+    with _tidied():
+        found = restoring.restore(here(), file)
+    console.progress(contents_text(found).rstrip())
     console.progress("restored. Next: mailstack build && docker compose up -d --wait")
+
+
+@contextlib.contextmanager
+def _tidied() -> Iterator[None]:
+    """Let "kill" and a connection that is lost end the command as Ctrl-C does, so that it leaves nothing half-made."""
+
+    def end(*_: object) -> None:
+        raise StoppedError
+
+    # What nohup(1) ignores stays so.
+    signals = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in signals:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in signals:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def contents_text(found: Contents) -> str:

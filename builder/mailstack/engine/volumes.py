@@ -196,16 +196,39 @@ def _members(output: _Output) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | Non
 
 
 def create(client: docker.DockerClient, project: str, names: Mapping[str, str], word: str) -> None:
-    """Make empty volumes as compose would: compose's name of each → the engine's. remove() knows them by the word."""
+    """Make empty volumes as compose would: compose's name of each → the engine's. remove() knows them by the word.
+
+    Raises EngineError for one that somebody else has made meanwhile, such as a second restore of the same backup.
+    """
     try:
         for name, real in names.items():
             labels = {PROJECT: project, _VOLUME: name, _RESTORED: word}
-            client.volumes.create(real, driver="local", labels=labels)
+            # For a name that exists, the engine answers with that volume, whatever its labels are.
+            made = client.volumes.create(real, driver="local", labels=labels)
+            if (made.attrs.get("Labels") or {}).get(_RESTORED) != word:
+                raise EngineError(
+                    f"volume {real} was made by somebody else meanwhile, such as another restore of {project}; it "
+                    "stays as it is, and nothing was restored"
+                )
     except Failure as error:
         raise EngineError(f"the volumes of {project} cannot be made: {reason(error)}") from None
 
 
-def fill(client: docker.DockerClient, places: Mapping[str, str], word: str, content: Iterable[bytes]) -> None:
+def filler(client: docker.DockerClient, project: str) -> str | None:
+    """The container by which a restore of this project fills its volumes, or did when it was killed."""
+    try:
+        return str(client.containers.get(_filler(project)).name)
+    except docker.errors.NotFound:
+        return None
+    except Failure as error:
+        raise EngineError(f"cannot read the state of {project} from the engine: {reason(error)}") from None
+
+
+def _filler(project: str) -> str:
+    return f"{project}-restore"
+
+
+def fill(client: docker.DockerClient, project: str, places: Mapping[str, str], content: Iterable[bytes]) -> None:
     """Extract a tar into volumes: path in the tar → volume. The engine does it, by a container that never runs.
 
     So no image is needed: that of the container is empty, and goes with it.
@@ -219,8 +242,7 @@ def fill(client: docker.DockerClient, places: Mapping[str, str], word: str, cont
         try:
             mounts = [docker.types.Mount(f"/{path}", volume, "volume") for path, volume in places.items()]
             host = api.create_host_config(network_mode="none", mounts=mounts)
-            labels = {_RESTORED: word}
-            container = api.create_container(image, ["none"], host_config=host, labels=labels)["Id"]
+            container = api.create_container(image, ["none"], name=_filler(project), host_config=host)["Id"]
             try:
                 _extract(api, container, content)
             finally:
@@ -239,18 +261,13 @@ def _extract(api: Any, container: str, content: Iterable[bytes]) -> None:  # noq
         api.timeout = before
 
 
-def remove(client: docker.DockerClient, word: str) -> list[str]:
-    """Remove the volumes that create() has made with a word, and what fills them; their names."""
-    label: dict[str, str | list[str] | bool] = {"label": f"{_RESTORED}={word}"}
+def remove(client: docker.DockerClient, word: str) -> None:
+    """Remove the volumes that create() has made with a word."""
     try:
-        for container in client.containers.list(all=True, ignore_removed=True, filters=label):
-            container.remove(force=True)
-        volumes = client.volumes.list(filters=label)
-        for volume in volumes:
+        for volume in client.volumes.list(filters={"label": f"{_RESTORED}={word}"}):
             volume.remove()
     except Failure as error:
-        raise EngineError(f"what an earlier restore has made cannot be removed: {reason(error)}") from None
-    return [str(one.name) for one in volumes]
+        raise EngineError(f"the volumes that this restore has made cannot be removed: {reason(error)}") from None
 
 
 def free_space(client: docker.DockerClient) -> int | None:

@@ -11,6 +11,7 @@ import json
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
@@ -85,15 +86,10 @@ class Contents:
 
     about: About
     items: dict[str, Item] = field(default_factory=dict)
-    # The site's files and directories, by their paths from its directory.
-    files: list[str] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
 
     def add(self, info: tarfile.TarInfo) -> None:
         """Count a member."""
         kind, _, path = info.name.partition("/")
-        if kind == SITE:
-            (self.directories if info.isdir() else self.files).append(path)
         top, _, rest = path.partition("/")
         item = self.items.setdefault(f"{kind}/{top}", self._item(kind, top))
         if not info.isdir():
@@ -104,9 +100,9 @@ class Contents:
         kept = KEPT[top] if kind == VOLUMES else None
         return Item(kept.what if kept else top, messages=0 if kept and (kept.final or kept.files) else None)
 
-    def octets(self, kind: str) -> int:
-        """How much room the site's files need, or those of the volumes."""
-        return sum(one.octets for name, one in self.items.items() if name.startswith(f"{kind}/"))
+    def tops(self) -> list[str]:
+        """What of it lies in the site's directory itself."""
+        return [name.removeprefix(f"{SITE}/") for name in self.items if name.startswith(f"{SITE}/")]
 
     def data(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -221,6 +217,7 @@ def check(stream: BinaryIO, name: str, room: Mapping[str, int | None] | None = N
     total = _Sum()
     found: Contents | None = None
     names = _Names(())
+    taken: Counter[str] = Counter()
     try:
         for info, content in _members(stream):
             if found is None:
@@ -231,7 +228,7 @@ def check(stream: BinaryIO, name: str, room: Mapping[str, int | None] | None = N
             else:
                 names.check(info)
                 found.add(info)
-                _check_room(found, room or {})
+                _check_room(room or {}, taken, info)
                 total.begin(info)
                 while content and (piece := content.read(_PIECE)):
                     total.update(piece)
@@ -292,13 +289,16 @@ def _about(info: tarfile.TarInfo, content: IO[bytes] | None) -> About:
     return about
 
 
-def _check_room(found: Contents, room: Mapping[str, int | None]) -> None:
-    for kind, octets in room.items():
-        if octets is not None and found.octets(kind) > octets:
-            where = "the disk of this directory" if kind == SITE else "the engine's disk"
-            raise BrokenBackupError(
-                f"holds more than fits on {where}, which has {octets >> 20} MiB left; make room there first"
-            )
+def _check_room(room: Mapping[str, int | None], taken: Counter[str], info: tarfile.TarInfo) -> None:
+    """Add a member to the octets that are taken of each place."""
+    kind = info.name.partition("/")[0]
+    taken[kind] += info.size
+    octets = room.get(kind)
+    if octets is not None and taken[kind] > octets:
+        where = "the disk of this directory" if kind == SITE else "the engine's disk"
+        raise BrokenBackupError(
+            f"holds more than fits on {where}, which has {octets >> 20} MiB left; make room there first"
+        )
 
 
 class _Names:

@@ -1,18 +1,18 @@
 """Put a backup into a directory that has no site, and into volumes that are new.
 
-The site's files are first written to STAGING, then the volumes are made, and last the files are moved to their places,
-.env after all others, since nothing can be built without it. Where that ends early, the next restore removes what was
-made: what lies in STAGING, the volumes that have its word, and the files that are not in STAGING any more.
+The site's files are first written to STAGING, then the volumes are made and filled, and last the files are moved to
+their places, .env after all others, since nothing can be built without it. Where that fails, it is taken back.
+
+Nothing is removed that this restore has not made itself. One that was killed leaves what it had made; nobody can tell
+whether a site uses that by now, so the next one removes nothing but STAGING, and names the rest.
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -24,17 +24,8 @@ from mailstack.tasks import archive, written
 from mailstack.tasks.archive import BrokenBackupError, Contents
 
 STAGING = ".mailstack-restore"
-_WORD, _MOVED = "word", "moved.json"
 _PIECE = 1 << 20
 _MOST_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What a restore wrote, and what it removed before that an earlier one had left."""
-
-    contents: Contents
-    removed: tuple[str, ...]
 
 
 def contents(file: Path) -> Contents:
@@ -43,8 +34,8 @@ def contents(file: Path) -> Contents:
         return archive.check(stream, str(file))
 
 
-def restore(directory: Path, file: Path) -> Restored:
-    """Restore a backup, whole or not at all.
+def restore(directory: Path, file: Path) -> Contents:
+    """Restore a backup, whole or not at all; what is in it.
 
     Raises MailstackError for a backup that is not whole, and if anything of a site is there already: its files in the
     directory, or its containers or volumes in the engine.
@@ -56,16 +47,13 @@ def restore(directory: Path, file: Path) -> Restored:
             found = archive.check(stream, str(file), room)
         except BrokenBackupError as error:
             raise BrokenBackupError(f"{error}. Nothing was restored") from None
-        removed = _remove_unfinished(client, directory)
         _refuse_what_is_there(client, directory, found)
+        _remove_staging(directory)
         try:
             _restore(client, directory, stream, found)
-        except BaseException as error:
-            _remove_unfinished(client, directory)
-            if isinstance(error, OSError):
-                raise MailstackError(f"{error.filename or file}: {os_reason(error)}; nothing was restored") from None
-            raise
-    return Restored(found, tuple(removed))
+        except OSError as error:
+            raise MailstackError(f"{error.filename or file}: {os_reason(error)}; nothing was restored") from None
+    return found
 
 
 @contextlib.contextmanager
@@ -84,15 +72,21 @@ def _refuse_what_is_there(client: Client, directory: Path, found: Contents) -> N
     project = found.about.project
     there = sorted(one for one in (COMPOSE, SITE, *_tops(found)) if os.path.lexists(directory / one))
     if there:
+        killed = f", perhaps by a restore that was killed and left {STAGING}" if _has_staging(directory) else ""
         raise MailstackError(
-            f"{directory}: has {_some(there)} already; restore into a directory without a site, or move these away. "
-            "Nothing was restored"
+            f"{directory}: has {_some(there)} already{killed}; restore into a directory without a site, or move these "
+            "away. Nothing was restored"
         )
     containers, labelled = volumes.of_project(client, project)
     if containers:
         raise MailstackError(
             f"{project} has containers already: {_some(sorted(containers))}; to remove them, run: "
             f"docker compose -p {project} down. Nothing was restored"
+        )
+    if filler := volumes.filler(client, project):
+        raise MailstackError(
+            f"another restore of {project} is running, or was killed; wait for its end. If none is running, run: "
+            f"docker rm {filler}. Nothing was restored"
         )
     present = sorted({*labelled, *volumes.existing(client, found.about.volumes.values())})
     if present:
@@ -104,8 +98,24 @@ def _refuse_what_is_there(client: Client, directory: Path, found: Contents) -> N
 
 def _tops(found: Contents) -> list[str]:
     """What comes into the site's directory itself, .env last."""
-    names = {one.partition("/")[0] for one in (*found.files, *found.directories)}
-    return sorted(names, key=lambda one: (one == ".env", one))
+    return sorted(found.tops(), key=lambda one: (one == ".env", one))
+
+
+def _has_staging(directory: Path) -> bool:
+    return os.path.lexists(directory / STAGING)
+
+
+def _remove_staging(directory: Path) -> None:
+    """Remove the files that a restore has left that was killed; they are in the backup."""
+    staging = directory / STAGING
+    if not _has_staging(directory):
+        return
+    if staging.is_symlink() or not staging.is_dir() or {one.name for one in staging.iterdir()} - {archive.SITE}:
+        raise MailstackError(
+            f"{staging}: is not what a restore leaves, but has the name of its directory; move it away. Nothing was "
+            "restored"
+        )
+    shutil.rmtree(staging)
 
 
 def _some(names: list[str]) -> str:
@@ -114,16 +124,27 @@ def _some(names: list[str]) -> str:
 
 
 def _restore(client: Client, directory: Path, stream: BinaryIO, found: Contents) -> None:
+    """Restore all, or take back what was made."""
     staging, word = directory / STAGING, secrets.token_hex(8)
-    staging.mkdir(mode=0o700)
-    (staging / _WORD).write_text(word)
-    _write_files(staging, archive.members(stream, archive.SITE))
-    names = found.about.volumes
-    volumes.create(client, found.about.project, names, word)
-    places = {f"{archive.VOLUMES}/{name}": real for name, real in names.items()}
-    if names:
-        volumes.fill(client, places, word, _tar(archive.members(stream, archive.VOLUMES)))
-    _move(directory, staging, found)
+    about = found.about
+    with contextlib.ExitStack() as undo:
+        staging.mkdir(mode=0o700)
+        undo.callback(shutil.rmtree, staging)
+        _write_files(staging, archive.members(stream, archive.SITE))
+        _give_to_owner(staging, directory)
+        undo.callback(volumes.remove, client, word)
+        volumes.create(client, about.project, about.volumes, word)
+        if about.volumes:
+            places = {f"{archive.VOLUMES}/{name}": real for name, real in about.volumes.items()}
+            volumes.fill(client, about.project, places, _tar(archive.members(stream, archive.VOLUMES)))
+        for name in _tops(found):
+            place, source = directory / name, staging / archive.SITE / name
+            if os.path.lexists(place):
+                raise MailstackError(f"{place}: was written by another program meanwhile; nothing was restored")
+            source.rename(place)
+            undo.callback(place.rename, source)
+        undo.pop_all()
+    shutil.rmtree(staging)
 
 
 def _write_files(staging: Path, members: Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]) -> None:
@@ -150,55 +171,17 @@ def _write_files(staging: Path, members: Iterator[tuple[tarfile.TarInfo, IO[byte
         path.chmod(mode | 0o700)
 
 
+def _give_to_owner(staging: Path, directory: Path) -> None:
+    """Let the files belong to whom the site's directory belongs to, who could not work with those of root."""
+    if os.geteuid():
+        return
+    owner = directory.stat()
+    for parent, directories, names in os.walk(staging / archive.SITE):
+        for name in (*directories, *names):
+            os.chown(Path(parent, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _tar(members: Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]) -> Iterator[bytes]:
     for info, content in members:
         yield from archive.octets(info, content)
     yield archive.END_OF_TAR
-
-
-def _move(directory: Path, staging: Path, found: Contents) -> None:
-    """Move all to its place; what is noted first tells a later restore what that is."""
-    names = _tops(found)
-    note = staging / f"{_MOVED}.new"
-    note.write_text(json.dumps(names))
-    note.replace(staging / _MOVED)
-    for name in names:
-        if os.path.lexists(directory / name):
-            raise MailstackError(f"{directory / name}: was written by another program meanwhile; nothing was restored")
-        (staging / archive.SITE / name).rename(directory / name)
-    _forget(staging)
-
-
-def _forget(staging: Path) -> None:
-    """Remove the notes, and first the word, so that the volumes stay wherever this ends."""
-    (staging / _WORD).unlink(missing_ok=True)
-    shutil.rmtree(staging)
-
-
-def _remove_unfinished(client: Client, directory: Path) -> list[str]:
-    """Remove what a restore has made that ended early; what that was."""
-    staging = directory / STAGING
-    if not os.path.lexists(staging):
-        return []
-    note = staging / _MOVED
-    names = json.loads(note.read_text()) if note.exists() else []
-    # What is still there was not moved; somebody else may have made a file of that name.
-    moved = [name for name in names if not os.path.lexists(staging / archive.SITE / name)]
-    removed: list[str] = []
-    # Where all was moved, nothing but the notes is left over.
-    if not names or moved != names:
-        word = (staging / _WORD).read_text() if (staging / _WORD).exists() else ""
-        removed += [f"volume {one}" for one in volumes.remove(client, word)] if word else []
-        for name in moved:
-            if os.path.lexists(directory / name):
-                _remove(directory / name)
-                removed.append(name)
-    _forget(staging)
-    return removed
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

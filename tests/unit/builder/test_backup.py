@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -253,30 +254,35 @@ class Engine:
     def __init__(self) -> None:
         self.volumes: dict[str, str] = {}
         self.containers: list[str] = []
+        self.filling = False
         self.filled: list[str] = []
         self.fault: BaseException | None = None
+        self.happens: Callable[[], object] = lambda: None
 
     def replace(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connection, "connect", lambda: self)
-        for name in ("create", "fill", "remove", "existing", "of_project", "free_space"):
+        for name in ("create", "filler", "fill", "remove", "existing", "of_project", "free_space"):
             monkeypatch.setattr(volumes, name, getattr(self, name))
+
+    def filler(self, _: object, project: str) -> str | None:
+        return f"{project}-restore" if self.filling else None
 
     def create(self, _: object, project: str, names: dict[str, str], word: str) -> None:
         assert project == PROJECT
         self.volumes |= dict.fromkeys(names.values(), word)
 
-    def fill(self, _: object, places: dict[str, str], word: str, content: Iterator[bytes]) -> None:
+    def fill(self, _: object, project: str, places: dict[str, str], content: Iterator[bytes]) -> None:
+        assert project == PROJECT
         assert places == {f"volumes/{name}": real for name, real in REAL.items()}
         octets = b"".join(content)
         if self.fault:
             raise self.fault
+        self.happens()
         with tarfile.open(fileobj=io.BytesIO(octets)) as tar:
             self.filled = [f"{one.name} {one.mode:o} {one.uid}" for one in tar]
 
-    def remove(self, _: object, word: str) -> list[str]:
-        found = [name for name, one in self.volumes.items() if one == word]
+    def remove(self, _: object, word: str) -> None:
         self.volumes = {name: one for name, one in self.volumes.items() if one != word}
-        return found
 
     def existing(self, _: object, names: list[str]) -> list[str]:
         return [one for one in names if one in self.volumes]
@@ -329,8 +335,8 @@ ALL = {
 
 def test_restore(engine: Engine, directory: Path, file: Path) -> None:
     """Files with their modes, links, volumes with owners and modes; nothing else is left."""
-    done = restore.restore(directory, file)
-    assert (files(directory), done.removed) == (ALL, ())
+    assert restore.restore(directory, file) == checked(file)
+    assert files(directory) == ALL
     assert (directory / "tls/latest.pem").readlink() == Path("full.pem")
     assert (directory / "secrets/dkim/a.pem").read_bytes() == b"a key\n"
     assert list(engine.volumes) == list(REAL.values())
@@ -394,79 +400,175 @@ def test_a_restore_that_fails_leaves_nothing(engine: Engine, directory: Path, fi
     assert files(directory) == ALL
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL, after which nothing is tidied up."""
+def test_a_file_that_comes_meanwhile(engine: Engine, directory: Path, file: Path) -> None:
+    """What somebody writes while the volumes are filled stays, and what was moved by then goes back."""
+    engine.happens = lambda: (directory / "tls").write_text("mine")
+    with pytest.raises(MailstackError, match="/tls: was written by another program meanwhile; nothing was restored"):
+        restore.restore(directory, file)
+    assert (list(directory.iterdir()), (directory / "tls").read_text(), engine.volumes) == (
+        [directory / "tls"],
+        "mine",
+        {},
+    )
 
 
-@pytest.mark.parametrize("moved", [None, 0, 1, 2])
-def test_a_restore_that_was_killed(
-    engine: Engine, directory: Path, file: Path, monkeypatch: pytest.MonkeyPatch, moved: int | None
-) -> None:
-    """The next one says what it removes of it and goes through; a file that somebody made meanwhile is not removed.
+# The exit code of a process that ends at once and tidies nothing up, as after SIGKILL.
+KILLED = 137
 
-    moved is how many files and directories had come to their places; None: it was killed before.
-    """
-    before = Path.rename
-    left = [moved]
+
+def killed(restored: Callable[[], object]) -> None:
+    """Run a restore in a process of its own, which must end that way."""
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            restored()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+
+
+@pytest.fixture(params=[None, 0, 1, 2])
+def moved(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, engine: Engine, directory: Path, file: Path
+) -> list[str]:
+    """A directory in which a restore was killed; what had come to its place by then. None: it was killed before."""
+    number: int | None = request.param
+    before, left = Path.rename, [number]
+
+    def end(*_: object) -> None:
+        os._exit(KILLED)
 
     def rename(path: Path, target: Path) -> Path:
-        if left[0] == 0:
-            raise Killed
-        left[0] = (left[0] or 0) - 1
+        if not left[0]:
+            os._exit(KILLED)
+        left[0] -= 1
         return before(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(restore, "_remove_unfinished", lambda *_: [])
-        if moved is None:
-            engine.fault = Killed()
-        else:
-            patch.setattr(Path, "rename", rename)
-        with pytest.raises(Killed):
-            restore.restore(directory, file)
-    engine.fault = None
+        if number is None:
+            patch.setattr(volumes, "fill", end)
+        patch.setattr(Path, "rename", rename)
+        killed(lambda: restore.restore(directory, file))
     assert not (directory / ".env").exists()
-    (directory / ".env").write_text("mine")
-    with pytest.raises(MailstackError, match=r"has \.env already"):
+    assert (directory / restore.STAGING).is_dir()
+    return ["secrets", "tls"][: number or 0]
+
+
+def test_a_restore_that_was_killed(engine: Engine, directory: Path, file: Path, moved: list[str]) -> None:
+    """The next one names what it has left, and removes only what it had not moved: the backup has that."""
+    if moved:
+        before = files(directory)
+        said = f"has {', '.join(moved)} already, perhaps by a restore that was killed and left .mailstack-restore; "
+        with pytest.raises(MailstackError, match=said):
+            restore.restore(directory, file)
+        assert files(directory) == before
+    for one in moved:
+        shutil.rmtree(directory / one)
+    engine.volumes = dict.fromkeys(REAL.values(), "the word of the killed one")
+    with pytest.raises(MailstackError, match=f"docker volume rm {' '.join(sorted(REAL.values()))}"):
         restore.restore(directory, file)
-    assert ((directory / ".env").read_text(), list(directory.iterdir()), engine.volumes) == (
-        "mine",
-        [directory / ".env"],
-        {},
-    )
-    (directory / ".env").unlink()
-    assert restore.restore(directory, file).removed == ()
+    assert len(engine.volumes) == len(REAL)
+    engine.volumes = {}
+    restore.restore(directory, file)
     assert files(directory) == ALL
 
 
-def test_a_restore_that_was_killed_at_its_end(
-    engine: Engine, directory: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing of a site that was restored is removed again, only what was noted about it."""
-    with monkeypatch.context() as patch:
-
-        def killed(_: Path) -> None:
-            raise Killed
-
-        patch.setattr(restore, "_forget", killed)
-        with pytest.raises(Killed):
-            restore.restore(directory, file)
-    with pytest.raises(MailstackError, match=r"has \.env, secrets, tls already"):
+def test_a_site_where_a_restore_was_killed(engine: Engine, directory: Path, file: Path, moved: list[str]) -> None:
+    """Nothing of a site is touched that somebody has made there since, of its files and volumes."""
+    for name in (".env", "compose.yaml", "secrets/dkim/a.pem"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text("mine")
+    engine.volumes = dict.fromkeys(REAL.values(), "the word of the killed one")
+    before = files(directory)
+    with pytest.raises(MailstackError, match=r"has \.env, compose\.yaml, secrets.* already"):
         restore.restore(directory, file)
-    assert (files(directory), list(engine.volumes)) == (ALL, list(REAL.values()))
+    assert (files(directory), list(engine.volumes)) == (before, list(REAL.values()))
+    assert (directory / "secrets/dkim/a.pem").read_text() == "mine"
 
 
-def test_what_an_earlier_restore_left_is_named(
-    engine: Engine, directory: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The volumes, on the way to a restore that goes through."""
-    with monkeypatch.context() as patch:
-        patch.setattr(restore, "_remove_unfinished", lambda *_: [])
-        engine.fault = Killed()
-        with pytest.raises(Killed):
-            restore.restore(directory, file)
-    engine.fault = None
-    assert restore.restore(directory, file).removed == tuple(f"volume {one}" for one in REAL.values())
-    assert files(directory) == ALL
+@pytest.mark.parametrize("kind", ["a file", "a link", "other files"])
+def test_what_no_restore_has_left(engine: Engine, directory: Path, file: Path, tmp_path: Path, kind: str) -> None:
+    """Something of the same name is not removed, and what a link leads to is not."""
+    staging = directory / restore.STAGING
+    if kind == "a file":
+        staging.write_text("mine")
+    elif kind == "a link":
+        (tmp_path / "elsewhere/site").mkdir(parents=True)
+        staging.symlink_to(tmp_path / "elsewhere")
+    else:
+        staging.mkdir()
+        (staging / "moved.json").write_text('["secrets"]')
+    with pytest.raises(MailstackError, match=r"/\.mailstack-restore: is not what a restore leaves.*move it away"):
+        restore.restore(directory, file)
+    assert os.path.lexists(staging)
+    assert kind != "a link" or (tmp_path / "elsewhere/site").is_dir()
+    assert engine.volumes == {}
+
+
+def test_another_restore_is_running(engine: Engine, directory: Path, file: Path) -> None:
+    """Of one project, in whatever directory: nothing is written into its volumes."""
+    engine.filling = True
+    with pytest.raises(MailstackError, match=f"another restore of {PROJECT} is running.*docker rm {PROJECT}-restore"):
+        restore.restore(directory, file)
+    assert (list(directory.iterdir()), engine.volumes) == ([], {})
+
+
+class Volumes:
+    """The engine's volumes as the SDK has them: one that exists comes as it is, whatever labels it is to have."""
+
+    def __init__(self, **labels: dict[str, str] | None) -> None:
+        self.there = {f"{PROJECT}_{name}": self._volume(f"{PROJECT}_{name}", one) for name, one in labels.items()}
+
+    def _volume(self, name: str, labels: dict[str, str] | None) -> MagicMock:
+        volume = MagicMock(attrs={"Labels": labels})
+        volume.remove.side_effect = lambda: self.there.pop(name)
+        return volume
+
+    def create(self, name: str, *, labels: dict[str, str], driver: str) -> MagicMock:
+        assert driver == "local"
+        return self.there.setdefault(name, self._volume(name, labels))
+
+    def list(self, filters: dict[str, str]) -> list[MagicMock]:
+        label, _, value = filters["label"].partition("=")
+        return [one for one in self.there.values() if (one.attrs["Labels"] or {}).get(label) == value]
+
+
+@pytest.mark.parametrize("labels", [{"mailstack.restored": "another word"}, {}, None])
+def test_a_volume_that_somebody_else_makes_meanwhile(labels: dict[str, str] | None) -> None:
+    """It is not written into, and not removed with those that this restore has made."""
+    there = Volumes(queue=labels)
+    client = MagicMock(volumes=there)
+    with pytest.raises(EngineError, match=f"volume {PROJECT}_queue was made by somebody else"):
+        volumes.create(client, PROJECT, {"mail": REAL["mail"], "queue": REAL["queue"]}, "a word")
+    assert sorted(there.there) == [REAL["mail"], REAL["queue"]]
+    volumes.remove(client, "a word")
+    assert list(there.there) == [REAL["queue"]]
+
+
+def test_a_restore_by_root(engine: Engine, directory: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files belong to whom the directory belongs to, links too, so that this user can go on with them."""
+    owners: dict[str, tuple[int, int, bool]] = {}
+
+    def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:
+        owners[str(path).partition("/.mailstack-restore/site/")[2]] = user, group, follow_symlinks
+
+    status = os.stat_result((0o40755, 1, 1, 2, 1001, 1002, 0, 0, 0, 0))
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda one, **how: status if one == directory else stat(one, **how))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", chown)
+    restore.restore(directory, file)
+    assert owners == dict.fromkeys([*ALL, "tls/latest.pem"], (1001, 1002, False))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_restore_that_is_ended(engine: Engine, in_directory: Path, file: Path, number: signal.Signals) -> None:
+    """By "kill", or since the connection is lost: it leaves nothing, as after Ctrl-C."""
+    before = signal.getsignal(number)
+    engine.happens = lambda: signal.raise_signal(number)
+    done = run("restore", str(file))
+    assert (done.exit_code, "no unfinished files remain" in done.stderr) == (130, True)
+    assert (list(in_directory.iterdir()), engine.volumes) == ([], {})
+    assert signal.getsignal(number) is before
 
 
 def planned(directory: Path, composed: dict[str, Any], **environment: str) -> tuple[list[str], list[str], list[str]]:
@@ -538,8 +640,10 @@ def test_files_by_their_content(tmp_path: Path) -> None:
         for name in (".env", "secrets"):
             backup._add(writer, tmp_path / "site", tmp_path / "site" / name)
         writer.end()
-    assert checked(tmp_path / "site.tar").files == [".env", "secrets/deep/key", "secrets/shared/other"]
+    assert checked(tmp_path / "site.tar") == writer.contents
     with tarfile.open(tmp_path / "site.tar") as tar:
+        names = [one.name.removeprefix("site/") for one in tar if one.isreg() and one.name.startswith("site/")]
+        assert names == [".env", "secrets/deep/key", "secrets/shared/other"]
         assert (tar.getmember("site/.env").size, tar.getmember("site/secrets/deep/key").mode) == (4, 0o644)
 
 
