@@ -34,4 +34,6 @@ def size(octets: int) -> str:
 
 
 def json_text(data: Any) -> str:  # noqa: ANN401
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    # A file's name that is not UTF-8 becomes JSON's own escape for it.
+    return text.encode(errors="backslashreplace").decode()

@@ -8,33 +8,27 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO
 
-from mailstack import services
-from mailstack.errors import MailstackError, shown
-from mailstack.render.compose import COMPOSE
-from mailstack.render.compose import SITE as BUILT
+from mailstack.errors import shown
 from mailstack.services import KEPT
+from mailstack.tasks.allowed import END_OF_TIME, NAME, SITE, VOLUMES, BrokenBackupError, Names, mode, plain
 
 FORMAT = 1
 MANIFEST, END = "mailstack.json", "end.json"
-SITE, VOLUMES = "site", "volumes"
 _PIECE = 1 << 20
 # More than either of our own members has.
 _MAX_OWN = 1 << 22
-# The highest user id that is none of the system's special ones.
-_MAX_ID = 2**31
-# What may be written by others, or gives away the rights of its owner, is no file of a site.
-_SITE_MODE, _FILE_MODE, _DIRECTORY_MODE = 0o755, 0o777, 0o3777
-# Names of compose and of the engine.
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+# Of a header with all that belongs to it; two paths at most, and what other programs add.
+_MAX_HEADER = 1 << 16
+# Of what lies in a site's directory itself.
+_MAX_ITEMS = 10_000
 
 
 @dataclass(frozen=True)
@@ -88,10 +82,12 @@ class Contents:
     items: dict[str, Item] = field(default_factory=dict)
 
     def add(self, info: tarfile.TarInfo) -> None:
-        """Count a member."""
+        """Count a member. Raises BrokenBackupError where there are too many to name."""
         kind, _, path = info.name.partition("/")
         top, _, rest = path.partition("/")
         item = self.items.setdefault(f"{kind}/{top}", self._item(kind, top))
+        if len(self.items) > _MAX_ITEMS:
+            raise BrokenBackupError(f"has more than {_MAX_ITEMS} files and directories in the site's directory itself")
         if not info.isdir():
             item.add(rest, info.size)
 
@@ -120,17 +116,16 @@ class Writer:
         self._packed = gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=6, mtime=0) if packed else None
         self._stream = self._packed or stream
         self._sum = _Sum()
-        self._names = _Names(about.volumes) if checked else None
+        self._names = Names(about.volumes) if checked else None
         self._own(MANIFEST, {"format": FORMAT, **asdict(about)})
 
     def add(self, info: tarfile.TarInfo, content: IO[bytes] | None = None) -> None:
         """Write a directory, a link or a file. Raises OSError, or BrokenBackupError for what no restore would take."""
-        # Nothing else of it is restored.
-        info.uname = info.gname = ""
-        info.pax_headers = {}
-        if not info.issym():
-            info.mode &= _mode(info)
         if self._names:
+            info.mode &= mode(info)
+            # A disk may know times that no header does.
+            info.mtime = min(max(0, info.mtime), END_OF_TIME - 1)
+            info = plain(info)
             self._names.check(info)
         self._sum.begin(info)
         for piece in octets(info, content, self._sum):
@@ -200,12 +195,8 @@ def octets(info: tarfile.TarInfo, content: IO[bytes] | None, total: _Sum | None 
     yield bytes(-info.size % tarfile.BLOCKSIZE)
 
 
-class BrokenBackupError(MailstackError):
-    """A file that is no backup, or not a whole one, or that would write where it should not."""
-
-
 # What reading raises where octets are missing or others.
-_DAMAGE = (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
+DAMAGE = (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError)
 
 
 def check(stream: BinaryIO, name: str, room: Mapping[str, int | None] | None = None) -> Contents:
@@ -216,13 +207,13 @@ def check(stream: BinaryIO, name: str, room: Mapping[str, int | None] | None = N
     """
     total = _Sum()
     found: Contents | None = None
-    names = _Names(())
+    names = Names(())
     taken: Counter[str] = Counter()
     try:
         for info, content in _members(stream):
             if found is None:
                 found = Contents(_about(info, content))
-                names = _Names(found.about.volumes)
+                names = Names(found.about.volumes)
             elif info.name == END:
                 total.close(json.loads(content.read(_MAX_OWN) if content else b""))
             else:
@@ -232,7 +223,7 @@ def check(stream: BinaryIO, name: str, room: Mapping[str, int | None] | None = N
                 total.begin(info)
                 while content and (piece := content.read(_PIECE)):
                     total.update(piece)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if found is None:
             raise BrokenBackupError(f"{name}: is not a backup of mailstack ({error})") from None
         raise BrokenBackupError(f"{name}: is damaged or cut off ({error}); use another backup") from None
@@ -253,14 +244,40 @@ def _members(stream: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | No
     stream.seek(0)
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    source: IO[bytes] = gzip.GzipFile(fileobj=stream) if packed else stream  # type: ignore[assignment]
-    with tarfile.open(fileobj=source, mode="r|") as archive:
+    source = _Source(gzip.GzipFile(fileobj=stream) if packed else stream)
+    with tarfile.open(fileobj=source, mode="r|", encoding="utf-8") as archive:  # type: ignore[call-overload]
         for info in archive:
-            yield info, archive.extractfile(info) if info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} else None
-            archive.members = []  # type: ignore[attr-defined]
+            if archive.pax_headers:
+                raise ValueError("it has a header for several members")
+            source.left = None
+            member = plain(info)
+            content = archive.extractfile(info) if info.isreg() else None
+            yield member, content
+            while content and content.read(_PIECE):
+                pass
+            # tarfile would remember them all.
+            archive.members = []
+            source.left = _MAX_HEADER
     # The checksum of a compressed file comes last.
+    source.left = None
     while source.read(_PIECE):
         pass
+
+
+class _Source:
+    """What tarfile reads from; left is how much may be read until that is a header, which tarfile takes as a whole."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
+        self._stream = stream
+        self.left: int | None = _MAX_HEADER
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        if self.left is not None:
+            self.left -= len(piece)
+            if self.left < 0:
+                raise ValueError("it has a header that is too large")
+        return piece
 
 
 def _about(info: tarfile.TarInfo, content: IO[bytes] | None) -> About:
@@ -284,8 +301,10 @@ def _about(info: tarfile.TarInfo, content: IO[bytes] | None) -> About:
     if unknown := sorted(about.volumes.keys() - KEPT.keys()):
         raise BrokenBackupError(f"{shown(unknown[0])} is no volume that this version of mailstack knows")
     for one in (about.project, *about.volumes.values()):
-        if not _NAME.fullmatch(one):
+        if not NAME.fullmatch(one):
             raise BrokenBackupError(f"{shown(one)} is no name of a project or volume")
+    if len(set(about.volumes.values())) < len(about.volumes):
+        raise BrokenBackupError("two of its volumes have one name")
     return about
 
 
@@ -299,71 +318,3 @@ def _check_room(room: Mapping[str, int | None], taken: Counter[str], info: tarfi
         raise BrokenBackupError(
             f"holds more than fits on {where}, which has {octets >> 20} MiB left; make room there first"
         )
-
-
-class _Names:
-    """The paths of a backup: none leads out of its place, or through a link, and none comes twice."""
-
-    def __init__(self, volumes: Container[str]) -> None:
-        self._volumes = volumes
-        self._directories: set[str] = set()
-        self._others: set[str] = set()
-        self._above: set[str] = set()
-
-    def check(self, info: tarfile.TarInfo) -> None:
-        path = PurePosixPath(info.name)
-        kind, name = (*path.parts, "", "")[:2]
-        # A volume is a directory itself.
-        in_volume = kind == VOLUMES and name in self._volumes and (info.isdir() or str(path.parent) != kind)
-        if not (in_volume or (kind == SITE and name)) or str(path) != info.name or ".." in path.parts:
-            raise BrokenBackupError(f"{shown(info.name)}: is no path of a backup")
-        if kind == SITE and (name == COMPOSE or name.startswith(BUILT)):
-            raise BrokenBackupError(f"{shown(info.name)}: is made by a build, and no part of a backup")
-        above = {str(one) for one in path.parents}
-        twice = info.name in self._others or info.name in self._directories
-        if twice or above & self._others or (info.name in self._above and not info.isdir()):
-            raise BrokenBackupError(f"{shown(info.name)}: is there twice, or below a file or link")
-        _check_kind(info)
-        self._above |= above
-        (self._directories if info.isdir() else self._others).add(info.name)
-
-
-def _check_kind(info: tarfile.TarInfo) -> None:
-    if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE}:
-        raise BrokenBackupError(f"{shown(info.name)}: is no file, directory or symbolic link")
-    if info.issym():
-        if not stays_inside(info.name, info.linkname):
-            raise BrokenBackupError(f"{shown(info.name)}: is a link that leads out of the backup")
-    elif info.mode & ~_mode(info):
-        raise BrokenBackupError(f"{shown(info.name)}: has mode {info.mode:o}, which no backup gives it")
-    if not (0 <= info.uid < _MAX_ID and 0 <= info.gid < _MAX_ID):
-        raise BrokenBackupError(f"{shown(info.name)}: belongs to a user that cannot be")
-
-
-def _mode(info: tarfile.TarInfo) -> int:
-    """The permission bits that a member may have."""
-    if info.name.startswith(f"{SITE}/"):
-        return _SITE_MODE
-    return _DIRECTORY_MODE if info.isdir() else _FILE_MODE
-
-
-def stays_inside(name: str, target: str) -> bool:
-    """Whether a symbolic link leads to a place in the same volume, or in the same directory of the site."""
-    path = PurePosixPath(name)
-    root = PurePosixPath(*path.parts[:2])
-    if path == root:
-        return False
-    if target.startswith("/"):
-        at = services.VOLUMES[path.parts[1]].at if path.parts[0] == VOLUMES else None
-        if at is None or not PurePosixPath(target).is_relative_to(at):
-            return False
-        steps = PurePosixPath(target).relative_to(at).parts
-        depth = 0
-    else:
-        steps = PurePosixPath(target).parts
-        depth = len(path.parent.relative_to(root).parts)
-    for step in steps:
-        depth += -1 if step == ".." else 1
-        if depth < 0:
-            return False
-    return bool(target)

@@ -22,7 +22,7 @@ from mailstack.render import overrides
 from mailstack.render.compose import COMPOSE, SITE
 from mailstack.services import KEPT, VOLUMES, dmarc
 from mailstack.settings.environment import sources
-from mailstack.tasks import archive, written
+from mailstack.tasks import allowed, written
 from mailstack.tasks.archive import About, Contents, Writer
 from mailstack.version import version
 
@@ -117,7 +117,7 @@ def write(
             _add(writer, directory, path)
     with volumes.taken(client, before.project, image, _mounts(directory, chosen.mounted, real)) as members:
         for info, content in members:
-            if info.issym() and not archive.stays_inside(info.name, info.linkname):
+            if info.issym() and not allowed.stays_inside(info.name, info.linkname):
                 console.warn(f"{info.name}: is a link that leads elsewhere, and no part of the backup")
             else:
                 writer.add(info, content)
@@ -126,10 +126,10 @@ def write(
 
 
 def _mounts(directory: Path, paths: Iterable[Path], names: Mapping[str, str]) -> list[Mounted]:
-    found = [Mounted(str(one), "bind", f"{archive.SITE}/{one.relative_to(directory)}", "later") for one in paths]
+    found = [Mounted(str(one), "bind", f"{allowed.SITE}/{one.relative_to(directory)}", "later") for one in paths]
     for name, real in names.items():
         when = "listed" if KEPT[name].final else "held"
-        found.append(Mounted(real, "volume", f"{archive.VOLUMES}/{name}", when, KEPT[name].files))
+        found.append(Mounted(real, "volume", f"{allowed.VOLUMES}/{name}", when, KEPT[name].files))
     return found
 
 
@@ -211,7 +211,7 @@ def _add(writer: Writer, directory: Path, top: Path) -> None:
 
 
 def _add_one(writer: Writer, directory: Path, path: Path) -> None:
-    info = tarfile.TarInfo(f"{archive.SITE}/{path.relative_to(directory).as_posix()}")
+    info = tarfile.TarInfo(f"{allowed.SITE}/{path.relative_to(directory).as_posix()}")
     try:
         status = path.stat()
     except FileNotFoundError:

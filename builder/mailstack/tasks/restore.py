@@ -20,8 +20,9 @@ from mailstack.engine import connection, volumes
 from mailstack.engine.connection import Client
 from mailstack.errors import MailstackError, os_reason
 from mailstack.render.compose import COMPOSE, SITE
-from mailstack.tasks import archive, written
-from mailstack.tasks.archive import BrokenBackupError, Contents
+from mailstack.tasks import allowed, archive, written
+from mailstack.tasks.allowed import BrokenBackupError
+from mailstack.tasks.archive import Contents
 
 STAGING = ".mailstack-restore"
 _PIECE = 1 << 20
@@ -42,7 +43,7 @@ def restore(directory: Path, file: Path) -> Contents:
     """
     with written.locked(directory), _opened(file) as stream:
         client = connection.connect()
-        room = {archive.SITE: shutil.disk_usage(directory).free, archive.VOLUMES: volumes.free_space(client)}
+        room = {allowed.SITE: shutil.disk_usage(directory).free, allowed.VOLUMES: volumes.free_space(client)}
         try:
             found = archive.check(stream, str(file), room)
         except BrokenBackupError as error:
@@ -53,6 +54,9 @@ def restore(directory: Path, file: Path) -> Contents:
             _restore(client, directory, stream, found)
         except OSError as error:
             raise MailstackError(f"{error.filename or file}: {os_reason(error)}; nothing was restored") from None
+        except archive.DAMAGE as error:
+            # A path that this system cannot write, too.
+            raise MailstackError(f"{file}: changed while it was read ({error}); nothing was restored") from None
     return found
 
 
@@ -110,7 +114,7 @@ def _remove_staging(directory: Path) -> None:
     staging = directory / STAGING
     if not _has_staging(directory):
         return
-    if staging.is_symlink() or not staging.is_dir() or {one.name for one in staging.iterdir()} - {archive.SITE}:
+    if staging.is_symlink() or not staging.is_dir() or {one.name for one in staging.iterdir()} - {allowed.SITE}:
         raise MailstackError(
             f"{staging}: is not what a restore leaves, but has the name of its directory; move it away. Nothing was "
             "restored"
@@ -130,15 +134,15 @@ def _restore(client: Client, directory: Path, stream: BinaryIO, found: Contents)
     with contextlib.ExitStack() as undo:
         staging.mkdir(mode=0o700)
         undo.callback(shutil.rmtree, staging)
-        _write_files(staging, archive.members(stream, archive.SITE))
+        _write_files(staging, archive.members(stream, allowed.SITE))
         _give_to_owner(staging, directory)
         undo.callback(volumes.remove, client, word)
         volumes.create(client, about.project, about.volumes, word)
         if about.volumes:
-            places = {f"{archive.VOLUMES}/{name}": real for name, real in about.volumes.items()}
-            volumes.fill(client, about.project, places, _tar(archive.members(stream, archive.VOLUMES)))
+            places = {f"{allowed.VOLUMES}/{name}": real for name, real in about.volumes.items()}
+            volumes.fill(client, about.project, places, _tar(archive.members(stream, allowed.VOLUMES)))
         for name in _tops(found):
-            place, source = directory / name, staging / archive.SITE / name
+            place, source = directory / name, staging / allowed.SITE / name
             if os.path.lexists(place):
                 raise MailstackError(f"{place}: was written by another program meanwhile; nothing was restored")
             source.rename(place)
@@ -149,7 +153,7 @@ def _restore(client: Client, directory: Path, stream: BinaryIO, found: Contents)
 
 def _write_files(staging: Path, members: Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]) -> None:
     """Write the site's files, and then give the directories their modes."""
-    directories = [(staging / archive.SITE, 0o700)]
+    directories = [(staging / allowed.SITE, 0o700)]
     for info, content in members:
         path = staging / info.name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -176,7 +180,7 @@ def _give_to_owner(staging: Path, directory: Path) -> None:
     if os.geteuid():
         return
     owner = directory.stat()
-    for parent, directories, names in os.walk(staging / archive.SITE):
+    for parent, directories, names in os.walk(staging / allowed.SITE):
         for name in (*directories, *names):
             os.chown(Path(parent, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
 
