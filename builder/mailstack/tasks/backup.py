@@ -28,8 +28,10 @@ from mailstack.version import version
 
 # Of a site's own directory, beside .env and what that and compose.override.yaml name.
 _PARTS = (relay_login.DIRECTORY, Path(overrides.DIRECTORY))
+# YAML 1.2.2, section 6.6: a comment begins a line or comes after white space.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 # A word of compose.override.yaml, which may be the name of a file or directory.
-_WORD = re.compile(r"[^\s\"',:\[\]{}#]+")
+_WORD = re.compile(r"[^\s\"',:\[\]{}]+")
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,12 @@ def plan(directory: Path, environment: Mapping[str, str], composed: Mapping[str,
 
 
 def _named_in(directory: Path, override: Path) -> list[Path]:
-    """What compose reads because of the override, such as env_file, include and extends, and directories of images."""
-    words = {one for one in _WORD.findall(override.read_text(errors="replace")) if any(map(str.isalnum, one))}
+    """What compose reads because of the override, such as env_file, include and extends, and directories of images.
+
+    A comment may name what belongs to others, such as a README.md beside the site.
+    """
+    text = _COMMENT.sub("", override.read_text(errors="replace"))
+    words = {one for one in _WORD.findall(text) if any(map(str.isalnum, one))}
     paths = {Path(os.path.normpath(directory / one)) for one in words if not one.startswith("/")}
     ours = (one for one in paths if directory in one.parents and not _is_made(one.relative_to(directory).parts[0]))
     return sorted(one for one in ours if one.is_file() or (one / "Dockerfile").is_file())

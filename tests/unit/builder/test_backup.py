@@ -710,6 +710,19 @@ def test_what_belongs_into_a_backup(tmp_path: Path) -> None:
     )
 
 
+def test_words_of_comments(tmp_path: Path) -> None:
+    """What only a comment names is no part of a site: a restore could not put it into a checkout, which has it."""
+    for name in ("README.md", "docs/dovecot.md", "Makefile", "own.env", "a#b.env", "more.yaml", "#x", "env.example"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "compose.override.yaml").write_text(
+        "# See README.md and docs/dovecot.md.\r\n"
+        "include: [more.yaml]\t# like env.example\n"
+        "services:\n  dovecot:\n    #Makefile\n    env_file: [own.env, a#b.env] # ./Makefile\n"
+    )
+    assert planned(tmp_path, {})[0] == ["a#b.env", "compose.override.yaml", "more.yaml", "own.env"]
+
+
 def test_files_by_their_content(tmp_path: Path) -> None:
     """A link is written as what it leads to, a directory with its files; what others may write is closed to them."""
     (tmp_path / "elsewhere").write_text("X=1\n")
