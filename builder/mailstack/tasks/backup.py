@@ -1,6 +1,7 @@
 """Put what a site cannot make again into one file, while it runs."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -192,36 +193,32 @@ def _add_parents(writer: Writer, directory: Path, tops: Iterable[Path]) -> None:
             _add_one(writer, directory, one)
 
 
-def _add(writer: Writer, directory: Path, top: Path) -> None:
-    """Add a file, by its content if it is a link, or a directory with all files below it."""
-    if not top.is_dir():
-        _add_one(writer, directory, top)
+def _add(writer: Writer, directory: Path, path: Path, above: frozenset[str] = frozenset()) -> None:
+    """Add a file, by its content if it is a link, or a directory with all files below it.
+
+    What has two names comes under both. above has the directories that this is in.
+    """
+    _add_one(writer, directory, path)
+    if not path.is_dir():
         return
-
-    def unreadable(error: OSError) -> None:
-        raise error
-
-    seen: set[str] = set()
-    for parent, directories, names in os.walk(top, onerror=unreadable, followlinks=True):
-        # Links may lead round in circles.
-        if (real := os.path.realpath(parent)) in seen:
-            directories.clear()
-            continue
-        seen.add(real)
-        directories.sort()
-        _add_one(writer, directory, Path(parent))
-        for name in sorted(names):
-            # Not a file of ours that is just being written.
-            if not name.startswith(".mailstack-"):
-                _add_one(writer, directory, Path(parent, name))
+    within = above | {os.path.realpath(path)}
+    for one in sorted(path.iterdir()):
+        if one.is_dir() and os.path.realpath(one) in within:
+            console.warn(f"{one}: is a link to a directory that it is in, and no part of the backup")
+        # Not a file of ours that is just being written.
+        elif one.is_dir() or not one.name.startswith(".mailstack-"):
+            _add(writer, directory, one, within)
 
 
 def _add_one(writer: Writer, directory: Path, path: Path) -> None:
     info = tarfile.TarInfo(f"{allowed.SITE}/{path.relative_to(directory).as_posix()}")
     try:
         status = path.stat()
-    except FileNotFoundError:
-        # A link that leads nowhere.
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+            raise
+        if path.is_symlink():
+            console.warn(f"{path}: is a link that leads nowhere, and no part of the backup")
         return
     info.mode, info.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
     if stat.S_ISDIR(status.st_mode):
@@ -231,3 +228,5 @@ def _add_one(writer: Writer, directory: Path, path: Path) -> None:
         content = path.read_bytes()
         info.size = len(content)
         writer.add(info, io.BytesIO(content))
+    else:
+        console.warn(f"{path}: is neither file nor directory, and no part of the backup")

@@ -723,8 +723,11 @@ def test_words_of_comments(tmp_path: Path) -> None:
     assert planned(tmp_path, {})[0] == ["a#b.env", "compose.override.yaml", "more.yaml", "own.env"]
 
 
-def test_files_by_their_content(tmp_path: Path) -> None:
-    """A link is written as what it leads to, a directory with its files; what others may write is closed to them."""
+def test_files_by_their_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link is written as what it leads to, a directory with its files; what others may write is closed to them.
+
+    What has two names comes under both, and what cannot come is said.
+    """
     (tmp_path / "elsewhere").write_text("X=1\n")
     (tmp_path / "site/secrets/deep").mkdir(parents=True)
     (tmp_path / "site/secrets/deep/key").write_text("key")
@@ -735,6 +738,9 @@ def test_files_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/other").touch()
     (tmp_path / "site/secrets/shared").symlink_to("../../shared")
+    (tmp_path / "site/secrets/again").symlink_to("deep")
+    (tmp_path / "site/secrets/itself").symlink_to("itself")
+    os.mkfifo(tmp_path / "site/secrets/pipe")
     (tmp_path / "site/.env").symlink_to("../elsewhere")
     with (tmp_path / "site.tar").open("wb") as stream:
         writer = Writer(stream, ABOUT, packed=False)
@@ -744,8 +750,11 @@ def test_files_by_their_content(tmp_path: Path) -> None:
     assert checked(tmp_path / "site.tar") == writer.contents
     with tarfile.open(tmp_path / "site.tar") as tar:
         names = [one.name.removeprefix("site/") for one in tar if one.isreg() and one.name.startswith("site/")]
-        assert names == [".env", "secrets/deep/key", "secrets/shared/other"]
+        assert names == [".env", "secrets/again/key", "secrets/deep/key", "secrets/shared/other"]
         assert (tar.getmember("site/.env").size, tar.getmember("site/secrets/deep/key").mode) == (4, 0o644)
+    said = capsys.readouterr().err
+    for name in ("again/round", "dangling", "deep/round", "itself", "pipe"):
+        assert f"secrets/{name}: is" in said
 
 
 def run(*arguments: str) -> Result:
