@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import re
@@ -29,6 +30,8 @@ from mailstack.version import version
 
 # Of a site's own directory, beside .env and what that and compose.override.yaml name.
 _PARTS = (relay_login.DIRECTORY, Path(overrides.DIRECTORY))
+# What a backup is called until it is complete, with random letters behind.
+_UNFINISHED = ".mailstack-backup-"
 # YAML 1.2.2, section 6.6: a comment begins a line or comes after white space.
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 # A word of compose.override.yaml, which may be the name of a file or directory.
@@ -67,22 +70,51 @@ def _refuse_another(file: Path, *, replace: bool) -> None:
 
 @contextlib.contextmanager
 def _whole(file: Path, *, replace: bool) -> Iterator[BinaryIO]:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".mailstack-")
+    _remove_unfinished(file.parent)
+    handle, temporary = _unfinished(file.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(handle)
-        _refuse_another(file, replace=replace)
-        Path(temporary).replace(file)
+            _refuse_another(file, replace=replace)
+            temporary.replace(file)
         parent = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(parent)
         finally:
             os.close(parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _unfinished(directory: Path) -> tuple[int, Path]:
+    """A new file that is locked until it is complete, which tells it from what a killed backup has left."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=directory, prefix=_UNFINISHED)
+        # Some network file systems have no locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        # Another backup may have removed it before it was locked.
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what a backup of this user has left that was killed; whoever writes one holds its lock."""
+    for one in sorted(directory.glob(f"{_UNFINISHED}*")):
+        with contextlib.suppress(OSError):
+            handle = os.open(one, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                status = os.fstat(handle)
+                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    one.unlink()
+                    console.progress(f"{one}: removed; a backup that was killed had left it")
+            finally:
+                os.close(handle)
 
 
 def write(

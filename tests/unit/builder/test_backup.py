@@ -822,6 +822,33 @@ def test_no_half_file(in_directory: Path, monkeypatch: pytest.MonkeyPatch, fault
         assert done.exit_code == 130
 
 
+def test_what_a_killed_backup_has_left(in_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one removes it, but not what another one is writing, nor other files."""
+
+    def die(*_: object, **__: object) -> Contents:
+        os._exit(KILLED)
+
+    def write(*arguments: Any, **how: Any) -> Contents:
+        arguments[2].write(b"all")
+        if how["besides"].name == "site.tar":
+            assert run("backup", "second.tar").exit_code == 0
+        return Contents(ABOUT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "write", die)
+        killed(lambda: run("backup", "site.tar"))
+    (left,) = in_directory.iterdir()
+    monkeypatch.setattr(backup, "write", write)
+    (in_directory / ".mailstack-backup-link").symlink_to(in_directory)
+    (in_directory / ".mailstack-build").touch()
+    done = run("backup", "site.tar")
+    assert f"{left.name}: removed; a backup that was killed had left it" in done.stderr
+    assert sorted(one.name for one in in_directory.iterdir()) == [
+        *(".mailstack-backup-link", ".mailstack-build", "second.tar", "site.tar"),
+    ]
+    assert (in_directory / "site.tar").read_bytes() == b"all"
+
+
 def test_nobody_else_can_read_it(in_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the umask is; and the output says what it holds."""
 
