@@ -27,9 +27,12 @@ END = "end"
 # So long Postfix may be held, in seconds. Clients wait for minutes (RFC 5321 section 4.5.3.2).
 _HELD_SECONDS = 30
 _PAUSE_SECONDS = 0.002
-# So long virtual(8) may take for what it has in hand, and so often in a row it must be seen asleep.
-_IN_HAND_SECONDS = 2.0
+# What works on a delivery to a mailbox, and so often in a row it must be seen asleep. virtual(8) waits for bounce(8),
+# which is also the service "trace", before it marks a message as delivered.
+_DELIVERS = {"virtual", "bounce"}
 _LOOKS = 10
+# States of a process (proc_pid_stat(5)), "" being ours for one that is gone.
+_ENDED = {"", "Z", "X"}
 # A file that is not larger is read as it is now, even if its size changes meanwhile.
 _READ_AT_ONCE = 64 * 1024 * 1024
 # How often files are looked for that a mailbox server moves while they are read.
@@ -199,8 +202,8 @@ def held() -> Iterator[None]:
 
 def _late(*_: object) -> None:
     raise TimeoutError(
-        f"the queue could not be copied within {_HELD_SECONDS} seconds, in which Postfix is held; run: docker compose "
-        "stop postfix, and try again"
+        f"the queue could not be copied within {_HELD_SECONDS} seconds, in which Postfix is held and ends the "
+        "deliveries that it has in hand; run: docker compose stop postfix, and try again"
     )
 
 
@@ -208,15 +211,17 @@ def _stop() -> None:
     """Return when all are stopped, and none was started meanwhile.
 
     The queue manager comes first, so that virtual(8) has nothing in hand when its turn comes: what it has written to a
-    mailbox is then marked so in the queue.
+    mailbox is then marked so in the queue. A large message may take long on a slow disk; meanwhile all others run.
     """
+    # What held them before may have been killed.
+    _send(signal.SIGCONT, _others())
     _send(signal.SIGSTOP, [one for one in _others() if _name(one) == "qmgr"])
-    quiet, end = 0, time.monotonic() + _IN_HAND_SECONDS
-    while quiet < _LOOKS and time.monotonic() < end:
+    quiet = 0
+    while quiet < _LOOKS:
         time.sleep(_PAUSE_SECONDS)
-        busy = any(_state(one) != "S" for one in _others() if _name(one) == "virtual")
+        busy = any(_state(one) not in {"S", *_ENDED} for one in _others() if _name(one) in _DELIVERS)
         quiet = 0 if busy else quiet + 1
-    while running := [one for one in _others() if _state(one) not in {"", "T", "t", "Z", "X"}]:
+    while running := [one for one in _others() if _state(one) not in {"T", "t", *_ENDED}]:
         _send(signal.SIGSTOP, running)
         time.sleep(_PAUSE_SECONDS)
 

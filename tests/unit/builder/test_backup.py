@@ -1046,6 +1046,37 @@ def answers(child: subprocess.Popen[bytes]) -> bool:
     return child.stdout.read(1) == b"x"
 
 
+@pytest.mark.parametrize("program", ["virtual", "bounce"])
+def test_a_delivery_in_hand_is_waited_for(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """However long it takes: stopped between the mailbox and the mark in the queue, a message would come back twice."""
+    # As a backup has left it that was killed.
+    now, stopped = [0.0], {8: -1.0}
+    names = {7: "qmgr", 8: program, 9: "smtpd", 10: "virtual"}
+
+    def state(process: int) -> str:
+        if process == 10:
+            return "Z"
+        return "T" if process in stopped else "D" if process == 8 and now[0] < 9 else "S"
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def send(number: signal.Signals, processes: list[int]) -> None:
+        for one in processes:
+            stopped.pop(one, None)
+            if number == signal.SIGSTOP:
+                stopped[one] = now[0]
+
+    monkeypatch.setattr(snapshot, "_others", lambda: list(names))
+    monkeypatch.setattr(snapshot, "_name", names.__getitem__)
+    monkeypatch.setattr(snapshot, "_state", state)
+    monkeypatch.setattr(snapshot, "_send", send)
+    monkeypatch.setattr(snapshot.time, "sleep", sleep)
+    monkeypatch.setattr(snapshot.time, "monotonic", lambda: now[0])
+    snapshot._stop()
+    assert (stopped[7], 9 < stopped[8] < 10, 9 < stopped[9] < 10) == (0, True, True)
+
+
 @pytest.mark.parametrize("ends", ["well", "by a fault", "late", "by a signal"])
 def test_others_are_held_and_go_on(process: subprocess.Popen[bytes], ends: str) -> None:
     """They are stopped meanwhile, and go on however it ends."""
