@@ -183,7 +183,7 @@ BAD = [
     ("hostname", "mail", "mail", "example.com"),
     ("hostname", "8e4b1f0c2d3a", "8e4b1f0c2d3a", "example.com"),
     ("hostname", "*.example.com", "*.example.com", "example.com"),
-    ("aliases", "a@example.com=x@example.srs.invalid", "example.srs.invalid", "a@example.com=user@example.com"),
+    ("domains", "example.com,example.srs.invalid", "example.srs.invalid", "example.com"),
     ("hostname", "localhost.localdomain", "localhost.localdomain", "mail.example.com"),
     ("hostname", "mail.local", "mail.local", "mail.example.com"),
     ("hostname", f"{'a' * 60}.example.com", f"{'a' * 60}.example.com", "mail.example.com"),
