@@ -59,6 +59,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         *(f"milter     {one['milter']}, {one['fault'] or 'answers'}" for one in data["milters"]),
         *(f"SASL       {one['server']}, {one['fault'] or 'answers'}" for one in filter(None, [data["sasl"]])),
         *(f"incoming   {line}" for one in data["judged"] for line in _judged(one)),
+        *(f"verdict    {_verdict(one)}" for one in data["verdicts"]),
         *(f"TLS        {_certificate(found)}" for found in data["certificates"]["served"]),
         *(f"TLS        {fault}" for fault in data["certificates"]["faults"]),
         f"published  {', '.join(data['published']) or 'nothing'}",
@@ -73,6 +74,12 @@ def _certificate(found: Mapping[str, Any]) -> str:
     """A certificate that Postfix presents."""
     where = "self-signed" if found["self_signed"] else found["file"] or "taken earlier"
     return f"{', '.join(found['names'])}, {where}, until {found['until']}"
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    """A message that was judged."""
+    time = found["time"][:16].replace("T", " ")
+    return f"{time} UTC, {found['queue_id']}, from {found['sender']}: {found['verdict']}"
 
 
 _DONE = {"discard": "discarded", "quarantine": "quarantined", "reject": "rejected", "defer": "deferred"}

@@ -33,11 +33,15 @@ class Log:
     service: str
     container: str
 
-    def lines(self, since: float = 0) -> Iterator[Line]:
-        """The lines from a time on, in seconds since 1970, the oldest first. Raises EngineError where reading ends."""
+    def lines(self, since: float = 0, last: int | None = None) -> Iterator[Line]:
+        """The lines from a time on, in seconds since 1970, the oldest first, or of these so many of the last ones.
+
+        Raises EngineError where reading ends.
+        """
         # The SDK's types leave out what it does with requests of its own; its logs() reads two pieces for each line.
         api: Any = self.client.api
-        wanted = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": 0, "tail": "all", "since": f"{since:.9f}"}
+        tail = "all" if last is None else last
+        wanted = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": 0, "tail": tail, "since": f"{since:.9f}"}
         url = api._url("/containers/{0}/logs", self.container)  # noqa: SLF001
         try:
             with api._get(url, params=wanted, stream=True) as answer:  # noqa: SLF001

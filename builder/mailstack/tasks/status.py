@@ -1,15 +1,18 @@
 """How a site is, as plain data."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mailstack.dns import records
 from mailstack.engine import connection, images
 from mailstack.engine import status as engine_status
+from mailstack.engine.logs import Line, logs
 from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service
-from mailstack.errors import MailstackError
+from mailstack.errors import EngineError, MailstackError
 from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
 from mailstack.render.site import files
@@ -18,7 +21,13 @@ from mailstack.stack.model import Stack
 from mailstack.stack.services import service_names
 from mailstack.tasks import written
 from mailstack.tasks.load import is_made, read, stack_of
+from mailstack.trace import judges
+from mailstack.trace.event import VERDICT
 from mailstack.version import version
+
+# How many verdicts are shown, and among how many lines they are looked for.
+_VERDICTS = 5
+_LINES = 200
 
 
 def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "") -> tuple[dict[str, Any], list[str]]:
@@ -42,8 +51,28 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
     sasl = engine_status.sasl(client, stack.project, stack.sasl) if stack.sasl else ""
     counts = engine_status.counts(client, stack.project)
     certificates = engine_status.certificates(client, stack.project)
-    data = status_data(stack, states, queue, milters, counts, built=built, certificates=certificates, sasl=sasl)
+    latest = list[dict[str, Any]]()
+    # What keeps logs elsewhere than with the engine need not be read here.
+    with contextlib.suppress(EngineError):
+        for log in logs(client, stack.project, ["dmarc"]).values():
+            latest = verdicts(log.lines(last=_LINES))
+    data = status_data(
+        stack, states, queue, milters, counts, built=built, certificates=certificates, sasl=sasl, latest=latest
+    )
     return data, [*certificates.remarks, *images.age_warnings(ages, stack.image_max_age)]
+
+
+def verdicts(lines: Iterable[Line]) -> list[dict[str, Any]]:
+    """The last verdicts on incoming mail that lines of dmarc's log have, the latest last."""
+    found = deque[dict[str, Any]](maxlen=_VERDICTS)
+    for one in lines:
+        line = judges.line("dmarc", one.text)
+        about = line.event.about if line else {}
+        # Other lines about a message do not say whose it is.
+        if line and line.event.kind == VERDICT and "sender" in about:
+            shown = {"time": one.time, "queue_id": line.queue_id, "sender": about["sender"], "author": about["author"]}
+            found.append(shown | {"verdict": line.event.text})
+    return list(found)
 
 
 def status_data(
@@ -56,12 +85,13 @@ def status_data(
     built: bool,
     certificates: engine_status.Certificates = NOTHING_SERVED,
     sasl: str = "",
+    latest: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The state of a site as plain data.
 
     milters has what is wrong with each extra milter, counts what each service did with messages that it did not just
     accept, certificates what Postfix presents; built says whether compose.yaml and what it mounts are as a build
-    writes them, sasl what is wrong with the auth service.
+    writes them, sasl what is wrong with the auth service, latest the last verdicts.
     """
     return {
         "project": stack.project,
@@ -76,6 +106,7 @@ def status_data(
         "services": [dataclasses.asdict(one) | {"well": one.well} for one in services],
         "queue": queue and queue.messages,
         "waiting": [{"reason": one, "recipients": number} for one, number in queue.reasons.items()] if queue else [],
+        "verdicts": list(latest),
         "milters": [{"milter": one, "fault": fault} for one, fault in milters.items()],
         "sasl": stack.sasl and {"server": stack.sasl, "fault": sasl},
         "judged": [{"service": service, **found} for service, found in counts.items()],

@@ -151,3 +151,6 @@ def test_counts(outsider: Machine, bravo: Site, charlie: Site, engine_client: do
             return counted(*where).get(what[0], {}).get(what[1], 0)
 
         wait_for(lambda number=number, more=before: number() > more, f"{action} by {service} is not counted")
+        if service == "dmarc":
+            latest = site.status()["verdicts"][-1]
+            assert (latest["sender"], f"; {action}: " in latest["verdict"]) == (sender, True)

@@ -13,12 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 from mailstack.cli.app import main
+from mailstack.cli.status import status_text
 from mailstack.engine import connection
-from mailstack.engine.logs import Log
+from mailstack.engine.logs import Line, Log
+from mailstack.engine.status import Queued
 from mailstack.errors import EngineError, MailstackError
 from mailstack.tasks import trace as task
+from mailstack.tasks.status import status_data, verdicts
 from mailstack.trace import judges, postfix
 from mailstack.trace.wanted import Wanted, wanted
+from unit.sites import stack
 
 ID, OTHER = "4jdNGG5B4Fz6Llm", "4jdNGH17sGz6MC2"
 AT = "Nov 30 12:13:26 mail postfix"
@@ -275,6 +279,21 @@ def test_what_looks_like_a_part_of_the_line(line: str) -> None:
     assert found.queue_id == ID
     event = postfix.event(found)
     assert (event.about.get("sender"), event.recipients) == HOSTILE[line]
+
+
+def test_the_last_verdicts() -> None:
+    """Status shows five, without what a stranger wrote for a terminal; other lines of the log are none."""
+    other = [b"dmarc: started", b"{", f"dmarc: {ID}: action=reject reason='signed by nobody'".encode()]
+    lines = []
+    for at in range(7):
+        verdict = VERDICT | {"queue_id": f"3F2A8{at}", "envelope_from": f"<x\x1b[31m{at}@b.example>"}
+        lines += [Line(f"2026-11-30T12:13:0{at}.000000001Z", one) for one in (json.dumps(verdict).encode(), *other)]
+    found = verdicts(lines)
+    assert [one["queue_id"] for one in found] == [f"3F2A8{at}" for at in range(2, 7)]
+    data = status_data(stack(), [], Queued(0), {}, {}, built=True, latest=found)
+    shown = [line for line in status_text(data).splitlines() if line.startswith("verdict")]
+    assert len(shown) == 5
+    assert shown[0].startswith("verdict    2026-11-30 12:13 UTC, 3F2A82, from x?[31m2@b.example: SPF pass")
 
 
 def test_a_verdict_is_what_it_seems() -> None:
