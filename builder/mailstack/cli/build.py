@@ -45,7 +45,8 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     click.echo(formats.zone_fragment(records(done.stack)), nl=False)
     console.progress(beside(done.stack))
     if say_next:
-        console.progress("Next: docker compose up -d --wait")
+        orphans = " --remove-orphans" if done.unneeded else ""
+        console.progress(f"Next: docker compose up -d --wait{orphans}")
 
 
 @click.command()

@@ -34,11 +34,6 @@ def make(directory: Path, content: str) -> None:
         raise SecretError(f"{error.filename or file}: cannot be written: {os_reason(error)}") from None
 
 
-def is_made(directory: Path, content: str) -> bool:
-    """Whether it is there."""
-    return (directory / path(directory, content)).exists()
-
-
 def remove_others(directory: Path, keep: str) -> None:
     """Remove the logins that a text, such as compose.yaml, does not name. Raises OSError."""
     for file in (directory / DIRECTORY).glob(f"{_NAME}{'[0-9a-f]' * _DIGITS}"):

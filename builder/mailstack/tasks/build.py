@@ -8,10 +8,11 @@ from typing import Any
 from mailstack.engine import checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, os_reason
-from mailstack.keys import certificates, relay_login, ring
+from mailstack.keys import certificates, relay_login, ring, srs_key
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
 from mailstack.render.contexts import image_names, is_checked
 from mailstack.render.site import files
+from mailstack.services import postsrsd
 from mailstack.stack.model import Stack
 from mailstack.stack.services import service_names
 from mailstack.tasks import written
@@ -26,6 +27,8 @@ class Deployment:
     changed: tuple[str, ...]
     built: tuple[str, ...]
     warnings: tuple[str, ...]
+    # Services of the build before that the site does not need any more.
+    unneeded: tuple[str, ...] = ()
 
 
 def build(directory: Path, environment: Mapping[str, str], *, refresh: bool = False, prefix: str = "") -> Deployment:
@@ -44,12 +47,14 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
     chosen, added = read(directory, environment)
     # Before a key is made in the place of one that somebody has put there.
     unused = unused_keys(directory, chosen)
+    lost = _lost_key(directory, before.images)
     make_secrets(directory, chosen)
     bare = certificates.prepare(directory, chosen.tls_directory)
     stack, warnings = stack_of(directory, chosen, prefix)
     wanted = service_names(stack)
     warnings = (*bare, *dict.fromkeys((*unused, *warnings)), *_news(stack, before.project, known))
-    warnings += tuple(_left_over(before.images, wanted))
+    unneeded = tuple(one for one in before.images if one not in wanted)
+    warnings += (*_left_over(unneeded), *(lost if stack.srs_key_digest else ()))
     client = connection.connect()
     contexts = image_names(wanted, stack.packages)
     built = images.build_missing(client, contexts, stack.packages, refresh=refresh)
@@ -89,7 +94,7 @@ def _build(directory: Path, environment: Mapping[str, str], *, refresh: bool, pr
             images.remove_old(client, name, {*names.values(), *before.images.values()})
     ages = {name: images.age(client, name) for name in names.values()}
     warnings += (*preflight.warnings(client), *images.age_warnings(ages, stack.image_max_age))
-    return Deployment(stack, tuple(changed), tuple(built), warnings)
+    return Deployment(stack, tuple(changed), tuple(built), warnings, unneeded)
 
 
 def roll_back(directory: Path) -> tuple[str, ...]:
@@ -119,9 +124,15 @@ def _news(stack: Stack, before: str | None, known: frozenset[Path]) -> list[str]
     return [*found, *_other_project(before, stack.project)]
 
 
-def _left_over(before: Collection[str], wanted: Collection[str]) -> list[str]:
+def _lost_key(directory: Path, before: Collection[str]) -> list[str]:
+    """A sentence about a key that services of the build before had, and that a build will have to make anew."""
+    if postsrsd.SERVICE.name not in before or srs_key.is_made(directory):
+        return []
+    return [f"{srs_key.FILE} was missing, so a new key was made: bounces of mail forwarded before this are rejected"]
+
+
+def _left_over(gone: Collection[str]) -> list[str]:
     """A sentence about services that the site does not need any more; their containers go on."""
-    gone = [one for one in before if one not in wanted]
     if not gone:
         return []
     verb = "is" if len(gone) == 1 else "are"

@@ -17,7 +17,7 @@ def first_steps(chosen: Settings) -> str:
         "Send a first message from inside, and read it:",
         "",
         f"  printf {quoted} |",
-        "    docker compose exec -T postfix sendmail -t",
+        f"    docker compose exec -T postfix sendmail -f {shlex.quote(mailbox)} -t",
     ]
     hop = next_hops(chosen).get(domain)
     if hop is None:

@@ -19,14 +19,9 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
 
 def is_made(directory: Path, chosen: Settings) -> bool:
-    """Whether all secrets are made."""
+    """Whether the secrets are made that no site is without."""
     keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
-    others = (
-        authserv_id.is_made(directory),
-        not forwards_by_srs(chosen) or srs_key.is_made(directory),
-        *(relay_login.is_made(directory, one) for one in relay_logins_of(chosen).values()),
-    )
-    return all(keys) and all(others)
+    return all(keys) and authserv_id.is_made(directory)
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -57,7 +52,7 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
 
     keys = {domain: key_of(domain) for domain in key_domains(chosen)}
     digest, found = authserv_id.read(directory)
-    srs_digest, loose = srs_key.read(directory) if forwards_by_srs(chosen) else (None, [])
+    srs_digest, loose = _srs_key(directory) if forwards_by_srs(chosen) else (None, [])
     on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
     logins = {domain: str(relay_login.path(directory, one)) for domain, one in relay_logins_of(chosen).items()}
     stack = stack_from(
@@ -71,6 +66,11 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
     )
     warnings.extend([*found, *loose])
     return stack, tuple(dict.fromkeys(warnings))
+
+
+def _srs_key(directory: Path) -> tuple[str, list[str]]:
+    """Its digest, with warnings. One that was not made yet, since an alias is new, has none."""
+    return srs_key.read(directory) if srs_key.is_made(directory) else ("not made", [])
 
 
 def make_secrets(directory: Path, chosen: Settings) -> None:

@@ -1,7 +1,7 @@
 """Follow a message through the logs of all services. It needs what was built, and none of its settings."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
@@ -48,8 +48,10 @@ def trace(directory: Path, text: str, since: float | None, now: float) -> dict[s
     if further := {again for one in found for again in one.facts("forwarded_as")} - {one.queue_id for one in found}:
         found = sorted([*found, *_messages(reading, further, 0)], key=lambda one: one.begins)
     if not found:
-        raise MailstackError(f"{clean(text)}: not in the logs{_how_far(reading, since)}")
-    left = [one for one in found if one.queue_id and not one.ended]
+        queued = _waiting(partial(Queue, client, project), {asked.queue_id} - {""}, reading.missing)
+        there = f"; it is in the queue, see: mailstack queue show {asked.queue_id}" if queued else ""
+        raise MailstackError(f"{clean(text)}: not in the logs{_how_far(reading, since)}{there}")
+    left = {one.queue_id for one in found if not one.ended} - {""}
     waiting = _waiting(partial(Queue, client, project), left, reading.missing)
     by_address = any(asked.by_address(one) for one in found)
     return {
@@ -144,13 +146,13 @@ def _messages(reading: _Reading, ids: Iterable[str], since: float) -> list[Messa
 
 
 def _waiting(
-    queue: Callable[[], Queue], found: Sequence[Message], missing: dict[str, str]
+    queue: Callable[[], Queue], ids: Collection[str], missing: dict[str, str]
 ) -> dict[str, dict[str, str | None]]:
     """Where those messages lie that are still in the queue, and from when on they are tried again."""
-    if not found:
+    if not ids:
         return {}
     try:
-        places = queue().places({one.queue_id for one in found})
+        places = queue().places(ids)
     except EngineError as error:
         missing["queue"] = f"what is still in the queue is not known: {error}"
         return {}

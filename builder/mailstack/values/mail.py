@@ -21,10 +21,10 @@ MIN_KEY_BITS = 1024
 GOOD_KEY_BITS = 2048
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SELECTOR = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
-# RFC 5321 Dot-string, without the characters that are ours in lists and tables (comma, equals sign, slash) and
-# without "!" and "%", which Postfix reads as source routes. A leading "#" would be a comment in a table, and Postfix
-# takes no recipient with a leading "-" (postconf(5), allow_min_user).
-_ATEXT = r"[a-z0-9#$&'*?^_`{|}~+-]+"
+# RFC 5321 Dot-string, without what is ours in lists and tables (comma, equals sign, slash), what old servers read as
+# source routes ("!" and "%"), and "*", which is meant as a pattern. A leading "#" would be a comment in a table, and
+# Postfix takes no recipient with a leading "-" (postconf(5), allow_min_user).
+_ATEXT = r"[a-z0-9#$&'?^_`{|}~+-]+"
 _LOCAL_PART = re.compile(rf"(?![#-]){_ATEXT}(?:\.{_ATEXT})*", re.IGNORECASE | re.ASCII)
 
 
@@ -117,7 +117,9 @@ def alias(token: str) -> Alias:
     """ADDRESS=TARGET, both full addresses; or *@DOMAIN=TARGET."""
     left, equals, right = token.partition("=")
     if not equals:
-        raise ValueError("has no =; write ADDRESS=TARGET, for example: info@example.com=user@example.com")
+        raise ValueError(
+            "has no =; write ADDRESS=TARGET for each target, for example: info@example.com=user@example.com"
+        )
     local, _, domain = left.rpartition("@")
     address = catch_all(nested(domain_name, domain)) if local == "*" else nested(mailbox, left)
     return Alias(address, nested(mailbox, right))

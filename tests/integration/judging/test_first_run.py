@@ -28,7 +28,7 @@ def test_make_up_says_what_runs_and_what_comes_next(made_up: MadeUp) -> None:
     assert "example.com. 3600 IN MX 10 mail.example.com." in made_up.stdout
     healthy = re.findall(r"^(\S+) +running healthy", made_up.stdout, flags=re.MULTILINE)
     assert healthy == list(SERVICE_NAMES)
-    assert "compose exec -T postfix sendmail -t" in made_up.stdout
+    assert "compose exec -T postfix sendmail -f user@example.com -t" in made_up.stdout
     assert "cat /var/vmail/example.com/user/Maildir/new/*" in made_up.stdout
     assert "compose up" not in made_up.stderr
     environment = made_up.directory / ".env"

@@ -46,7 +46,7 @@ def test_first_message_without_a_compose_plugin(engine: None, tmp_path: Path) ->
         made = run("make up")
         assert made.returncode == 0, made.stdout + made.stderr
         assert "installing compose into .venv" in made.stderr
-        printed = re.search(r"^  (printf .*\n.* sendmail -t)\n  (.*)$", made.stdout, flags=re.MULTILINE)
+        printed = re.search(r"^  (printf .*\n.* sendmail -f .* -t)\n  (.*)$", made.stdout, flags=re.MULTILINE)
         assert printed is not None
         assert run(printed[1]).returncode == 0
         wait_for(lambda: "It works." in run(printed[2]).stdout, "the message did not arrive")

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from mailstack.cli.app import main
 from mailstack.engine.images import split
 from mailstack.errors import os_reason
+from mailstack.keys import srs_key
 from mailstack.render.compose import COMPOSE, site
 from mailstack.tasks import build, written
 from unit.sites import stack
@@ -80,16 +81,24 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
 
 
 @pytest.mark.parametrize(
-    ("before", "said"),
+    ("gone", "said"),
     [
-        ({}, []),
-        ({"postfix": "image", "dmarc": "image"}, []),
+        ((), []),
         (
-            {"postfix": "image", "postsrsd": "image"},
+            ("postsrsd",),
             ["postsrsd is not needed any more; run: docker compose up -d --wait --remove-orphans"],
         ),
     ],
 )
-def test_a_service_that_is_not_needed_any_more(before: dict[str, str], said: list[str]) -> None:
+def test_a_service_that_is_not_needed_any_more(gone: tuple[str, ...], said: list[str]) -> None:
     """The build says how its container goes, which compose leaves as it is."""
-    assert build._left_over(before, ("postfix", "dmarc")) == said
+    assert build._left_over(gone) == said
+
+
+def test_a_key_of_srs_that_is_lost(tmp_path: Path) -> None:
+    """The build says what a new one means, where there was one."""
+    assert build._lost_key(tmp_path, ("postfix",)) == []
+    said = "secrets/srs-key was missing, so a new key was made: bounces of mail forwarded before this are rejected"
+    assert build._lost_key(tmp_path, ("postfix", "postsrsd")) == [said]
+    srs_key.make(tmp_path)
+    assert build._lost_key(tmp_path, ("postfix", "postsrsd")) == []

@@ -516,7 +516,13 @@ CONTRADICTIONS = [
         "add b@example.com to MAILSTACK_MAILBOXES",
         {"mailboxes": "user@example.com,b@example.com"},
     ),
-    ({"aliases": "a@example.com=a@example.com"}, "aliases", ..., "a@example.com → a@example.com;", {"aliases": ""}),
+    (
+        {"aliases": "a@example.com=a@example.com"},
+        "aliases",
+        ...,
+        "add it to MAILSTACK_MAILBOXES",
+        {"mailboxes": "user@example.com,a@example.com"},
+    ),
     (
         {"aliases": "a@example.com=b@example.com,b@example.com=a@example.com"},
         "aliases",

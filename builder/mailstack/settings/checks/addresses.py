@@ -165,7 +165,10 @@ def _loops(chosen: Settings, kept: Collection[str], names: _Names) -> Iterator[F
     for circle in _circles(following):
         written = (following[one][other] for one, other in itertools.pairwise(circle))
         token = next(str(one) for one in written if one in mine)
-        yield fault("aliases", token, f"is in an alias loop: {' → '.join(circle)}; change one of the targets")
+        remedy = f"is in an alias loop: {' → '.join(circle)}; change one of the targets"
+        if len({*circle}) == 1:
+            remedy = f"keeps no copy: {circle[0]} is not a mailbox; add it to {PREFIX}MAILBOXES, or remove this alias"
+        yield fault("aliases", token, remedy)
 
 
 def _circles(following: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
