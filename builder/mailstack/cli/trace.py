@@ -43,7 +43,8 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
     "--since",
     metavar="TIME",
     callback=_moment,
-    help="How far to look back: 30m, 12h, 7d, or a time in UTC, as 2026-11-30T12:00. [an address: 1d, else all]",
+    help="How far to look back: 30m, 12h, 7d, or a time in UTC, as 2026-11-30T12:00. [default: one day for an address, "
+    "else the whole log]",
 )
 @click.argument("what", metavar="QUEUE-ID|MESSAGE-ID|ADDRESS")
 def trace(what: str, since: float | None, *, as_json: bool) -> None:

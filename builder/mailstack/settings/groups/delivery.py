@@ -20,8 +20,8 @@ class Delivery(Group):
     )
     mailboxes: Annotated[tuple[Mailbox, ...], *TOKENS] = Field(
         default=(),
-        description="The addresses that exist; mail to all others is rejected. Of a domain with an lmtp: or smtp: "
-        "delivery the list may have none: Postfix then asks that server about each address.",
+        description="The addresses that exist; mail to all others is rejected. A domain with an lmtp: or smtp: "
+        "delivery needs no entry here: Postfix then asks that server about each address.",
         examples=["user@example.com,info@example.net"],
     )
     aliases: Annotated[tuple[Annotated[mail.Alias, BeforeValidator(mail.alias)], ...], *TOKENS] = Field(

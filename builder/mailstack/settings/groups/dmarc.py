@@ -32,7 +32,7 @@ class Dmarc(Group):
     dmarc_skip_networks: SkippedNetworks = Field(
         default=(),
         description="Networks of trusted forwarders and mailing lists: mail from them is delivered even if it fails "
-        "DMARC, and they are exempt from POSTSCREEN's tests. They may not send through this host.",
+        "DMARC. They also skip the tests of POSTSCREEN. They may not send through this host.",
         examples=["192.0.2.54"],
     )
     dmarc_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(

@@ -53,7 +53,8 @@ class Spf(Group):
     spf_skip_networks: SkippedNetworks = Field(
         default=(),
         description="Networks of hosts that forward mail of other senders to this one, such as a backup MX: mail from "
-        "them is exempt from the SPF check, and they are from POSTSCREEN's tests. They may not send through this host.",
+        "them is exempt from the SPF check. They also skip the tests of POSTSCREEN. They may not send through this "
+        "host.",
         examples=["192.0.2.53"],
     )
     spf_skip_domains: Annotated[tuple[DomainName, ...], *TOKENS] = Field(
