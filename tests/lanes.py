@@ -4,6 +4,7 @@ A lane is a pytest of its own with a world of its own. What it says goes to a fi
 has ended; then come the slowest tests and each lane's time. Nothing is tried a second time.
 """
 
+import ipaddress
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -26,11 +27,18 @@ from tests.place import BASE_IMAGE, VARIABLE
 
 TESTS = Path(__file__).parent
 SAID = TESTS.parent / ".pytest_cache/lanes"
-# Name, edge network and inner networks of each lane's world. Both edges lie in one network of RFC 5737, since a machine
-# may be in another one of them.
+# Name, edge network and inner networks of each lane's world, and of another one where a network of the first is taken: an
+# engine of the release 20.10 may keep one whose containers are gone (moby/moby issue 43286). Both edges lie in one
+# network of RFC 5737, since a machine may be in another one of them; the other ones are RFC 2544's.
 LANES = {
-    "judging": "mailstack-judging 198.51.100.0/25 172.30.240.0/22",
-    "breaking": "mailstack-breaking 198.51.100.128/25 172.30.244.0/22",
+    "judging": (
+        "mailstack-judging 198.51.100.0/25 172.30.240.0/22",
+        "mailstack-judging-again 198.19.100.0/25 172.29.240.0/22",
+    ),
+    "breaking": (
+        "mailstack-breaking 198.51.100.128/25 172.30.244.0/22",
+        "mailstack-breaking-again 198.19.100.128/25 172.29.244.0/22",
+    ),
 }
 # What needs no world: by folder, and the rest.
 IMAGES, REST = "images", "no world"
@@ -58,7 +66,7 @@ class Lane:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **({VARIABLE: LANES[name]} if name in LANES else {})},
+                env={**os.environ, **({VARIABLE: free(LANES[name], taken())} if name in LANES else {})},
                 process_group=0,
             )
 
@@ -86,6 +94,26 @@ class Lane:
             for one in ET.parse(self._results).iter("testcase"):
                 path = one.attrib["classname"].replace(".", "/")
                 yield float(one.attrib["time"]), f"{path}.py::{one.attrib['name']}"
+
+
+def taken() -> list[ipaddress.IPv4Network]:
+    """The IPv4 networks of the engine."""
+    try:
+        found = connection.connect().networks.list()
+    except EngineError:
+        return []
+    ranges = (one["Subnet"] for network in found for one in network.attrs["IPAM"]["Config"] or ())
+    return [ipaddress.IPv4Network(one) for one in ranges if ":" not in one]
+
+
+def free(places: Sequence[str], used: Collection[ipaddress.IPv4Network]) -> str:
+    """The first place whose networks nobody uses; the first of all where there is none."""
+    return next((one for one in places if not any(map(_overlaps(one), used))), places[0])
+
+
+def _overlaps(place: str) -> Callable[[ipaddress.IPv4Network], bool]:
+    networks = [ipaddress.IPv4Network(one) for one in place.split()[1:]]
+    return lambda other: any(map(other.overlaps, networks))
 
 
 def minutes(seconds: float) -> str:

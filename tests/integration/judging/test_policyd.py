@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bench.policy_server import SERVICE, PolicyServer
 from integration.conftest import BASE_IMAGE
+from place import INNER
 from policy_client import PolicyConnection, request
 from received_spf import parse
 
@@ -37,7 +38,9 @@ ZONE = {
 
 @pytest.fixture(scope="module")
 def policyd(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
-    with PolicyServer(tmp_path_factory.mktemp("policyd"), BASE_IMAGE) as server:
+    # The last network of this run's, which no site has.
+    *_, subnet = INNER.subnets(new_prefix=27)
+    with PolicyServer(tmp_path_factory.mktemp("policyd"), BASE_IMAGE, {"SUBNET": str(subnet)}) as server:
         yield server
 
 
