@@ -173,10 +173,12 @@ def test_right_password(
 def test_a_user_of_too_many_recipients(sierra: Site, outsider: Machine, tls: ssl.SSLContext) -> None:
     """The reply says the limit and for how long; nothing is sent, and the log names the user."""
     content = message(USER, "list@bravo.example", subject("too many"))
+    recipients = [f"user+{at}@bravo.example" for at in range(30)]
     with session(outsider, sierra, tls) as client:
         client.login(USER, PASSWORD)
+        client.sendmail(USER, recipients, content)
         with pytest.raises(smtplib.SMTPDataError) as refused:
-            client.sendmail(USER, [f"user+{at}@bravo.example" for at in range(51)], content)
+            client.sendmail(USER, recipients, content)
     said = "a user may send to 50 recipients in 60 minutes, please retry in "
     assert refused.value.smtp_code == 450
     assert bytes(refused.value.smtp_error).startswith(f"4.7.1 {said}".encode())
