@@ -114,6 +114,22 @@ class NotWellError(MailstackError):
     exit_code = 5
 
 
+class DnsError(MailstackError):
+    """DNS cannot be asked at all."""
+
+
+class RecordFaultError(MailstackError):
+    """Published records have faults."""
+
+    exit_code = 6
+
+
+class RecordWarningError(MailstackError):
+    """Published records work, and something about them is probably not meant."""
+
+    exit_code = 7
+
+
 INTERRUPTED = "interrupted; no unfinished files remain. Run the command again to continue"
 
 
