@@ -42,6 +42,8 @@ class Answer:
     exists: bool = True
     failure: str = ""
     ttl: int = 0
+    # A CNAME and other records share the name.
+    beside: bool = False
     # RFC 4035 section 3.2.3: the resolver validated it.
     secure: bool = False
 
@@ -132,7 +134,8 @@ def read(server: Server, name: str, kind: str, message: dns.message.Message, *, 
     # Of a CNAME that leads nowhere, the code says whether the target exists (RFC 6604 section 3).
     exists = code == dns.rcode.NOERROR or bool(cname)
     secure = bool(message.flags & dns.flags.AD)
-    return Answer(server, tuple(values), cname, exists, ttl=found.minimum_ttl, secure=secure)
+    beside = bool(cname and found.answer is not None and found.answer.name == owner(name))
+    return Answer(server, tuple(values), cname, exists, ttl=found.minimum_ttl, beside=beside, secure=secure)
 
 
 def _value(data: dns.rdata.Rdata) -> str:

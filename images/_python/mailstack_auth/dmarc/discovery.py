@@ -61,6 +61,11 @@ class Record:
     rua: str
 
 
+def is_record(text: str) -> bool:
+    """Whether a TXT value is a policy record, be it a valid one or not (section 4.10): its version says so."""
+    return len(text) <= MAX_RECORD and _VERSION.match(text) is not None
+
+
 @lru_cache(256)
 def parse(domain: str, text: str) -> Record:
     """A policy record that was found for a domain, of at most MAX_RECORD octets. Raises RecordError."""
@@ -183,7 +188,7 @@ class Tree:
                 self._unanswered[domain] = error
                 raise
             texts = [one.decode("latin-1") for one in answer]
-            found = [one for one in texts if len(one) <= MAX_RECORD and _VERSION.match(one)]
+            found = [one for one in texts if is_record(one)]
             # Of several records none counts.
             self._records[domain] = _parsed(domain, found[0]) if len(found) == 1 else None
         return self._records[domain]

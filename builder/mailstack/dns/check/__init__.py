@@ -1,0 +1,1 @@
+"""What a site needs, against what is published."""

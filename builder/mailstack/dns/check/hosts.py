@@ -1,0 +1,196 @@
+"""The mail server's own names and addresses: MX, A, AAAA, PTR."""
+
+import asyncio
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from mailstack.dns.ask import Look
+from mailstack.dns.check import servers
+from mailstack.dns.findings import Finding, Row
+from mailstack.dns.replies import Seen
+from mailstack.settings.model import PREFIX
+from mailstack.values.network import Address
+
+_NULL_MX = "."
+
+
+async def mx(look: Look, domain: str, hostname: str, preference: int) -> list[Finding]:
+    """The MX records of a domain, one of which has the host name (RFC 5321 section 5.1)."""
+    seen = await look.see(domain, "MX")
+    wanted = Row(domain, "MX", f"{preference} {hostname}")
+    if seen.cname:
+        return [_cname(seen, domain, "hides the domain's MX, SPF and all other records")]
+    found: list[Finding] = []
+    for values, _ in seen.groups():
+        found += await _mx(look, seen, values, wanted, hostname)
+    return found or [_missing(seen, wanted, "there is no MX record that names this server")]
+
+
+async def _mx(look: Look, seen: Seen, values: Sequence[str], wanted: Row, hostname: str) -> list[Finding]:
+    pairs = [(int(preference), target) for preference, target in (value.split() for value in values)]
+    own = [preference for preference, target in pairs if target == hostname]
+    rest = [(preference, target) for preference, target in pairs if target != hostname]
+    publish = () if own else (wanted,)
+    zone = seen.zone or seen.name
+    described = [(one, await _target(look, one[1], hostname, zone)) for one in rest]
+    wrong = [_bad(seen, f"{one[0]} {one[1]}", *said, publish) for one, said in described if said]
+    if not own:
+        return wrong or [_missing(seen, wanted, _instead(rest))]
+    others = [(one, said) for one, said in described if not said]
+    found = wrong + [_other(seen, one, min(own)) for one, _ in others]
+    target = await look.see(hostname, "A")
+    if target.cname:
+        found.append(_cname(target, hostname, "is the target of MX records, and must not be an alias (RFC 5321)"))
+    if not found:
+        where = tuple(seen.where())
+        found.append(Finding("fine", "fine", seen.name, "MX", f"mail goes to {hostname}", where=where))
+    return found
+
+
+async def _target(look: Look, target: str, hostname: str, zone: str) -> tuple[str, str] | None:
+    """What is wrong with the target of an MX record that is not this server."""
+    named = _named_target(target, hostname, zone)
+    if named:
+        return named
+    seen = await look.resolve(target, "A")
+    if seen.cname:
+        return "mx-cname", f"{target} is an alias (CNAME) of {seen.cname}; an MX names a host itself (RFC 5321)"
+    if not seen.values and not seen.failure and not (await look.resolve(target, "AAAA")).values:
+        return "mx-dangling", f"{target} has no address"
+    return None
+
+
+def _named_target(target: str, hostname: str, zone: str) -> tuple[str, str] | None:
+    """What is wrong with a target by its text alone."""
+    if target == _NULL_MX:
+        return "null-mx", "a null MX says that the domain takes no mail at all (RFC 7505)"
+    if _is_address(target):
+        return "mx-address", f"{target} is an address; an MX names a host"
+    if target == f"{hostname}.{zone}":
+        return "mx-zone-twice", f"{target} has the zone's name twice: write {hostname}. with its final dot"
+    if target in {hostname.removesuffix(f".{zone}"), hostname.partition(".")[0]}:
+        return "mx-short", f"{target} is not a whole name: write {hostname}"
+    return None
+
+
+def _bad(seen: Seen, value: str, code: str, what: str, publish: tuple[Row, ...]) -> Finding:
+    remove = (Row(seen.name, "MX", value),)
+    return Finding("fault", code, seen.name, "MX", what, (value,), tuple(seen.where()), remove, publish)
+
+
+def _other(seen: Seen, one: tuple[int, str], own: int) -> Finding:
+    """Another server is no mistake by itself, but mail goes there first if it is preferred."""
+    preference, target = one
+    first = "first" if preference < own else "as often as here" if preference == own else "while this server is away"
+    what = f"mail also goes to {target}, {first}; remove that MX if it is no server of yours"
+    value = f"{preference} {target}"
+    return Finding("warning", "mx-other", seen.name, "MX", what, (value,), remove=(Row(seen.name, "MX", value),))
+
+
+def _instead(rest: Sequence[tuple[int, str]]) -> str:
+    targets = ", ".join(target for _, target in rest)
+    return f"no MX record names this server{f'; mail goes to {targets}' if rest else ''}"
+
+
+async def host(look: Look, hostname: str, addresses: Sequence[Address]) -> list[Finding]:
+    """The address records of the host name: those of the settings, and no AAAA while nothing listens on IPv6."""
+    four, six = await asyncio.gather(look.see(hostname, "A"), look.see(hostname, "AAAA"))
+    if four.cname:
+        return [_cname(four, hostname, "is an alias; a mail server's name has addresses of its own")]
+    found = [*_six(six)]
+    wanted = {str(one) for one in addresses}
+    groups = [(answers, set(values)) for (values, _), answers in four.groups().items()]
+    right = [answers for answers, values in groups if wanted <= values and values]
+    for answers, values in groups:
+        if right and answers not in right:
+            names = [str(one.server) for one in answers]
+            found.append(servers.disagreement(four, names, [str(one.server) for one in right[0]], sorted(values)))
+        else:
+            found += _four(four, values, wanted)
+    stale = await servers.resolver(look, four)
+    return [*found, stale] if stale else found
+
+
+def _four(seen: Seen, values: set[str], wanted: set[str]) -> Iterator[Finding]:
+    name, where = seen.name, tuple(seen.where())
+    if not values and not wanted:
+        by_hand = f"Publish an A record of {name} with this host's public address"
+        yield Finding("fault", "missing", name, "A", "the host name has no address", where=where, by_hand=by_hand)
+    missing = sorted(wanted - values)
+    if missing:
+        rows = tuple(Row(name, "A", one) for one in missing)
+        what = f"the host name does not have the address {', '.join(missing)} ({PREFIX}PUBLIC_ADDRESSES)"
+        yield Finding("fault", "a-missing", name, "A", what, tuple(sorted(values)), where, publish=rows)
+    more = sorted(values - wanted) if wanted else []
+    if more:
+        rows = tuple(Row(name, "A", one) for one in more)
+        what = f"the host name also has {', '.join(more)}, which the settings do not name ({PREFIX}PUBLIC_ADDRESSES)"
+        yield Finding("warning", "a-other", name, "A", what, tuple(sorted(values)), where, remove=rows)
+    if values and not missing and not more:
+        yield Finding("fine", "fine", name, "A", f"the host name has {', '.join(sorted(values))}", where=where)
+
+
+def _six(seen: Seen) -> Iterator[Finding]:
+    values = tuple(dict.fromkeys(value for one in seen.good for value in one.values))
+    if values:
+        rows = tuple(Row(seen.name, "AAAA", one) for one in values)
+        what = "nothing listens on IPv6, and other servers try that address first"
+        yield Finding("fault", "aaaa", seen.name, "AAAA", what, values, tuple(seen.where()), remove=rows)
+
+
+async def ptr(look: Look, hostname: str, address: Address) -> list[Finding]:
+    """The names of an address, which lead back to it (forward-confirmed reverse DNS)."""
+    name = address.reverse_pointer
+    seen = await look.see(name, "PTR")
+    values = tuple(dict.fromkeys(value for one in seen.good for value in one.values))
+    row, where = Row(name, "PTR", hostname), tuple(seen.where())
+    by_hand = f"The provider of {address} sets it, mostly in its customers' menu"
+    if not values:
+        what = f"{address} has no name, and large receivers refuse its mail"
+        return [Finding("fault", "ptr-missing", name, "PTR", what, where=where, publish=(row,), by_hand=by_hand)]
+    if hostname in values and len(values) == 1:
+        return [Finding("fine", "fine", name, "PTR", f"{address} has the name {hostname}", where=where)]
+    remove = tuple(Row(name, "PTR", one) for one in values if one != hostname)
+    publish = () if hostname in values else (row,)
+    back = await asyncio.gather(*(look.resolve(one, "A") for one in values))
+    lost = [one for one, answer in zip(values, back, strict=True) if str(address) not in answer.values]
+    if hostname in values:
+        what, code = f"{address} has several names; receivers look at one of them", "ptr-several"
+    elif lost:
+        what, code = f"{address} has the name {lost[0]}, which does not lead back to it", "ptr-not-back"
+    else:
+        what, code = f"{address} has the name {values[0]}, and the server says HELO {hostname}", "ptr-other"
+    level = "fault" if code == "ptr-not-back" else "warning"
+    return [
+        Finding(
+            "fault" if level == "fault" else "warning", code, name, "PTR", what, values, where, remove, publish, by_hand
+        )
+    ]
+
+
+def _cname(seen: Seen, name: str, what: str) -> Finding:
+    target = seen.cname or ""
+    return Finding(
+        "fault",
+        "cname",
+        name,
+        "CNAME",
+        f"{name} {what}",
+        found=(target,),
+        where=tuple(seen.where()),
+        remove=(Row(name, "CNAME", target),),
+        by_hand="Publish the records of the target itself at this name",
+    )
+
+
+def _missing(seen: Seen, wanted: Row, what: str) -> Finding:
+    where, found = tuple(seen.where()), tuple(seen.values)
+    return Finding("fault", "missing", wanted.name, wanted.type, what, found, where, publish=(wanted,))
+
+
+def _is_address(target: str) -> bool:
+    try:
+        ipaddress.ip_address(target)
+    except ValueError:
+        return False
+    return True

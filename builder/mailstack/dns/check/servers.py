@@ -1,0 +1,82 @@
+"""What is wrong with name servers themselves."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from mailstack.dns.ask import Look
+from mailstack.dns.findings import Finding
+from mailstack.dns.replies import Authority, Seen
+
+_SILENT = "does not answer"
+
+
+def findings(seen: Iterable[Seen]) -> Iterator[Finding]:
+    """A finding for each zone whose servers all work, and for each server that does not."""
+    zones = {one.zone: one.authorities for one in seen if one.zone is not None and one.authorities}
+    for zone, servers in sorted(zones.items()):
+        broken = [one for one in servers if one.failure]
+        good = [str(one) for one in servers if not one.failure]
+        yield from (_broken(zone, one, good) for one in broken)
+        if not broken:
+            yield Finding("fine", "servers", zone or ".", "NS", f"{len(good)} servers answer: {'; '.join(good)}")
+
+
+def _broken(zone: str, one: Authority, good: Sequence[str]) -> Finding:
+    """A lame server is a mistake of the delegation; a silent one may be a moment's."""
+    level, code = ("warning", "silent-server") if one.failure == _SILENT else ("fault", "lame-server")
+    if not good:
+        level = "fault"
+    by_hand = f"Repair {one.server}, or remove it from the NS records of {zone} and of the zone above it"
+    what = f"the name server {one.server} {one.failure}"
+    if good:
+        what += f"; others do: {'; '.join(good)}"
+    return Finding("fault" if level == "fault" else "warning", code, zone or ".", "NS", what, by_hand=by_hand)
+
+
+def unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
+    """Domains of which no authoritative server could be asked, with the reason."""
+    for one in {found.name: found for found in seen if found.name in domains and not found.authorities}.values():
+        if one.resolved.failure:
+            what = f"the resolver {one.resolved.failure} for {one.name}, and names no servers of it"
+            yield Finding("fault", "no-zone", one.name, "NS", what, by_hand="Check the delegation of the zone")
+        elif not one.resolved.exists:
+            what = f"{one.name} does not exist in DNS: no servers are delegated for it"
+            yield Finding("fault", "no-domain", one.name, "NS", what, by_hand="Register the domain, or delegate it")
+
+
+def disagreement(seen: Seen, wrong: Sequence[str], right: Sequence[str], values: Sequence[str]) -> Finding:
+    """Of servers some have the right record and others do not."""
+    serials = {one.serial for one in seen.authorities if one.serial is not None}
+    why = "the zone was not transferred" if len(serials) > 1 else "the serial is the same: raise it"
+    return Finding(
+        "fault",
+        "servers-disagree",
+        seen.name,
+        seen.kind,
+        f"servers disagree: {'; '.join(wrong)} {'has' if len(wrong) == 1 else 'have'} not what {'; '.join(right)} "
+        f"{'has' if len(right) == 1 else 'have'} ({why})",
+        found=tuple(values),
+        where=tuple(wrong),
+        by_hand="Wait for the zone transfer, or repair it; nothing else is to be published",
+    )
+
+
+async def resolver(look: Look, seen: Seen) -> Finding | None:
+    """Whether the resolver says what all the servers do: it may know an old answer, or refuse a bogus one."""
+    if not seen.answers or len(seen.groups()) != 1:
+        return None
+    if seen.resolved.failure:
+        unchecked = await look.resolve(seen.name, seen.kind, checked=False)
+        bogus = not unchecked.failure
+        what = f"the resolver {seen.resolved.failure}, although the servers answer"
+        code = "bogus" if bogus else "resolver-fails"
+        if bogus:
+            what += "; without DNSSEC validation it answers too, so the zone's signatures or its DS record are wrong"
+        remedy = "Renew the signatures, or correct the DS record at the registrar" if bogus else "Check the resolver"
+        return Finding("fault", code, seen.name, seen.kind, what, by_hand=remedy)
+    one = seen.good[0]
+    same = seen.resolved.cname == one.cname if one.cname else set(seen.resolved.values) == set(one.values)
+    if same:
+        return None
+    what = f"the resolver has an older answer than the servers, for {seen.resolved.ttl} s at most"
+    found = seen.resolved.values or ("nothing",)
+    return Finding("warning", "resolver-old", seen.name, seen.kind, what, found=found, by_hand="Wait that long")

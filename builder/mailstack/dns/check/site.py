@@ -1,0 +1,43 @@
+"""A whole site: every record that it needs, and every server that has one."""
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Sequence
+
+from mailstack.dns.ask import Look
+from mailstack.dns.check import hosts, servers, texts
+from mailstack.dns.check.wanted import Evidence
+from mailstack.dns.check.wanted import texts as wanted_texts
+from mailstack.dns.findings import Finding, Report
+from mailstack.dns.records import MX_PREFERENCE, records
+from mailstack.dns.replies import Seen
+from mailstack.stack.model import Stack
+from mailstack.values.network import Address
+
+
+async def check(look: Look, stack: Stack) -> Report:
+    """What is wrong with the published records of a site, and with the servers that have them."""
+    rows = records(stack)
+    ours = {one.name for one in rows}
+    addresses = stack.public_addresses or await _addresses(look, stack.hostname)
+    evidence = Evidence({one.key.public: one.key.name for one in stack.keys.published}, tuple(addresses))
+    work: list[Awaitable[list[Finding]]] = [hosts.host(look, stack.hostname, stack.public_addresses)]
+    work += [hosts.ptr(look, stack.hostname, one) for one in addresses]
+    work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
+    work += [texts.check(look, one, evidence, ours) for one in wanted_texts(rows)]
+    found = [one for group in await asyncio.gather(*work) for one in group]
+    seen = await _zones(look, [stack.hostname, *ours])
+    domains = stack.signing_domains
+    asked = {str(one) for zone in seen for one in zone.authorities}
+    return Report((*servers.unknown(seen, domains), *servers.findings(seen), *found), tuple(sorted(asked)))
+
+
+async def _addresses(look: Look, hostname: str) -> tuple[Address, ...]:
+    """The host name's addresses in DNS, where the settings name none."""
+    seen = await look.see(hostname, "A")
+    return tuple(ipaddress.ip_address(one) for one in seen.values)
+
+
+async def _zones(look: Look, names: Sequence[str]) -> list[Seen]:
+    """An answer for each name; those that were asked before cost nothing."""
+    return list(await asyncio.gather(*(look.see(one, "TXT") for one in dict.fromkeys(names))))

@@ -1,0 +1,145 @@
+"""TXT records and the CNAMEs that lead to them: SPF, DKIM, DMARC."""
+
+from collections.abc import Collection
+
+from mailstack.dns.ask import Look
+from mailstack.dns.check import servers
+from mailstack.dns.check.places import LABEL_MISSING, places
+from mailstack.dns.check.wanted import Evidence, Wanted, meant, mistakes
+from mailstack.dns.findings import Finding, Row
+from mailstack.dns.mistakes.mistake import Mistake
+from mailstack.dns.replies import Answer, Seen
+
+_KINDS = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "report": "DMARC report authorisation"}
+
+
+async def check(look: Look, wanted: Wanted, evidence: Evidence, ours: Collection[str]) -> list[Finding]:
+    """All findings about one record; ours are the names of the site's own records."""
+    seen = await look.see(wanted.row.name, "TXT")
+    beside = await _beside(look, seen)
+    if beside:
+        return [beside]
+    by_group = [(answers, _of_answers(wanted, evidence, seen, answers)) for answers in seen.groups().values()]
+    right = [answers for answers, found in by_group if not _worst(found)]
+    found: list[Finding] = []
+    for answers, group in by_group:
+        if right and _worst(group):
+            values = answers[0].values or ("nothing",)
+            found.append(servers.disagreement(seen, _names(seen, answers), _names(seen, right[0]), values))
+        elif not right and _missing(group):
+            found += await _misplaced(look, wanted, seen, ours) or group
+        else:
+            found += group
+    if right:
+        stale = await servers.resolver(look, seen)
+        found += [stale] if stale else []
+    return found
+
+
+def _worst(found: list[Finding]) -> bool:
+    return any(one.level != "fine" for one in found)
+
+
+def _missing(found: list[Finding]) -> bool:
+    return any(one.code == "missing" for one in found)
+
+
+def _of_answers(wanted: Wanted, evidence: Evidence, seen: Seen, answers: list[Answer]) -> list[Finding]:
+    """What is to be said of the record as some servers have it, who say the same."""
+    row, where, cname = wanted.row, tuple(_names(seen, answers)), answers[0].cname
+    published = seen.values if cname else answers[0].values
+    if cname and not published:
+        return [_dangling(wanted, cname, where)]
+    values = meant(wanted, published)
+    if not values:
+        return [_none(wanted, published, where)]
+    wrong = mistakes(wanted, values, evidence)
+    if not wrong:
+        via = f" (CNAME {cname})" if cname else ""
+        return [Finding("fine", "fine", row.name, "TXT", f"{_KINDS[wanted.purpose]} is right{via}", where=where)]
+    if cname and cname == row.value:
+        # The record at its end is a row of its own.
+        return [Finding("fine", "fine", row.name, "CNAME", f"{_KINDS[wanted.purpose]} points to {cname}", where=where)]
+    return [_wrong(wanted, one, values, cname, where) for one in wrong]
+
+
+def _wrong(wanted: Wanted, one: Mistake, values: tuple[str, ...], cname: str | None, where: tuple[str, ...]) -> Finding:
+    row = wanted.row
+    remove = (Row(row.name, "CNAME", cname),) if cname else tuple(Row(row.name, "TXT", value) for value in values)
+    instead = row if one.value == wanted.text or cname else Row(row.name, "TXT", one.value or "")
+    return Finding(
+        one.level, one.code, row.name, "TXT", one.what, found=values, where=where, remove=remove, publish=(instead,)
+    )
+
+
+def _dangling(wanted: Wanted, cname: str, where: tuple[str, ...]) -> Finding:
+    row = wanted.row
+    what = f"the CNAME points to {cname}, where there is no TXT record"
+    if row.type == "CNAME" and cname == row.value:
+        return Finding(
+            "fault", "dangling-cname", row.name, "CNAME", what, where=where, publish=(Row(cname, "TXT", wanted.text),)
+        )
+    remove = (Row(row.name, "CNAME", cname),)
+    return Finding("fault", "dangling-cname", row.name, "CNAME", what, where=where, remove=remove, publish=(row,))
+
+
+def _none(wanted: Wanted, published: tuple[str, ...], where: tuple[str, ...]) -> Finding:
+    """Without a receiver's consent only reports are missing, and its zone may be another's."""
+    level = "warning" if wanted.purpose == "report" else "fault"
+    what = f"there is no {_KINDS[wanted.purpose]} record"
+    if published:
+        what += f", only {'another TXT record' if len(published) == 1 else 'other TXT records'}"
+    row = wanted.row
+    return Finding(
+        "warning" if level == "warning" else "fault", "missing", row.name, row.type, what, where=where, publish=(row,)
+    )
+
+
+async def _beside(look: Look, seen: Seen) -> Finding | None:
+    """A CNAME beside other records: resolvers take either (RFC 1034 section 3.6.2)."""
+    if not any(one.values for one in seen.good):
+        return None
+    cname = (await look.see(seen.name, "CNAME")).values
+    values = tuple(dict.fromkeys(value for one in seen.good for value in one.values))
+    if not cname or (seen.cname and not any(one.beside for one in seen.good)):
+        return None
+    return Finding(
+        "fault",
+        "cname-beside",
+        seen.name,
+        "CNAME",
+        f"a CNAME to {cname[0]} and TXT records share one name; resolvers take either",
+        found=values,
+        where=tuple(seen.where()),
+        remove=tuple(Row(seen.name, "CNAME", one) for one in cname),
+    )
+
+
+async def _misplaced(look: Look, wanted: Wanted, seen: Seen, ours: Collection[str]) -> list[Finding]:
+    """The wrong names at which the record lies."""
+    row = wanted.row
+    for place in places(row.name, seen.zone or wanted.domain, ours):
+        there = await look.see(place.name, "TXT")
+        held = tuple(one for one in there.values if _is_it(wanted, one, exactly=place.code == LABEL_MISSING))
+        if there.cname and (held or there.cname == row.value):
+            held = (there.cname,)
+        if held:
+            what = f"the record lies at {place.name}: {place.what}"
+            kind = "CNAME" if there.cname else "TXT"
+            # The zone above may have a record of its own, which only looks like this one.
+            remove = () if place.code == LABEL_MISSING else tuple(Row(place.name, kind, one) for one in held)
+            where = tuple(there.where())
+            return [Finding("fault", place.code, row.name, row.type, what, held, where, remove, (row,))]
+    return []
+
+
+def _is_it(wanted: Wanted, value: str, *, exactly: bool) -> bool:
+    """Whether a value elsewhere is the record that is missed, or was to be."""
+    if exactly or wanted.purpose == "dkim":
+        return wanted.has(value)
+    return bool(meant(wanted, [value]))
+
+
+def _names(seen: Seen, answers: list[Answer]) -> list[str]:
+    serials = {one.server: str(one) for one in seen.authorities}
+    return [serials.get(one.server, str(one.server)) for one in answers]
