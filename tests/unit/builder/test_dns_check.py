@@ -1,16 +1,14 @@
 """mailstack dns check: each mistake that has a name, published at a name server, is reported with what mends it."""
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack.dns import ask
 from mailstack.dns.check import site
 from mailstack.dns.check.wanted import row
 from mailstack.dns.records import records
-from mailstack.keys import dkim
+from unit.dns_mistakes import ADDRESS, KEY, MISTAKES, OTHER_KEY, PTR, SELECTOR, text_of_key
 from unit.dns_world import RESOLVER, Internet
 from unit.sites import stack
 
@@ -22,15 +20,7 @@ ZONES = {
     "2.0.192.in-addr.arpa": {"ns1.example.net": NS1},
     "example": {"ns1.example.net": NS1},
 }
-ADDRESS = "192.0.2.25"
-PTR = "25.2.0.192.in-addr.arpa"
 SITE = {"public_addresses": ADDRESS}
-
-
-@cache
-def text_of_key(number):
-    """A real key's record."""
-    return dkim._record(rsa.generate_private_key(public_exponent=65537, key_size=2048 + 8 * number))
 
 
 def a_stack(**changes):
@@ -68,7 +58,7 @@ def remove(world, rows):
 
 def shown(value):
     text = value if isinstance(value, str) else "".join(value)
-    return text if text == "." or not text.endswith(".") else text.removesuffix(".").lower()
+    return text if text.endswith(" .") else text.removesuffix(".")
 
 
 def check(world, made):
@@ -98,3 +88,206 @@ def test_own_records_are_green(changes):
     """What `dns records` prints is right, at every server, whatever the settings."""
     made = a_stack(**changes)
     assert wrong(check(world_of(made), made)) == []
+
+
+@pytest.mark.parametrize(("published", "words", "paste"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes(published, words, paste):
+    """A mistake is named, its remedy is what to paste, and whoever pastes it has no finding any more."""
+    made = a_stack()
+    mended(made, world_of(made), published, words, paste)
+
+
+def mended(made, world, published, words, paste):
+    """Publish a mistake, see what the check says of it, do that, and check again."""
+    for key, values in published.items():
+        world.publish(*key.split(" "), *values)
+    report = check(world, made)
+    level, _, text = words.partition(": ")
+    found = [one for one in report.findings if one.level == level and text in one.what]
+    assert found, wrong(report) + [one.what for one in report.findings]
+    assert [f"{one.name} {one.type} {one.value}" for one in found[0].publish] == [paste] * bool(paste)
+    rows = [one for one in report.findings if one.level != "fine"]
+    remove(world, [one for finding in rows for one in finding.remove])
+    publish(world, dict.fromkeys(one for finding in rows for one in finding.publish))
+    again = check(world, made)
+    assert wrong(again) == [], [one.what for one in again.findings]
+
+
+def test_a_table_of_mistakes():
+    """There are as many as the issue wants to see."""
+    assert len(MISTAKES) >= 80
+
+
+SPELLINGS = {
+    "blanks in p=": {f"{SELECTOR} TXT": [KEY.replace("MII", "MII ")]},
+    "no blanks": {f"{SELECTOR} TXT": [KEY.replace("; ", ";")]},
+    "a semicolon at the end": {f"{SELECTOR} TXT": [f"{KEY};"]},
+    "no v=, no h=, no k=": {f"{SELECTOR} TXT": ["p=" + KEY.partition("p=")[2]]},
+    "another order of tags": {f"{SELECTOR} TXT": ["k=rsa; p=" + KEY.partition("p=")[2] + "; h=sha1:sha256"]},
+    "other strings": {f"{SELECTOR} TXT": [[KEY[:10], KEY[10:200], KEY[200:]]]},
+    "a note and a flag": {f"{SELECTOR} TXT": [f"{KEY}; n=2026; t=s; s=email"]},
+    "SPF in upper case": {"example.com TXT": [f"V=SPF1  IP4:{ADDRESS}  ~ALL"]},
+    "SPF in two strings": {"example.com TXT": [["v=spf1 ip4:192.", "0.2.25 ~all"]]},
+    "SPF with more senders": {"example.com TXT": [f"v=spf1 include:_spf.partner.example ip4:{ADDRESS} -all", "x=1"]},
+    "SPF with a wider network": {"example.com TXT": ["v=spf1 ip4:192.0.2.0/24 -all"]},
+    "SPF with a prefix of 32": {"example.com TXT": [f"v=spf1 +ip4:{ADDRESS}/32 -all"]},
+    "SPF with redirect": {"example.com TXT": [f"v=spf1 ip4:{ADDRESS} redirect=_spf.partner.example"]},
+    "DMARC in another spelling": {"_dmarc.example.com TXT": ["v = DMARC1 ;P=None;"]},
+    "DMARC with more tags": {"_dmarc.example.com TXT": ["v=DMARC1; adkim=s; np=reject; p=none"]},
+    "MX with another preference": {"example.com MX": ["20 MAIL.example.com."]},
+    "DKIM by a CNAME": {
+        f"{SELECTOR} TXT": [],
+        f"{SELECTOR} CNAME": ["s.partner.example."],
+        "s.partner.example TXT": [KEY],
+    },
+}
+
+
+@pytest.mark.parametrize("published", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_spellings(published):
+    """What means the same is right, however it is written."""
+    made = a_stack()
+    world = world_of(made)
+    for key, values in published.items():
+        world.publish(*key.split(" "), *values)
+    report = check(world, made)
+    assert wrong(report) == [], [one.what for one in report.findings]
+
+
+SUB = "default._domainkey.sub.example.com"
+OF_SITES = {
+    "sub-domain's label missing: DKIM": (
+        {"domains": "sub.example.com", "mailboxes": "user@sub.example.com"},
+        {f"{SUB} TXT": [], f"{SELECTOR} TXT": [KEY]},
+        "fault: the record lies at default._domainkey.example.com: the name lacks the sub-domain's label sub",
+        f"{SUB} TXT {KEY}",
+    ),
+    "the key of another domain of the site": (
+        {"domains": "example.com,example.net", "dkim_keys": "per-domain"},
+        {f"{SELECTOR} TXT": [OTHER_KEY]},
+        "fault: the record holds another key than the one that signs: that of default._domainkey.example.net",
+        f"{SELECTOR} TXT {KEY}",
+    ),
+    "the second domain's CNAME is missing": (
+        {"domains": "example.com,example.net"},
+        {"default._domainkey.example.net CNAME": []},
+        "fault: there is no DKIM record",
+        f"default._domainkey.example.net CNAME {SELECTOR}",
+    ),
+    "the shared key is missing": (
+        {"domains": "example.com,example.net"},
+        {f"{SELECTOR} TXT": []},
+        f"fault: the CNAME points to {SELECTOR}, where there is no TXT record",
+        f"{SELECTOR} TXT {KEY}",
+    ),
+    "no authorisation of reports": (
+        {"dmarc_report_addresses": "dmarc@partner.example"},
+        {"example.com._report._dmarc.partner.example TXT": []},
+        "warning: there is no DMARC report authorisation record",
+        "example.com._report._dmarc.partner.example TXT v=DMARC1;",
+    ),
+    "reports that nobody gets": (
+        {"dmarc_report_addresses": "dmarc@example.com"},
+        {"_dmarc.example.com TXT": ["v=DMARC1; p=none; adkim=s"]},
+        "warning: rua= does not name mailto:dmarc@example.com",
+        "_dmarc.example.com TXT v=DMARC1; p=none; rua=mailto:dmarc@example.com",
+    ),
+    "a term of the site's own SPF record is missing": (
+        {"spf_record": "v=spf1 ip4:192.0.2.25 include:_spf.partner.example -all"},
+        {"example.com TXT": ["v=spf1 ip4:192.0.2.25 include:_spf.partner.example.example.net -all"]},
+        "fault: the record does not have include:_spf.partner.example",
+        (
+            "example.com TXT v=spf1 ip4:192.0.2.25 include:_spf.partner.example.example.net "
+            "include:_spf.partner.example -all"
+        ),
+    ),
+    "no address at all": (
+        {"public_addresses": ""},
+        {"mail.example.com A": [], f"{PTR} PTR": []},
+        "fault: the host name has no address",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "published", "words", "paste"), OF_SITES.values(), ids=OF_SITES.keys())
+def test_mistakes_of_other_sites(changes, published, words, paste):
+    """Sub-domains, several domains and their keys, report addresses, a site's own SPF record."""
+    made = a_stack(**changes)
+    if paste is not None:
+        mended(made, world_of(made), published, words, paste)
+        return
+    world = world_of(made)
+    for key, values in published.items():
+        world.publish(*key.split(" "), *values)
+    assert words.partition(": ")[2] in [one.what for one in check(world, made).findings]
+
+
+def test_a_stale_secondary():
+    """A server that lacks the record is named with its serial, and nothing is to be pasted."""
+    made = a_stack()
+    world = world_of(made)
+    world.publish(SELECTOR, "TXT", OTHER_KEY, at=NS2)
+    world.serials |= {NS1: 7, NS2: 5}
+    (found,) = [one for one in check(world, made).findings if one.level != "fine"]
+    assert (found.level, found.code, found.name, found.publish) == ("fault", "servers-disagree", SELECTOR, ())
+    assert found.what == (
+        f"servers disagree: ns2.example.net ({NS2}), serial 5 has not what ns1.example.net ({NS1}), serial 7 has "
+        "(the zone was not transferred)"
+    )
+
+
+def test_servers_with_one_serial_that_disagree():
+    """With equal serials no transfer can mend it."""
+    made = a_stack()
+    world = world_of(made)
+    world.publish("example.com", "TXT", at=NS2)
+    (found,) = [one for one in check(world, made).findings if one.level != "fine"]
+    assert found.code == "servers-disagree"
+    assert "the serial is the same: raise it" in found.what
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [
+        ("silent", ("warning", f"the name server ns2.example.net ({NS2}) does not answer")),
+        ("refused", ("fault", f"the name server ns2.example.net ({NS2}) answers REFUSED")),
+        ("not authoritative", ("fault", f"the name server ns2.example.net ({NS2}) is not authoritative (no AA)")),
+    ],
+)
+def test_a_server_that_does_not_work(behaviour, expected):
+    """A silent server is a warning and a lame one a fault; those that work are named with their serials."""
+    made = a_stack()
+    world = world_of(made)
+    world.behaviours[NS2] = behaviour
+    (found,) = [one for one in check(world, made).findings if one.level != "fine"]
+    assert (found.level, found.what.partition(";")[0]) == expected
+    assert f"others do: ns1.example.net ({NS1}), serial 1" in found.what
+
+
+def test_a_resolver_with_an_old_answer():
+    """What the servers have is right, and the world sees it when the TTL is over."""
+    made = a_stack()
+    world = world_of(made)
+    world.stale["example.com", "TXT"] = ["v=spf1 -all"]
+    (found,) = [one for one in check(world, made).findings if one.level != "fine"]
+    assert (found.level, found.code, found.found) == ("warning", "resolver-old", ("v=spf1 -all",))
+    assert "for 300 s at most" in found.what
+
+
+def test_a_bogus_zone():
+    """If the resolver answers without validation only, DNSSEC is named."""
+    made = a_stack()
+    world = world_of(made)
+    world.bogus.add("example.com")
+    found = [one for one in check(world, made).findings if one.level != "fine"]
+    assert {one.code for one in found} == {"bogus"}
+    assert "the zone's signatures or its DS record are wrong" in found[0].what
+
+
+def test_a_domain_that_does_not_exist():
+    """A domain that is not delegated is one fault of its own."""
+    made = a_stack(domains="example.com,nobody.example")
+    world = world_of(a_stack())
+    found = [one for one in check(world, made).findings if one.code == "no-domain"]
+    assert [(one.level, one.name) for one in found] == [("fault", "nobody.example")]

@@ -35,7 +35,7 @@ async def _mx(look: Look, seen: Seen, values: Sequence[str], wanted: Row, hostna
     described = [(one, await _target(look, one[1], hostname, zone)) for one in rest]
     wrong = [_bad(seen, f"{one[0]} {one[1]}", *said, publish) for one, said in described if said]
     if not own:
-        return wrong or [_missing(seen, wanted, _instead(rest))]
+        return wrong or [_missing(seen, wanted, _instead(rest), [f"{one[0]} {one[1]}" for one in rest])]
     others = [(one, said) for one, said in described if not said]
     found = wrong + [_other(seen, one, min(own)) for one, _ in others]
     target = await look.see(hostname, "A")
@@ -183,9 +183,9 @@ def _cname(seen: Seen, name: str, what: str) -> Finding:
     )
 
 
-def _missing(seen: Seen, wanted: Row, what: str) -> Finding:
-    where, found = tuple(seen.where()), tuple(seen.values)
-    return Finding("fault", "missing", wanted.name, wanted.type, what, found, where, publish=(wanted,))
+def _missing(seen: Seen, wanted: Row, what: str, instead: Sequence[str] = ()) -> Finding:
+    where, remove = tuple(seen.where()), tuple(Row(wanted.name, wanted.type, one) for one in instead)
+    return Finding("fault", "missing", wanted.name, wanted.type, what, tuple(instead), where, remove, (wanted,))
 
 
 def _is_address(target: str) -> bool:

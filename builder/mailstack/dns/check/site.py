@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 
 from mailstack.dns.ask import Look
@@ -18,15 +19,18 @@ from mailstack.values.network import Address
 async def check(look: Look, stack: Stack) -> Report:
     """What is wrong with the published records of a site, and with the servers that have them."""
     rows = records(stack)
-    ours = {one.name for one in rows}
+    wanted = wanted_texts(rows)
+    ours = defaultdict(set)
+    for one in wanted:
+        ours[one.purpose].add(one.row.name)
     addresses = stack.public_addresses or await _addresses(look, stack.hostname)
     evidence = Evidence({one.key.public: one.key.name for one in stack.keys.published}, tuple(addresses))
     work: list[Awaitable[list[Finding]]] = [hosts.host(look, stack.hostname, stack.public_addresses)]
     work += [hosts.ptr(look, stack.hostname, one) for one in addresses]
     work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
-    work += [texts.check(look, one, evidence, ours) for one in wanted_texts(rows)]
+    work += [texts.check(look, one, evidence, ours) for one in wanted]
     found = [one for group in await asyncio.gather(*work) for one in group]
-    seen = await _zones(look, [stack.hostname, *ours])
+    seen = await _zones(look, [stack.hostname, *(one.name for one in rows)])
     domains = stack.signing_domains
     asked = {str(one) for zone in seen for one in zone.authorities}
     return Report((*servers.unknown(seen, domains), *servers.findings(seen), *found), tuple(sorted(asked)))

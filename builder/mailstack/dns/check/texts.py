@@ -1,11 +1,12 @@
 """TXT records and the CNAMEs that lead to them: SPF, DKIM, DMARC."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from mailstack.dns.ask import Look
 from mailstack.dns.check import servers
 from mailstack.dns.check.places import LABEL_MISSING, places
-from mailstack.dns.check.wanted import Evidence, Wanted, meant, mistakes
+from mailstack.dns.check.wanted import Evidence, Purpose, Wanted, meant, mistakes
 from mailstack.dns.findings import Finding, Row
 from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.dns.replies import Answer, Seen
@@ -13,9 +14,14 @@ from mailstack.dns.replies import Answer, Seen
 _KINDS = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "report": "DMARC report authorisation"}
 
 
-async def check(look: Look, wanted: Wanted, evidence: Evidence, ours: Collection[str]) -> list[Finding]:
-    """All findings about one record; ours are the names of the site's own records."""
+async def check(
+    look: Look, wanted: Wanted, evidence: Evidence, ours: Mapping[Purpose, Collection[str]]
+) -> list[Finding]:
+    """All findings about one record; ours are the names of the site's own records by purpose."""
     seen = await look.see(wanted.row.name, "TXT")
+    if seen.cname and seen.resolved.failure:
+        # What does not validate is a finding of its own.
+        seen = replace(seen, resolved=await look.resolve(wanted.row.name, "TXT", checked=False))
     beside = await _beside(look, seen)
     if beside:
         return [beside]
@@ -31,7 +37,7 @@ async def check(look: Look, wanted: Wanted, evidence: Evidence, ours: Collection
         else:
             found += group
     if right:
-        stale = await servers.resolver(look, seen)
+        stale = await servers.resolver(look, await look.see(wanted.row.name, "TXT"))
         found += [stale] if stale else []
     return found
 
@@ -49,7 +55,7 @@ def _of_answers(wanted: Wanted, evidence: Evidence, seen: Seen, answers: list[An
     row, where, cname = wanted.row, tuple(_names(seen, answers)), answers[0].cname
     published = seen.values if cname else answers[0].values
     if cname and not published:
-        return [_dangling(wanted, cname, where)]
+        return [_unknown(wanted, cname, seen) if seen.resolved.failure else _dangling(wanted, cname, where)]
     values = meant(wanted, published)
     if not values:
         return [_none(wanted, published, where)]
@@ -70,6 +76,12 @@ def _wrong(wanted: Wanted, one: Mistake, values: tuple[str, ...], cname: str | N
     return Finding(
         one.level, one.code, row.name, "TXT", one.what, found=values, where=where, remove=remove, publish=(instead,)
     )
+
+
+def _unknown(wanted: Wanted, cname: str, seen: Seen) -> Finding:
+    what = f"the CNAME points to {cname}, of which the resolver {seen.resolved.failure}"
+    by_hand = f"Check the zone of {cname}"
+    return Finding("fault", "cname-unknown", wanted.row.name, "CNAME", what, where=tuple(seen.where()), by_hand=by_hand)
 
 
 def _dangling(wanted: Wanted, cname: str, where: tuple[str, ...]) -> Finding:
@@ -115,10 +127,10 @@ async def _beside(look: Look, seen: Seen) -> Finding | None:
     )
 
 
-async def _misplaced(look: Look, wanted: Wanted, seen: Seen, ours: Collection[str]) -> list[Finding]:
+async def _misplaced(look: Look, wanted: Wanted, seen: Seen, ours: Mapping[Purpose, Collection[str]]) -> list[Finding]:
     """The wrong names at which the record lies."""
     row = wanted.row
-    for place in places(row.name, seen.zone or wanted.domain, ours):
+    for place in places(row.name, seen.zone or wanted.domain, ours[wanted.purpose]):
         there = await look.see(place.name, "TXT")
         held = tuple(one for one in there.values if _is_it(wanted, one, exactly=place.code == LABEL_MISSING))
         if there.cname and (held or there.cname == row.value):

@@ -8,6 +8,7 @@ from mailstack_auth.dkim.keys import length, public_key
 from mailstack_auth.dkim.tags import PermError, from_base64, tag_list
 
 _ALGORITHM = b"rsa-sha256"
+_OTHERS = {"v=spf1": "an SPF", "v=dmarc1": "a DMARC"}
 
 
 def mistakes(published: Sequence[str], wanted: str, domain: str, keys: Mapping[str, str]) -> list[Mistake]:
@@ -37,7 +38,8 @@ def same(published: str, wanted: str) -> bool:
 
 def _mistakes(published: str, wanted: str, domain: str, keys: Mapping[str, str]) -> Iterator[Mistake]:
     """What is wrong with one value, the cause first."""
-    mangled = texts.mangled(published, wanted, same) or texts.cut(published, wanted)
+    right = same(published, wanted) and not _reason(published, domain)
+    mangled = texts.mangled(published, wanted, right=right) or texts.cut(published, wanted)
     if mangled:
         yield mangled
     try:
@@ -60,7 +62,9 @@ def _of_key(
 ) -> Iterator[tuple[str, str]]:
     ours, theirs = _text_of_key(wanted), _text_of_key(published)
     if b"p" not in tags:
-        yield "no-key", "the value has no p=, which holds the key"
+        other = next((kind for version, kind in _OTHERS.items() if published.lower().startswith(version)), None)
+        what = f"the value is {other} record, perhaps of a wildcard" if other else "the value has no p=, the key"
+        yield "no-key", what
     elif not theirs:
         yield "revoked", "the key is revoked (an empty p=), and mail is still signed with it"
     elif theirs.lower() == ours.lower() and theirs != ours:

@@ -8,6 +8,7 @@ from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.settings.model import PREFIX
 from mailstack_auth.dmarc.discovery import RecordError, is_record, parse
 
+_WHITE = " \t"
 # RFC 9989 appendix C.
 REMOVED = ("pct", "rf", "ri")
 _LIKE_A_RECORD = re.compile(r"v\s*=\s*DMARC|^\s*p\s*=\s*(?:none|quarantine|reject)", re.IGNORECASE)
@@ -38,7 +39,7 @@ def same(published: str, wanted: str) -> bool:
 
 
 def _mistakes(published: str, wanted: str, domain: str) -> Iterator[Mistake]:
-    mangled = texts.mangled(published, wanted, same) or texts.cut(published, wanted)
+    mangled = texts.mangled(published, wanted, right=same(published, wanted)) or texts.cut(published, wanted)
     if mangled:
         yield mangled
     if not is_record(published):
@@ -93,7 +94,7 @@ def _version(published: str) -> str:
 
 def _tags(text: str) -> list[tuple[str, str]]:
     pairs = (part.partition("=") for part in text.split(";") if part.strip())
-    return [(name.strip().lower(), value.strip()) for name, _, value in pairs]
+    return [(name.strip(_WHITE).lower(), value.strip(_WHITE)) for name, _, value in pairs]
 
 
 def _text(tags: Iterator[tuple[str, str]]) -> str:

@@ -88,7 +88,7 @@ def _mistakes(published: str, wanted: str, domain: str, addresses: Collection[Ad
     if same(published, wanted):
         return
     mended = merged([texts.unescaped(published)], wanted, domain, addresses)
-    mangled = texts.mangled(published, mended, same)
+    mangled = texts.mangled(published, mended, right=same(published, mended))
     if not mangled and len(published) == texts.MAX_STRING:
         mangled = texts.cut(published, wanted)
     if mangled:

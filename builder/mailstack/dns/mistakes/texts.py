@@ -1,7 +1,7 @@
 """What web forms, editors and copying do to any TXT value."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 from mailstack.dns.mistakes.mistake import Mistake
@@ -14,9 +14,9 @@ _QUOTES = '"“”„‟″'
 _MAX_PARTS = 5
 
 
-def mangled(published: str, wanted: str, same: Callable[[str, str], bool]) -> Mistake | None:
-    """What happened to a value on its way into DNS, if that has a name; same says which spellings are equivalent."""
-    if same(published, wanted):
+def mangled(published: str, wanted: str, *, right: bool) -> Mistake | None:
+    """What happened to a value on its way into DNS, if that has a name; a right one is only another spelling."""
+    if right:
         return None
     return next((Mistake("fault", code, what, wanted) for code, what in _manglings(published, wanted)), None)
 
