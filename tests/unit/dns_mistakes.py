@@ -26,6 +26,7 @@ SELECTOR = "default._domainkey.example.com"
 DMARC = "v=DMARC1; p=none"
 SPF = f"v=spf1 ip4:{ADDRESS} ~all"
 INCLUDES = " ".join(f"include:_spf{number}.partner.example" for number in range(11))
+OF_INCLUDES = {f"_spf{number}.partner.example TXT": ["v=spf1 -all"] for number in range(11)}
 
 # Published in place of what the site needs; level and words of the finding; what to paste. The paste mends all of it.
 MISTAKES = {
@@ -289,7 +290,7 @@ MISTAKES = {
         f"example.com TXT {SPF}",
     ),
     "too many look-ups, of which two are the site's own": (
-        {"example.com TXT": [f"v=spf1 a mx {INCLUDES.partition(' ')[2]} ~all"]},
+        {"example.com TXT": [f"v=spf1 a mx {INCLUDES.partition(' ')[2]} ~all"], **OF_INCLUDES},
         "fault: 12 terms need look-ups; with more than 10 the result is permerror",
         f"example.com TXT v=spf1 ip4:{ADDRESS} {INCLUDES.partition(' ')[2]} ~all",
     ),
@@ -317,6 +318,30 @@ MISTAKES = {
         {"example.com TXT": [f"v=spf1 ip4:{ADDRESS} ipv4:192.0.2.26 ~all"]},
         "fault: receivers refuse the record: it has a term that is not an SPF mechanism: 'ipv4:192.0.2.26'",
         f"example.com TXT {SPF}",
+    ),
+    "too many look-ups in what is included": (
+        {
+            "example.com TXT": [f"v=spf1 ip4:{ADDRESS} include:many.partner.example ~all"],
+            "many.partner.example TXT": [f"v=spf1 {INCLUDES} -all"],
+            **OF_INCLUDES,
+        },
+        "fault: with all that it includes, it needs more than 10 look-ups",
+        f"example.com TXT {SPF}",
+    ),
+    "void look-ups": (
+        {"example.com TXT": [f"v=spf1 ip4:{ADDRESS} a:x.partner.example a:y.partner.example a:z.partner.example ~all"]},
+        "fault: more than 2 of its look-ups find nothing",
+        f"example.com TXT {SPF}",
+    ),
+    "include of a domain without a record": (
+        {"example.com TXT": [f"v=spf1 ip4:{ADDRESS} include:none.partner.example ~all"]},
+        "fault: include:none.partner.example leads to a domain without an SPF record",
+        f"example.com TXT {SPF}",
+    ),
+    "a term before ours that refuses": (
+        {"example.com TXT": [f"v=spf1 -ip4:192.0.2.0/24 ip4:{ADDRESS} ~all"]},
+        f"fault: SPF has the result fail for {ADDRESS}, from which this site sends",
+        f"example.com TXT v=spf1 ip4:{ADDRESS} -ip4:192.0.2.0/24 ~all",
     ),
     "no DMARC record": (
         {"_dmarc.example.com TXT": []},

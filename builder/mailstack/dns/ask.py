@@ -66,10 +66,15 @@ class Look:
     def __init__(self, resolvers: Sequence[str], port: int, seconds: float) -> None:
         self._resolvers = resolvers
         self._resolver = Server("resolver", resolvers[0])
-        self._port = port
+        self.port = port
         self._deadline = asyncio.get_running_loop().time() + seconds
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._tasks: dict[tuple[object, ...], asyncio.Task[Any]] = {}
+
+    @property
+    def resolver(self) -> str:
+        """The address of the resolver that answers."""
+        return self._resolver.address
 
     @property
     def left(self) -> float:
@@ -170,7 +175,7 @@ class Look:
             async with self._turn:
                 try:
                     async with asyncio.timeout(min(TRY_SECONDS, self.left)):
-                        message, _ = await dns.asyncquery.udp_with_fallback(query, server.address, port=self._port)
+                        message, _ = await dns.asyncquery.udp_with_fallback(query, server.address, port=self.port)
                 except (TimeoutError, dns.exception.Timeout):
                     continue
                 except (dns.exception.DNSException, OSError, EOFError):

@@ -40,6 +40,7 @@ def world_of(made):
     publish(world, [row(one) for one in records(made)])
     world.publish(made.hostname, "A", ADDRESS)
     world.publish(PTR, "PTR", f"{made.hostname}.")
+    world.publish("_spf.partner.example", "TXT", "v=spf1 ip4:192.0.2.64/28 -all")
     return world
 
 
@@ -131,6 +132,11 @@ SPELLINGS = {
     "SPF with more senders": {"example.com TXT": [f"v=spf1 include:_spf.partner.example ip4:{ADDRESS} -all", "x=1"]},
     "SPF with a wider network": {"example.com TXT": ["v=spf1 ip4:192.0.2.0/24 -all"]},
     "SPF with a prefix of 32": {"example.com TXT": [f"v=spf1 +ip4:{ADDRESS}/32 -all"]},
+    "SPF by MX": {"example.com TXT": ["v=spf1 mx -all"]},
+    "SPF by what it includes": {
+        "example.com TXT": ["v=spf1 include:own.partner.example -all"],
+        "own.partner.example TXT": [f"v=spf1 ip4:{ADDRESS} -all"],
+    },
     "SPF with redirect": {"example.com TXT": [f"v=spf1 ip4:{ADDRESS} redirect=_spf.partner.example"]},
     "DMARC in another spelling": {"_dmarc.example.com TXT": ["v = DMARC1 ;P=None;"]},
     "DMARC with more tags": {"_dmarc.example.com TXT": ["v=DMARC1; adkim=s; np=reject; p=none"]},
@@ -194,7 +200,10 @@ OF_SITES = {
     ),
     "a term of the site's own SPF record is missing": (
         {"spf_record": "v=spf1 ip4:192.0.2.25 include:_spf.partner.example -all"},
-        {"example.com TXT": ["v=spf1 ip4:192.0.2.25 include:_spf.partner.example.example.net -all"]},
+        {
+            "example.com TXT": ["v=spf1 ip4:192.0.2.25 include:_spf.partner.example.example.net -all"],
+            "_spf.partner.example.example.net TXT": ["v=spf1 -all"],
+        },
         "fault: the record does not have include:_spf.partner.example",
         (
             "example.com TXT v=spf1 ip4:192.0.2.25 include:_spf.partner.example.example.net "

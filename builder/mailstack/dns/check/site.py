@@ -24,7 +24,9 @@ async def check(look: Look, stack: Stack) -> Report:
     for one in wanted:
         ours[one.purpose].add(one.row.name)
     addresses = stack.public_addresses or await _addresses(look, stack.hostname)
-    evidence = Evidence({one.key.public: one.key.name for one in stack.keys.published}, tuple(addresses))
+    evidence = Evidence(
+        {one.key.public: one.key.name for one in stack.keys.published}, tuple(addresses), _relayed(stack)
+    )
     work: list[Awaitable[list[Finding]]] = [hosts.host(look, stack.hostname, stack.public_addresses)]
     work += [hosts.ptr(look, stack.hostname, one) for one in addresses]
     work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
@@ -40,6 +42,12 @@ async def _addresses(look: Look, hostname: str) -> tuple[Address, ...]:
     """The host name's addresses in DNS, where the settings name none."""
     seen = await look.see(hostname, "A")
     return tuple(ipaddress.ip_address(one) for one in seen.values)
+
+
+def _relayed(stack: Stack) -> frozenset[str]:
+    """The domains whose mail a relay host sends."""
+    relays = {one.domain for one in stack.relays}
+    return frozenset(stack.signing_domains if None in relays else (one for one in relays if one))
 
 
 async def _zones(look: Look, names: Sequence[str]) -> list[Seen]:

@@ -1,10 +1,12 @@
 """TXT records and the CNAMEs that lead to them: SPF, DKIM, DMARC."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from mailstack.dns.ask import Look
 from mailstack.dns.check import servers
+from mailstack.dns.check.evaluation import evaluated
 from mailstack.dns.check.places import LABEL_MISSING, places
 from mailstack.dns.check.wanted import Evidence, Purpose, Wanted, meant, mistakes
 from mailstack.dns.findings import Finding, Row
@@ -12,6 +14,7 @@ from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.dns.replies import Answer, Seen
 
 _KINDS = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "report": "DMARC report authorisation"}
+_ADD_BACK = "Add the include: terms of services that do send for you, as many as ten look-ups allow"
 
 
 async def check(
@@ -25,7 +28,9 @@ async def check(
     beside = await _beside(look, seen)
     if beside:
         return [beside]
-    by_group = [(answers, _of_answers(wanted, evidence, seen, answers)) for answers in seen.groups().values()]
+    groups = seen.groups().values()
+    judged = await asyncio.gather(*(_of_answers(look, wanted, evidence, seen, answers) for answers in groups))
+    by_group = list(zip(groups, judged, strict=True))
     right = [answers for answers, found in by_group if not _worst(found)]
     found: list[Finding] = []
     for answers, group in by_group:
@@ -50,7 +55,9 @@ def _missing(found: list[Finding]) -> bool:
     return any(one.code == "missing" for one in found)
 
 
-def _of_answers(wanted: Wanted, evidence: Evidence, seen: Seen, answers: list[Answer]) -> list[Finding]:
+async def _of_answers(
+    look: Look, wanted: Wanted, evidence: Evidence, seen: Seen, answers: list[Answer]
+) -> list[Finding]:
     """What is to be said of the record as some servers have it, who say the same."""
     row, where, cname = wanted.row, tuple(_names(seen, answers)), answers[0].cname
     published = seen.values if cname else answers[0].values
@@ -59,9 +66,12 @@ def _of_answers(wanted: Wanted, evidence: Evidence, seen: Seen, answers: list[An
     values = meant(wanted, published)
     if not values:
         return [_none(wanted, published, where)]
-    wrong = mistakes(wanted, values, evidence)
+    wrong, more = mistakes(wanted, values, evidence), ""
+    # The resolver must know the same, since it is asked for the evaluation.
+    if wanted.purpose == "spf" and len(values) == 1 and meant(wanted, seen.resolved.values) == values:
+        wrong, more = await evaluated(look, wanted, evidence, values[0], wrong)
     if not wrong:
-        via = f" (CNAME {cname})" if cname else ""
+        via = f" (CNAME {cname})" if cname else more
         return [Finding("fine", "fine", row.name, "TXT", f"{_KINDS[wanted.purpose]} is right{via}", where=where)]
     if cname and cname == row.value:
         # The record at its end is a row of its own.
@@ -73,9 +83,8 @@ def _wrong(wanted: Wanted, one: Mistake, values: tuple[str, ...], cname: str | N
     row = wanted.row
     remove = (Row(row.name, "CNAME", cname),) if cname else tuple(Row(row.name, "TXT", value) for value in values)
     instead = row if one.value == wanted.text or cname else Row(row.name, "TXT", one.value or "")
-    return Finding(
-        one.level, one.code, row.name, "TXT", one.what, found=values, where=where, remove=remove, publish=(instead,)
-    )
+    by_hand = _ADD_BACK if one.code in {"look-ups", "look-ups-included", "void-look-ups", "permerror"} else ""
+    return Finding(one.level, one.code, row.name, "TXT", one.what, values, where, remove, (instead,), by_hand)
 
 
 def _unknown(wanted: Wanted, cname: str, seen: Seen) -> Finding:

@@ -30,10 +30,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What else a text is checked against: the site's keys by p=, with their names, and the addresses it sends from."""
+    """What else a text is checked against: the site's keys by p=, with their names, and the addresses it sends from.
+
+    relayed are the domains whose mail leaves by a relay host, and not from these addresses.
+    """
 
     keys: Mapping[str, str]
     addresses: tuple[Address, ...]
+    relayed: frozenset[str] = frozenset()
 
 
 def texts(rows: Sequence[Record]) -> list[Wanted]:

@@ -139,7 +139,9 @@ def _of_order(record: str, missing: Sequence[str]) -> Iterator[_Named]:
         what = f"what follows 'all' is ignored: {ignored} (section 5.1)"
         yield "fault" if missing else "warning", "after-all", what
     elif missing:
-        yield "fault", "not-allowed", f"the record does not have {' '.join(missing)}, so mail of this site fails SPF"
+        own = all(_term(one).name in {"a", "mx", "ip4", "ip6"} for one in missing)
+        what = f"the record does not have {' '.join(missing)}, so mail of this site fails SPF"
+        yield "fault", "not-allowed" if own else "term-missing", what
     if "all" in names and "redirect" in names:
         yield "warning", "redirect-beside-all", "redirect= has no effect beside 'all' (section 6.1)"
     if "all" not in names and "redirect" not in names:

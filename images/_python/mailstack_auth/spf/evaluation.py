@@ -55,6 +55,18 @@ class Evaluation(NamedTuple):
         return self.mailfrom
 
 
+class Counted(NamedTuple):
+    """SPF's result for a domain and a client, and what it cost.
+
+    RFC 7208 section 4.6.4 allows ten terms that look something up, and two that find nothing.
+    """
+
+    result: str
+    reason: str
+    lookups: int
+    void_lookups: int
+
+
 class Evaluator:
     """Evaluates messages; any number at once, in one event loop."""
 
@@ -101,13 +113,28 @@ class Evaluator:
             raise pyspf.TempError(f"{domain}: {result.reason}")
         return result.result == "pass"
 
+    async def counted(self, domain: str, client: str) -> Counted:
+        """What a domain's record says of a client, and what that costs; nothing of it is kept."""
+        query = Query(self._lookups, client, domain, f"postmaster@{domain}")
+        result, reason = await self._run(query, self._seconds)
+        return Counted(result, reason, query.lookups, query.void_lookups)
+
     async def _check(self, identity: Identity, client: str, helo: str, sender: str, seconds: float) -> Result:
         domain = sender.rpartition("@")[2] if identity == "mailfrom" else helo
         known = self._known(identity, client, domain)
         if known is not None:
             return known
-        deadline = asyncio.get_running_loop().time() + seconds
         query = Query(self._lookups, client, helo[-MAX_DOMAIN:] or domain, sender or f"postmaster@{helo[-MAX_DOMAIN:]}")
+        result, reason = await self._run(query, seconds)
+        found = Result(identity, domain, result, reason)
+        if result != "temperror" and query.asked and not query.personal:
+            lifetime = min(self._lookups.seconds_left(*question) for question in query.asked)
+            self._results.put((identity, client, domain.lower()), found, lifetime)
+        return found
+
+    async def _run(self, query: Query, seconds: float) -> tuple[str, str]:
+        """The result and the reason of a query, within so many seconds."""
+        deadline = asyncio.get_running_loop().time() + seconds
         worker = greenlet.greenlet(query.evaluate)
         try:
             wish = worker.switch()
@@ -121,18 +148,14 @@ class Evaluator:
                     wish = worker.throw(error)
                 else:
                     wish = worker.switch(answer)
-            result, reason = wish
         finally:
             # Cancelled while it waited for DNS. pyspf has a bare "except", so once may not do; and what pyspf raises in
             # its turn must not hide why this one ends.
             while not worker.dead:
                 with contextlib.suppress(Exception):
                     worker.throw()
-        found = Result(identity, domain, result, reason)
-        if result != "temperror" and query.asked and not query.personal:
-            lifetime = min(self._lookups.seconds_left(*question) for question in query.asked)
-            self._results.put((identity, client, domain.lower()), found, lifetime)
-        return found
+        result, reason = wish
+        return result, reason
 
     def _known(self, identity: Identity, client: str, domain: str) -> Result | None:
         if "." not in domain or domain.startswith("[") or len(domain) > MAX_DOMAIN:
