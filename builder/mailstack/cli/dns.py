@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from mailstack.dns import formats
 from mailstack.dns.records import beside, records
 from mailstack.errors import MailstackError, RecordFaultError, RecordWarningError
 from mailstack.tasks.load import load_stack
+from mailstack.values import mail
+
+if TYPE_CHECKING:
+    from mailstack.dns.findings import Report
 
 
 @click.group()
@@ -55,7 +60,17 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
     return value
 
 
+def _domain(context: click.Context, option: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
+    if value is None:
+        return None
+    try:
+        return mail.domain_name(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}") from None
+
+
 @dns.command(name="check")
+@click.option("--domain", metavar="NAME", callback=_domain, help="Check any domain, without settings of your own.")
 @click.option(
     "--resolver",
     "resolvers",
@@ -65,21 +80,33 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
     help="A resolver to ask, instead of those in /etc/resolv.conf.",
 )
 @click.option("--port", default=53, hidden=True, help="The port of all servers, for tests.")
+@click.option(
+    "--watch", "minutes", metavar="MINUTES", type=click.FloatRange(0), help="Check again until all is right, so long."
+)
 @click.option("--strict", is_flag=True, help="Exit with code 7 if there are warnings.")
 @click.option("--quiet", is_flag=True, help="Leave out the records that are right.")
 @click.option("--nagios", is_flag=True, help="Print one line, and exit with 0, 1, 2 or 3 as monitoring plugins do.")
 @JSON
-def dns_check(*, resolvers: tuple[str, ...], port: int, strict: bool, quiet: bool, nagios: bool, as_json: bool) -> None:
+def dns_check(
+    *,
+    domain: str | None,
+    resolvers: tuple[str, ...],
+    port: int,
+    minutes: float | None,
+    strict: bool,
+    quiet: bool,
+    nagios: bool,
+    as_json: bool,
+) -> None:
     """Compare the records to publish with what every name server and a resolver have.
 
     Takes 10 seconds at most. Exit code 6 if a record is wrong.
     """
     # Loaded here, since it takes a fifth of what a build may take.
     from mailstack.dns import findings  # noqa: PLC0415
-    from mailstack.tasks.dns_check import dns_check as check  # noqa: PLC0415
 
     try:
-        report, warnings = check(here(), os.environ, resolvers, port)
+        report = _report(domain, resolvers, port, minutes)
     except MailstackError as error:
         if nagios:
             click.echo(f"DNS UNKNOWN - {error}".splitlines()[0])
@@ -89,7 +116,6 @@ def dns_check(*, resolvers: tuple[str, ...], port: int, strict: bool, quiet: boo
         code, line = findings.as_nagios(report)
         click.echo(line, nl=False)
         sys.exit(code)
-    console.warn(*warnings)
     if as_json:
         click.echo(json_text(findings.as_data(report)), nl=False)
     else:
@@ -100,3 +126,23 @@ def dns_check(*, resolvers: tuple[str, ...], port: int, strict: bool, quiet: boo
         raise RecordFaultError(f"the published records have faults: {report.summary}")
     if report.worst == "warning" and strict:
         raise RecordWarningError(f"the published records have warnings: {report.summary}")
+
+
+def _report(domain: str | None, resolvers: tuple[str, ...], port: int, minutes: float | None) -> "Report":
+    """The check's report, after some checks if it is watched."""
+    from mailstack.tasks import dns_check as task  # noqa: PLC0415
+
+    if domain is None:
+        check, warnings = task.dns_check(here(), os.environ, resolvers, port)
+        console.warn(*warnings)
+    else:
+        check = task.domain_check(domain, resolvers, port)
+    if minutes is None:
+        return check()
+    return task.watched(check, minutes * 60, lambda report: console.progress(_progress(report)))
+
+
+def _progress(report: "Report") -> str:
+    """A line for each change while a person waits."""
+    first = report.findings[0]
+    return f"{report.summary}; first: {first.name} {first.type}: {console.printable(first.what)}"

@@ -1,17 +1,53 @@
-"""The published records of a directory's site, checked."""
+"""The published records of a directory's site, or of any domain, checked."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mailstack.dns import ask
-from mailstack.dns.check import site
+from mailstack.dns.check import domain, site
 from mailstack.dns.findings import Report
+from mailstack.stack.model import Stack
 from mailstack.tasks.load import load_stack
+
+# Between two looks, in seconds. Servers get a new zone, and resolvers a new record, in minutes.
+INTERVAL = 15.0
 
 
 def dns_check(
     directory: Path, environment: Mapping[str, str], resolvers: Sequence[str] = (), port: int = 53
-) -> tuple[Report, tuple[str, ...]]:
-    """What DNS has of a site's records, with warnings of the settings. Raises as load_stack() does, and DnsError."""
+) -> tuple[Callable[[], Report], tuple[str, ...]]:
+    """A check of a site's records, to be made once or again, with warnings of the settings.
+
+    Raises as load_stack() does; the check raises DnsError.
+    """
     stack, warnings = load_stack(directory, environment)
-    return ask.look(lambda look: site.check(look, stack), resolvers, port), warnings
+    return lambda: _site(stack, resolvers, port), warnings
+
+
+def domain_check(name: str, resolvers: Sequence[str] = (), port: int = 53) -> Callable[[], Report]:
+    """A check of any domain. It raises DnsError."""
+    return lambda: ask.look(lambda look: domain.check(look, name), resolvers, port)
+
+
+def watched(
+    check: Callable[[], Report], seconds: float, say: Callable[[Report], None], interval: float = INTERVAL
+) -> Report:
+    """The first report in which nothing is wrong, or the last one before so many seconds are over.
+
+    say is given each report that is not the last, if it is another than the one before. Raises DnsError.
+    """
+    end = time.monotonic() + seconds
+    before = None
+    while True:
+        report = check()
+        if report.worst == "fine" or time.monotonic() + interval > end:
+            return report
+        if before is None or report.findings != before.findings:
+            say(report)
+        before = report
+        time.sleep(interval)
+
+
+def _site(stack: Stack, resolvers: Sequence[str], port: int) -> Report:
+    return ask.look(lambda look: site.check(look, stack), resolvers, port)

@@ -26,6 +26,21 @@ async def mx(look: Look, domain: str, hostname: str, preference: int) -> list[Fi
     return found or [_missing(seen, wanted, "there is no MX record that names this server")]
 
 
+async def others_mx(look: Look, domain: str) -> list[Finding]:
+    """The MX records of a domain that any servers may have."""
+    seen = await look.see(domain, "MX")
+    where = tuple(seen.where())
+    if not seen.values:
+        what = "there is no MX record; mail goes to the address of the domain, if it has one (RFC 5321 section 5.1)"
+        return [Finding("warning", "missing", domain, "MX", what, where=where)]
+    if seen.values == (f"0 {_NULL_MX}",):
+        return [Finding("fine", "fine", domain, "MX", "the domain takes no mail (RFC 7505)", where=where)]
+    targets = [(value, value.split()[1]) for value in seen.values]
+    said = await asyncio.gather(*(_target(look, target, "", seen.zone or domain) for _, target in targets))
+    wrong = [_bad(seen, value, *one, ()) for (value, _), one in zip(targets, said, strict=True) if one]
+    return wrong or [Finding("fine", "fine", domain, "MX", f"mail goes to {', '.join(seen.values)}", where=where)]
+
+
 async def _mx(look: Look, seen: Seen, values: Sequence[str], wanted: Row, hostname: str) -> list[Finding]:
     pairs = [(int(preference), target) for preference, target in (value.split() for value in values)]
     own = [preference for preference, target in pairs if target == hostname]
@@ -66,9 +81,9 @@ def _named_target(target: str, hostname: str, zone: str) -> tuple[str, str] | No
         return "null-mx", "a null MX says that the domain takes no mail at all (RFC 7505)"
     if _is_address(target):
         return "mx-address", f"{target} is an address; an MX names a host"
-    if target == f"{hostname}.{zone}":
+    if hostname and target == f"{hostname}.{zone}":
         return "mx-zone-twice", f"{target} has the zone's name twice: write {hostname}. with its final dot"
-    if target in {hostname.removesuffix(f".{zone}"), hostname.partition(".")[0]}:
+    if hostname and target in {hostname.removesuffix(f".{zone}"), hostname.partition(".")[0]}:
         return "mx-short", f"{target} is not a whole name: write {hostname}"
     return None
 

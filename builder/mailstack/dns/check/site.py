@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 
 from mailstack.dns.ask import Look
-from mailstack.dns.check import hosts, servers, texts
+from mailstack.dns.check import hosts, policy, servers, texts
 from mailstack.dns.check.wanted import Evidence
 from mailstack.dns.check.wanted import texts as wanted_texts
 from mailstack.dns.findings import Finding, Report
@@ -31,6 +31,7 @@ async def check(look: Look, stack: Stack) -> Report:
     work += [hosts.ptr(look, stack.hostname, one) for one in addresses]
     work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
     work += [texts.check(look, one, evidence, ours) for one in wanted]
+    work += [policy.authorisations(look, one, ours["report"]) for one in stack.signing_domains]
     found = [one for group in await asyncio.gather(*work) for one in group]
     seen = await _zones(look, [stack.hostname, *(one.name for one in rows)])
     domains = stack.signing_domains

@@ -20,6 +20,14 @@ def is_meant(text: str) -> bool:
     return _LIKE_A_RECORD.search(text) is not None
 
 
+def is_usable(text: str) -> bool:
+    """Whether a TXT value is a policy record with a valid policy."""
+    try:
+        return is_record(text) and parse("", text) is not None
+    except RecordError:
+        return False
+
+
 def mistakes(published: Sequence[str], wanted: str, domain: str) -> list[Mistake]:
     """What is wrong with the TXT values at _dmarc that are, or were to be, policy records."""
     parted = texts.parted(published, wanted)
