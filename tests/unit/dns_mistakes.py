@@ -45,6 +45,16 @@ MISTAKES = {
         "fault: the record lies at example.com.example.com: the zone's name is there twice",
         f"example.com TXT {SPF}",
     ),
+    "zone name twice: MX": (
+        {"example.com MX": [], "example.com.example.com MX": ["10 mail.example.com."]},
+        "fault: the record lies at example.com.example.com: the zone's name is there twice",
+        "example.com MX 10 mail.example.com",
+    ),
+    "zone name twice: A": (
+        {"mail.example.com A": [], "mail.example.com.example.com A": [ADDRESS]},
+        "fault: the record lies at mail.example.com.example.com: the zone's name is there twice",
+        f"mail.example.com A {ADDRESS}",
+    ),
     "selector missing": (
         {f"{SELECTOR} TXT": [], "_domainkey.example.com TXT": [KEY]},
         "fault: the name lacks the selector default",

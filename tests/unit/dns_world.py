@@ -31,7 +31,8 @@ class Internet:
     """Zones by name, each with its servers: {"example.com": {"ns1.example.net": "127.0.0.2"}}.
 
     publish() changes a name at all servers of its zone, or at one address. behaviours has what an address, or the
-    resolver, does instead of answering; stale has what the resolver still knows. asked holds the questions.
+    resolver, does instead of answering; stale has what the resolver still knows, bogus the zones that do not validate. A
+    patient resolver says nothing where no server answers. asked holds the questions.
     """
 
     def __init__(self, zones: Mapping[str, Mapping[str, str]]) -> None:
@@ -40,6 +41,7 @@ class Internet:
         self.serials: dict[str, int] = {}
         self.stale: dict[tuple[str, str], list[Value]] = {}
         self.bogus: set[str] = set()
+        self.patient = False
         self.asked: list[tuple[str, str, str]] = []
         addresses = {one for servers in zones.values() for one in servers.values()}
         self._data: dict[str, dict[tuple[str, str], list[Value]]] = {one: {} for one in addresses}
@@ -123,7 +125,7 @@ class Internet:
             address = next((one for one in self.zones[zone].values() if one not in self.behaviours), None)
             if address is None or (zone in self.bogus and not query.flags & dns.flags.CD):
                 response.set_rcode(dns.rcode.SERVFAIL)
-                return response
+                return None if address is None and self.patient else response
             if (name, kind) in self.stale:
                 self._add(response, name, kind, self.stale[name, kind])
                 return response

@@ -1,5 +1,6 @@
 """mailstack dns check: each mistake that has a name, published at a name server, is reported with what mends it."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -300,3 +301,27 @@ def test_a_domain_that_does_not_exist():
     world = world_of(a_stack())
     found = [one for one in check(world, made).findings if one.code == "no-domain"]
     assert [(one.level, one.name) for one in found] == [("fault", "nobody.example")]
+
+
+@pytest.mark.parametrize("patient", [False, True], ids=["SERVFAIL", "patient"])
+@pytest.mark.parametrize(
+    ("silent", "words"),
+    [
+        ([NS2], f"the name server ns2.example.net ({NS2}) does not answer; others do"),
+        ([NS3], "nobody says what is there: the resolver "),
+        ([NS1, NS2, NS3], "the resolver {} for example.com, and names no servers of it"),
+    ],
+    ids=["a secondary", "another zone's", "all"],
+)
+def test_silence_costs_seconds(silent, words, patient):
+    """Whatever is silent, the check ends within its time, and no record is called missing for it."""
+    made = a_stack(dmarc_report_addresses="dmarc@partner.example")
+    world = world_of(made)
+    world.behaviours |= dict.fromkeys(silent, "silent")
+    world.patient = patient
+    start = time.monotonic()
+    report = check(world, made)
+    assert time.monotonic() - start < ask.SECONDS + 1
+    words = words.format("does not answer" if patient else "answers SERVFAIL")
+    assert [one.what for one in report.findings if words in one.what]
+    assert {one.code for one in report.findings} <= {"fine", "servers", "silent-server", "unanswered", "no-zone"}

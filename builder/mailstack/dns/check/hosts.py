@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mailstack.dns.ask import Look
 from mailstack.dns.check import servers
-from mailstack.dns.findings import Finding, Row
+from mailstack.dns.check.places import ZONE_TWICE, Place
+from mailstack.dns.findings import Finding, Level, Row
 from mailstack.dns.replies import Seen
 from mailstack.settings.model import PREFIX
 from mailstack.values.network import Address
@@ -20,16 +21,18 @@ async def mx(look: Look, domain: str, hostname: str, preference: int) -> list[Fi
     wanted = Row(domain, "MX", f"{preference} {hostname}")
     if seen.cname:
         return [_cname(seen, domain, "hides the domain's MX, SPF and all other records")]
-    found: list[Finding] = []
-    for values, _ in seen.groups():
-        found += await _mx(look, seen, values, wanted, hostname)
-    return found or [_missing(seen, wanted, "there is no MX record that names this server")]
+    unclear = servers.unanswered(seen)
+    if unclear:
+        return [unclear]
+    return [one for values, _ in seen.groups() for one in await _mx(look, seen, values, wanted, hostname)]
 
 
 async def others_mx(look: Look, domain: str) -> list[Finding]:
     """The MX records of a domain that any servers may have."""
     seen = await look.see(domain, "MX")
-    where = tuple(seen.where())
+    where, unclear = tuple(seen.where()), servers.unanswered(seen)
+    if unclear:
+        return [unclear]
     if not seen.values:
         what = "there is no MX record; mail goes to the address of the domain, if it has one (RFC 5321 section 5.1)"
         return [Finding("warning", "missing", domain, "MX", what, where=where)]
@@ -50,7 +53,7 @@ async def _mx(look: Look, seen: Seen, values: Sequence[str], wanted: Row, hostna
     described = [(one, await _target(look, one[1], hostname, zone)) for one in rest]
     wrong = [_bad(seen, f"{one[0]} {one[1]}", *said, publish) for one, said in described if said]
     if not own:
-        return wrong or [_missing(seen, wanted, _instead(rest), [f"{one[0]} {one[1]}" for one in rest])]
+        return wrong or await _zone_twice(look, seen, wanted) or [_missing(seen, wanted, rest)]
     others = [(one, said) for one, said in described if not said]
     found = wrong + [_other(seen, one, min(own)) for one, _ in others]
     target = await look.see(hostname, "A")
@@ -102,16 +105,15 @@ def _other(seen: Seen, one: tuple[int, str], own: int) -> Finding:
     return Finding("warning", "mx-other", seen.name, "MX", what, (value,), remove=(Row(seen.name, "MX", value),))
 
 
-def _instead(rest: Sequence[tuple[int, str]]) -> str:
-    targets = ", ".join(target for _, target in rest)
-    return f"no MX record names this server{f'; mail goes to {targets}' if rest else ''}"
-
-
 async def host(look: Look, hostname: str, addresses: Sequence[Address]) -> list[Finding]:
     """The address records of the host name: those of the settings, and no AAAA while nothing listens on IPv6."""
+    first = Row(hostname, "A", str(addresses[0]) if addresses else "")
     four, six = await asyncio.gather(look.see(hostname, "A"), look.see(hostname, "AAAA"))
     if four.cname:
         return [_cname(four, hostname, "is an alias; a mail server's name has addresses of its own")]
+    unclear = servers.unanswered(four)
+    if unclear:
+        return [unclear]
     found = [*_six(six)]
     wanted = {str(one) for one in addresses}
     groups = [(answers, set(values)) for (values, _), answers in four.groups().items()]
@@ -121,7 +123,7 @@ async def host(look: Look, hostname: str, addresses: Sequence[Address]) -> list[
             names = [str(one.server) for one in answers]
             found.append(servers.disagreement(four, names, [str(one.server) for one in right[0]], sorted(values)))
         else:
-            found += _four(four, values, wanted)
+            found += (not values and await _zone_twice(look, four, first)) or _four(four, values, wanted)
     stale = await servers.resolver(look, four)
     return [*found, stale] if stale else found
 
@@ -160,6 +162,9 @@ async def ptr(look: Look, hostname: str, address: Address) -> list[Finding]:
     values = tuple(dict.fromkeys(value for one in seen.good for value in one.values))
     row, where = Row(name, "PTR", hostname), tuple(seen.where())
     by_hand = f"The provider of {address} sets it, mostly in its customers' menu"
+    unclear = servers.unanswered(seen)
+    if unclear:
+        return [unclear]
     if not values:
         what = f"{address} has no name, and large receivers refuse its mail"
         return [Finding("fault", "ptr-missing", name, "PTR", what, where=where, publish=(row,), by_hand=by_hand)]
@@ -175,12 +180,21 @@ async def ptr(look: Look, hostname: str, address: Address) -> list[Finding]:
         what, code = f"{address} has the name {lost[0]}, which does not lead back to it", "ptr-not-back"
     else:
         what, code = f"{address} has the name {values[0]}, and the server says HELO {hostname}", "ptr-other"
-    level = "fault" if code == "ptr-not-back" else "warning"
-    return [
-        Finding(
-            "fault" if level == "fault" else "warning", code, name, "PTR", what, values, where, remove, publish, by_hand
-        )
-    ]
+    level: Level = "fault" if code == "ptr-not-back" else "warning"
+    return [Finding(level, code, name, "PTR", what, values, where, remove, publish, by_hand)]
+
+
+async def _zone_twice(look: Look, seen: Seen, wanted: Row) -> list[Finding]:
+    """Whether a record that is missed lies at its name with the zone's name once more."""
+    place = Place(f"{wanted.name}.{seen.zone}", *ZONE_TWICE)
+    there = await look.see(place.name, wanted.type) if seen.zone else None
+    if there is None or not there.values:
+        return []
+    what = f"the record lies at {place.name}: {place.what}"
+    remove = tuple(Row(place.name, wanted.type, one) for one in there.values)
+    publish = (wanted if wanted.value else Row(wanted.name, wanted.type, there.values[0]),)
+    where = tuple(there.where())
+    return [Finding("fault", place.code, wanted.name, wanted.type, what, there.values, where, remove, publish)]
 
 
 def _cname(seen: Seen, name: str, what: str) -> Finding:
@@ -198,9 +212,12 @@ def _cname(seen: Seen, name: str, what: str) -> Finding:
     )
 
 
-def _missing(seen: Seen, wanted: Row, what: str, instead: Sequence[str] = ()) -> Finding:
-    where, remove = tuple(seen.where()), tuple(Row(wanted.name, wanted.type, one) for one in instead)
-    return Finding("fault", "missing", wanted.name, wanted.type, what, tuple(instead), where, remove, (wanted,))
+def _missing(seen: Seen, wanted: Row, rest: Sequence[tuple[int, str]]) -> Finding:
+    """No MX is this server's; the rest are of other servers."""
+    instead = tuple(f"{preference} {target}" for preference, target in rest)
+    goes = f"; mail goes to {', '.join(target for _, target in rest)}" if rest else ""
+    what, remove = f"no MX record names this server{goes}", tuple(Row(wanted.name, "MX", one) for one in instead)
+    return Finding("fault", "missing", wanted.name, "MX", what, instead, tuple(seen.where()), remove, (wanted,))
 
 
 def _is_address(target: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 LABEL_MISSING = "label-missing"
+ZONE_TWICE = ("zone-twice", "the zone's name is there twice: the form adds it, so type the name without it")
 
 
 class Place(NamedTuple):
@@ -21,11 +22,7 @@ def places(name: str, zone: str, ours: Collection[str]) -> list[Place]:
 
 
 def _places(name: str, zone: str) -> Iterator[Place]:
-    yield Place(
-        f"{name}.{zone}",
-        "zone-twice",
-        "the zone's name is there twice: the form adds it, so type the name without it",
-    )
+    yield Place(f"{name}.{zone}", *ZONE_TWICE)
     label, mark, domain = _parts(name)
     if domain != zone and domain.endswith(f".{zone}"):
         labels = domain.removesuffix(f".{zone}")

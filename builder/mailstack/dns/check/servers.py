@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailstack.dns.ask import Look
-from mailstack.dns.findings import Finding
+from mailstack.dns.findings import Finding, Level
 from mailstack.dns.replies import Authority, Seen
 
 _SILENT = "does not answer"
@@ -22,14 +22,13 @@ def findings(seen: Iterable[Seen]) -> Iterator[Finding]:
 
 def _broken(zone: str, one: Authority, good: Sequence[str]) -> Finding:
     """A lame server is a mistake of the delegation; a silent one may be a moment's."""
-    level, code = ("warning", "silent-server") if one.failure == _SILENT else ("fault", "lame-server")
-    if not good:
-        level = "fault"
+    silent = one.failure == _SILENT
+    level: Level = "warning" if silent and good else "fault"
     by_hand = f"Repair {one.server}, or remove it from the NS records of {zone} and of the zone above it"
     what = f"the name server {one.server} {one.failure}"
     if good:
         what += f"; others do: {'; '.join(good)}"
-    return Finding("fault" if level == "fault" else "warning", code, zone or ".", "NS", what, by_hand=by_hand)
+    return Finding(level, "silent-server" if silent else "lame-server", zone or ".", "NS", what, by_hand=by_hand)
 
 
 def unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
@@ -41,6 +40,15 @@ def unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
         elif not one.resolved.exists:
             what = f"{one.name} does not exist in DNS: no servers are delegated for it"
             yield Finding("fault", "no-domain", one.name, "NS", what, by_hand="Register the domain, or delegate it")
+
+
+def unanswered(seen: Seen, level: Level = "fault") -> Finding | None:
+    """Nobody answers a question, so nothing is known of the record; None where somebody does."""
+    if seen.good:
+        return None
+    said = [f"the resolver {seen.resolved.failure}", *(f"{one.server} {one.failure}" for one in seen.answers)]
+    what = f"nobody says what is there: {'; '.join(said)}"
+    return Finding(level, "unanswered", seen.name, seen.kind, what, by_hand="Check the zone's servers, then again")
 
 
 def disagreement(seen: Seen, wrong: Sequence[str], right: Sequence[str], values: Sequence[str]) -> Finding:

@@ -9,7 +9,7 @@ from mailstack.dns.check import servers
 from mailstack.dns.check.evaluation import evaluated
 from mailstack.dns.check.places import LABEL_MISSING, places
 from mailstack.dns.check.wanted import Evidence, Purpose, Wanted, meant, mistakes
-from mailstack.dns.findings import Finding, Row
+from mailstack.dns.findings import Finding, Level, Row
 from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.dns.replies import Answer, Seen
 
@@ -25,9 +25,9 @@ async def check(
     if seen.cname and seen.resolved.failure:
         # What does not validate is a finding of its own.
         seen = replace(seen, resolved=await look.resolve(wanted.row.name, "TXT", checked=False))
-    beside = await _beside(look, seen)
-    if beside:
-        return [beside]
+    unclear = servers.unanswered(seen, _level(wanted)) or await _beside(look, seen)
+    if unclear:
+        return [unclear]
     groups = seen.groups().values()
     judged = await asyncio.gather(*(_of_answers(look, wanted, evidence, seen, answers) for answers in groups))
     by_group = list(zip(groups, judged, strict=True))
@@ -105,15 +105,16 @@ def _dangling(wanted: Wanted, cname: str, where: tuple[str, ...]) -> Finding:
 
 
 def _none(wanted: Wanted, published: tuple[str, ...], where: tuple[str, ...]) -> Finding:
-    """Without a receiver's consent only reports are missing, and its zone may be another's."""
-    level = "warning" if wanted.purpose == "report" else "fault"
     what = f"there is no {_KINDS[wanted.purpose]} record"
     if published:
         what += f", only {'another TXT record' if len(published) == 1 else 'other TXT records'}"
     row = wanted.row
-    return Finding(
-        "warning" if level == "warning" else "fault", "missing", row.name, row.type, what, where=where, publish=(row,)
-    )
+    return Finding(_level(wanted), "missing", row.name, row.type, what, where=where, publish=(row,))
+
+
+def _level(wanted: Wanted) -> Level:
+    """Without a receiver's consent only reports are missing, and its zone may be another's."""
+    return "warning" if wanted.purpose == "report" else "fault"
 
 
 async def _beside(look: Look, seen: Seen) -> Finding | None:
