@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from unit.dns_mistakes import ADDRESS, KEY, MISTAKES, OTHER_KEY, PTR, SELECTOR, 
 from unit.dns_world import RESOLVER, Internet
 from unit.sites import stack
 
+DOCUMENT = Path(__file__).parents[3] / "docs/dns-check.md"
 NS1, NS2, NS3 = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 ZONES = {
     "example.com": {"ns1.example.net": NS1, "ns2.example.net": NS2},
@@ -107,6 +109,7 @@ def mended(made, world, published, words, paste):
     level, _, text = words.partition(": ")
     found = [one for one in report.findings if one.level == level and text in one.what]
     assert found, wrong(report) + [one.what for one in report.findings]
+    assert f"`{found[0].code}`" in DOCUMENT.read_text()
     assert [f"{one.name} {one.type} {one.value}" for one in found[0].publish] == [paste] * bool(paste)
     rows = [one for one in report.findings if one.level != "fine"]
     remove(world, [one for finding in rows for one in finding.remove])
