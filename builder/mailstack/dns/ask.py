@@ -168,7 +168,7 @@ class Look:
         query = dns.message.make_query(replies.owner(name), kind, use_edns=0, payload=_UDP_OCTETS)
         query.flags = dns.flags.Flag(0)
         if recursion:
-            query.flags |= dns.flags.RD | dns.flags.AD
+            query.flags |= dns.flags.RD
         if not checked:
             query.flags |= dns.flags.CD
         for _ in range(_TRIES):

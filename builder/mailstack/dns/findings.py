@@ -3,7 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import click
@@ -49,9 +49,6 @@ class Finding:
     remove: tuple[Row, ...] = ()
     publish: tuple[Row, ...] = ()
     by_hand: str = ""
-
-    def at(self, *where: str) -> "Finding":
-        return replace(self, where=where)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What name servers said, as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import dns.exception
@@ -44,8 +44,6 @@ class Answer:
     ttl: int = 0
     # A CNAME and other records share the name.
     beside: bool = False
-    # RFC 4035 section 3.2.3: the resolver validated it.
-    secure: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,10 @@ class Seen:
         """The target of a CNAME at the name, if anybody has one."""
         return next((one.cname for one in self.good if one.cname), None)
 
-    def where(self) -> Iterator[str]:
-        """Who answers, with serials."""
+    def where(self, answers: Iterable[Answer] | None = None) -> tuple[str, ...]:
+        """Who gave some answers, or the good ones, with serials."""
         serials = {one.server: str(one) for one in self.authorities}
-        return (serials.get(one.server, str(one.server)) for one in self.good)
+        return tuple(serials.get(one.server, str(one.server)) for one in (self.good if answers is None else answers))
 
 
 def failed(server: Server, failure: str) -> Answer:
@@ -133,9 +131,8 @@ def read(server: Server, name: str, kind: str, message: dns.message.Message, *, 
     values = sorted(map(_value, found.answer or ()))
     # Of a CNAME that leads nowhere, the code says whether the target exists (RFC 6604 section 3).
     exists = code == dns.rcode.NOERROR or bool(cname)
-    secure = bool(message.flags & dns.flags.AD)
     beside = bool(cname and found.answer is not None and found.answer.name == owner(name))
-    return Answer(server, tuple(values), cname, exists, ttl=found.minimum_ttl, beside=beside, secure=secure)
+    return Answer(server, tuple(values), cname, exists, ttl=found.minimum_ttl, beside=beside)
 
 
 def _value(data: dns.rdata.Rdata) -> str:

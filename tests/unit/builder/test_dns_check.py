@@ -187,7 +187,7 @@ OF_SITES = {
     "the shared key is missing": (
         {"domains": "example.com,example.net"},
         {f"{SELECTOR} TXT": []},
-        f"fault: the CNAME points to {SELECTOR}, where there is no TXT record",
+        "fault: there is no DKIM record",
         f"{SELECTOR} TXT {KEY}",
     ),
     "no authorisation of reports": (
@@ -248,6 +248,19 @@ def test_a_stale_secondary():
         f"servers disagree: ns2.example.net ({NS2}), serial 5 has not what ns1.example.net ({NS1}), serial 7 has "
         "(the zone was not transferred)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "old"),
+    [("example.com", "MX", "10 mx.partner.example."), ("mail.example.com", "A", "192.0.2.99")],
+)
+def test_a_stale_secondary_for_addresses(name, kind, old):
+    """MX and A are compared between the servers, too."""
+    made = a_stack()
+    world = world_of(made)
+    world.publish(name, kind, old, at=NS2)
+    (found,) = [one for one in check(world, made).findings if one.level != "fine"]
+    assert (found.code, found.name, found.type, found.publish) == ("servers-disagree", name, kind, ())
 
 
 def test_servers_with_one_serial_that_disagree():

@@ -24,13 +24,15 @@ async def mx(look: Look, domain: str, hostname: str, preference: int) -> list[Fi
     unclear = servers.unanswered(seen)
     if unclear:
         return [unclear]
-    return [one for values, _ in seen.groups() for one in await _mx(look, seen, values, wanted, hostname)]
+    groups = seen.groups().items()
+    judged = [(answers, await _mx(look, seen, values, wanted, hostname)) for (values, _), answers in groups]
+    return await servers.settled(look, seen, judged)
 
 
 async def others_mx(look: Look, domain: str) -> list[Finding]:
     """The MX records of a domain that any servers may have."""
     seen = await look.see(domain, "MX")
-    where, unclear = tuple(seen.where()), servers.unanswered(seen)
+    where, unclear = seen.where(), servers.unanswered(seen)
     if unclear:
         return [unclear]
     if not seen.values:
@@ -60,7 +62,7 @@ async def _mx(look: Look, seen: Seen, values: Sequence[str], wanted: Row, hostna
     if target.cname:
         found.append(_cname(target, hostname, "is the target of MX records, and must not be an alias (RFC 5321)"))
     if not found:
-        where = tuple(seen.where())
+        where = seen.where()
         found.append(Finding("fine", "fine", seen.name, "MX", f"mail goes to {hostname}", where=where))
     return found
 
@@ -93,7 +95,7 @@ def _named_target(target: str, hostname: str, zone: str) -> tuple[str, str] | No
 
 def _bad(seen: Seen, value: str, code: str, what: str, publish: tuple[Row, ...]) -> Finding:
     remove = (Row(seen.name, "MX", value),)
-    return Finding("fault", code, seen.name, "MX", what, (value,), tuple(seen.where()), remove, publish)
+    return Finding("fault", code, seen.name, "MX", what, (value,), seen.where(), remove, publish)
 
 
 def _other(seen: Seen, one: tuple[int, str], own: int) -> Finding:
@@ -114,22 +116,14 @@ async def host(look: Look, hostname: str, addresses: Sequence[Address]) -> list[
     unclear = servers.unanswered(four)
     if unclear:
         return [unclear]
-    found = [*_six(six)]
     wanted = {str(one) for one in addresses}
-    groups = [(answers, set(values)) for (values, _), answers in four.groups().items()]
-    right = [answers for answers, values in groups if wanted <= values and values]
-    for answers, values in groups:
-        if right and answers not in right:
-            names = [str(one.server) for one in answers]
-            found.append(servers.disagreement(four, names, [str(one.server) for one in right[0]], sorted(values)))
-        else:
-            found += (not values and await _zone_twice(look, four, first)) or _four(four, values, wanted)
-    stale = await servers.resolver(look, four)
-    return [*found, stale] if stale else found
+    judged = [(answers, list(_four(four, set(values), wanted))) for (values, _), answers in four.groups().items()]
+    twice = [] if four.values else await _zone_twice(look, four, first)
+    return [*_six(six), *(twice or await servers.settled(look, four, judged))]
 
 
 def _four(seen: Seen, values: set[str], wanted: set[str]) -> Iterator[Finding]:
-    name, where = seen.name, tuple(seen.where())
+    name, where = seen.name, seen.where()
     if not values and not wanted:
         by_hand = f"Publish an A record of {name} with this host's public address"
         yield Finding("fault", "missing", name, "A", "the host name has no address", where=where, by_hand=by_hand)
@@ -152,7 +146,7 @@ def _six(seen: Seen) -> Iterator[Finding]:
     if values:
         rows = tuple(Row(seen.name, "AAAA", one) for one in values)
         what = "nothing listens on IPv6, and other servers try that address first"
-        yield Finding("fault", "aaaa", seen.name, "AAAA", what, values, tuple(seen.where()), remove=rows)
+        yield Finding("fault", "aaaa", seen.name, "AAAA", what, values, seen.where(), remove=rows)
 
 
 async def ptr(look: Look, hostname: str, address: Address) -> list[Finding]:
@@ -160,7 +154,7 @@ async def ptr(look: Look, hostname: str, address: Address) -> list[Finding]:
     name = address.reverse_pointer
     seen = await look.see(name, "PTR")
     values = tuple(dict.fromkeys(value for one in seen.good for value in one.values))
-    row, where = Row(name, "PTR", hostname), tuple(seen.where())
+    row, where = Row(name, "PTR", hostname), seen.where()
     by_hand = f"The provider of {address} sets it, mostly in its customers' menu"
     unclear = servers.unanswered(seen)
     if unclear:
@@ -193,7 +187,7 @@ async def _zone_twice(look: Look, seen: Seen, wanted: Row) -> list[Finding]:
     what = f"the record lies at {place.name}: {place.what}"
     remove = tuple(Row(place.name, wanted.type, one) for one in there.values)
     publish = (wanted if wanted.value else Row(wanted.name, wanted.type, there.values[0]),)
-    where = tuple(there.where())
+    where = there.where()
     return [Finding("fault", place.code, wanted.name, wanted.type, what, there.values, where, remove, publish)]
 
 
@@ -206,7 +200,7 @@ def _cname(seen: Seen, name: str, what: str) -> Finding:
         "CNAME",
         f"{name} {what}",
         found=(target,),
-        where=tuple(seen.where()),
+        where=seen.where(),
         remove=(Row(name, "CNAME", target),),
         by_hand="Publish the records of the target itself at this name",
     )
@@ -217,7 +211,7 @@ def _missing(seen: Seen, wanted: Row, rest: Sequence[tuple[int, str]]) -> Findin
     instead = tuple(f"{preference} {target}" for preference, target in rest)
     goes = f"; mail goes to {', '.join(target for _, target in rest)}" if rest else ""
     what, remove = f"no MX record names this server{goes}", tuple(Row(wanted.name, "MX", one) for one in instead)
-    return Finding("fault", "missing", wanted.name, "MX", what, instead, tuple(seen.where()), remove, (wanted,))
+    return Finding("fault", "missing", wanted.name, "MX", what, instead, seen.where(), remove, (wanted,))
 
 
 def _is_address(target: str) -> bool:

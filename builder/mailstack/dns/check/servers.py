@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mailstack.dns.ask import Look
 from mailstack.dns.findings import Finding, Level
-from mailstack.dns.replies import Authority, Seen
+from mailstack.dns.replies import Answer, Authority, Seen
 
 _SILENT = "does not answer"
 
@@ -51,24 +51,38 @@ def unanswered(seen: Seen, level: Level = "fault") -> Finding | None:
     return Finding(level, "unanswered", seen.name, seen.kind, what, by_hand="Check the zone's servers, then again")
 
 
-def disagreement(seen: Seen, wrong: Sequence[str], right: Sequence[str], values: Sequence[str]) -> Finding:
-    """Of servers some have the right record and others do not."""
+async def settled(look: Look, seen: Seen, judged: Sequence[tuple[Sequence[Answer], list[Finding]]]) -> list[Finding]:
+    """The findings of a question, of which some servers have the right answer, or none.
+
+    judged has the findings on each answer, with those who give it. Where one is right, the others are only late.
+    """
+    right = next((answers for answers, found in judged if _is_right(found)), None)
+    if right is None:
+        return [one for _, found in judged for one in found]
+    found = [one for _, group in judged if _is_right(group) for one in group]
+    found += [_disagreement(seen, answers, right) for answers, group in judged if not _is_right(group)]
+    late = await _resolver(look, await look.see(seen.name, seen.kind))
+    return [*found, late] if late else found
+
+
+def _is_right(found: Sequence[Finding]) -> bool:
+    return all(one.level == "fine" for one in found)
+
+
+def _disagreement(seen: Seen, wrong: Sequence[Answer], right: Sequence[Answer]) -> Finding:
     serials = {one.serial for one in seen.authorities if one.serial is not None}
     why = "the zone was not transferred" if len(serials) > 1 else "the serial is the same: raise it"
-    return Finding(
-        "fault",
-        "servers-disagree",
-        seen.name,
-        seen.kind,
-        f"servers disagree: {'; '.join(wrong)} {'has' if len(wrong) == 1 else 'have'} not what {'; '.join(right)} "
-        f"{'has' if len(right) == 1 else 'have'} ({why})",
-        found=tuple(values),
-        where=tuple(wrong),
-        by_hand="Wait for the zone transfer, or repair it; nothing else is to be published",
+    lacking, having = seen.where(wrong), seen.where(right)
+    what = (
+        f"servers disagree: {'; '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} not what "
+        f"{'; '.join(having)} {'has' if len(having) == 1 else 'have'} ({why})"
     )
+    by_hand = "Wait for the zone transfer, or repair it; nothing else is to be published"
+    values = wrong[0].values or ("nothing",)
+    return Finding("fault", "servers-disagree", seen.name, seen.kind, what, values, lacking, by_hand=by_hand)
 
 
-async def resolver(look: Look, seen: Seen) -> Finding | None:
+async def _resolver(look: Look, seen: Seen) -> Finding | None:
     """Whether the resolver says what all the servers do: it may know an old answer, or refuse a bogus one."""
     if not seen.answers or len(seen.groups()) != 1:
         return None

@@ -31,24 +31,11 @@ async def check(
     groups = seen.groups().values()
     judged = await asyncio.gather(*(_of_answers(look, wanted, evidence, seen, answers) for answers in groups))
     by_group = list(zip(groups, judged, strict=True))
-    right = [answers for answers, found in by_group if not _worst(found)]
-    found: list[Finding] = []
-    for answers, group in by_group:
-        if right and _worst(group):
-            values = answers[0].values or ("nothing",)
-            found.append(servers.disagreement(seen, _names(seen, answers), _names(seen, right[0]), values))
-        elif not right and _missing(group):
-            found += await _misplaced(look, wanted, seen, ours) or group
-        else:
-            found += group
-    if right:
-        stale = await servers.resolver(look, await look.see(wanted.row.name, "TXT"))
-        found += [stale] if stale else []
-    return found
-
-
-def _worst(found: list[Finding]) -> bool:
-    return any(one.level != "fine" for one in found)
+    if all(map(_missing, judged)):
+        misplaced = await _misplaced(look, wanted, seen, ours[wanted.purpose])
+        if misplaced:
+            return misplaced
+    return await servers.settled(look, seen, by_group)
 
 
 def _missing(found: list[Finding]) -> bool:
@@ -59,7 +46,7 @@ async def _of_answers(
     look: Look, wanted: Wanted, evidence: Evidence, seen: Seen, answers: list[Answer]
 ) -> list[Finding]:
     """What is to be said of the record as some servers have it, who say the same."""
-    row, where, cname = wanted.row, tuple(_names(seen, answers)), answers[0].cname
+    row, where, cname = wanted.row, seen.where(answers), answers[0].cname
     published = seen.values if cname else answers[0].values
     if cname and not published:
         return [_unknown(wanted, cname, seen) if seen.resolved.failure else _dangling(wanted, cname, where)]
@@ -90,16 +77,15 @@ def _wrong(wanted: Wanted, one: Mistake, values: tuple[str, ...], cname: str | N
 def _unknown(wanted: Wanted, cname: str, seen: Seen) -> Finding:
     what = f"the CNAME points to {cname}, of which the resolver {seen.resolved.failure}"
     by_hand = f"Check the zone of {cname}"
-    return Finding("fault", "cname-unknown", wanted.row.name, "CNAME", what, where=tuple(seen.where()), by_hand=by_hand)
+    return Finding("fault", "cname-unknown", wanted.row.name, "CNAME", what, where=seen.where(), by_hand=by_hand)
 
 
 def _dangling(wanted: Wanted, cname: str, where: tuple[str, ...]) -> Finding:
     row = wanted.row
     what = f"the CNAME points to {cname}, where there is no TXT record"
     if row.type == "CNAME" and cname == row.value:
-        return Finding(
-            "fault", "dangling-cname", row.name, "CNAME", what, where=where, publish=(Row(cname, "TXT", wanted.text),)
-        )
+        by_hand = f"Publish the TXT record of {cname}, which is missing"
+        return Finding("fault", "dangling-cname", row.name, "CNAME", what, where=where, by_hand=by_hand)
     remove = (Row(row.name, "CNAME", cname),)
     return Finding("fault", "dangling-cname", row.name, "CNAME", what, where=where, remove=remove, publish=(row,))
 
@@ -132,15 +118,15 @@ async def _beside(look: Look, seen: Seen) -> Finding | None:
         "CNAME",
         f"a CNAME to {cname[0]} and TXT records share one name; resolvers take either",
         found=values,
-        where=tuple(seen.where()),
+        where=seen.where(),
         remove=tuple(Row(seen.name, "CNAME", one) for one in cname),
     )
 
 
-async def _misplaced(look: Look, wanted: Wanted, seen: Seen, ours: Mapping[Purpose, Collection[str]]) -> list[Finding]:
+async def _misplaced(look: Look, wanted: Wanted, seen: Seen, ours: Collection[str]) -> list[Finding]:
     """The wrong names at which the record lies."""
     row = wanted.row
-    for place in places(row.name, seen.zone or wanted.domain, ours[wanted.purpose]):
+    for place in places(row.name, seen.zone or wanted.domain, ours):
         there = await look.see(place.name, "TXT")
         held = tuple(one for one in there.values if _is_it(wanted, one, exactly=place.code == LABEL_MISSING))
         if there.cname and (held or there.cname == row.value):
@@ -150,7 +136,7 @@ async def _misplaced(look: Look, wanted: Wanted, seen: Seen, ours: Mapping[Purpo
             kind = "CNAME" if there.cname else "TXT"
             # The zone above may have a record of its own, which only looks like this one.
             remove = () if place.code == LABEL_MISSING else tuple(Row(place.name, kind, one) for one in held)
-            where = tuple(there.where())
+            where = there.where()
             return [Finding("fault", place.code, row.name, row.type, what, held, where, remove, (row,))]
     return []
 
@@ -160,8 +146,3 @@ def _is_it(wanted: Wanted, value: str, *, exactly: bool) -> bool:
     if exactly or wanted.purpose == "dkim":
         return wanted.has(value)
     return bool(meant(wanted, [value]))
-
-
-def _names(seen: Seen, answers: list[Answer]) -> list[str]:
-    serials = {one.server: str(one) for one in seen.authorities}
-    return [serials.get(one.server, str(one.server)) for one in answers]
