@@ -26,6 +26,8 @@ from mailstack_auth.names import and_parents
 SECONDS = 10.0
 TRY_SECONDS = 2.0
 _TRIES = 2
+# Of one that was not asked for want of time.
+OUT_OF_TIME = "was not asked in time"
 _PORT = 53
 _AT_ONCE = 100
 # What passes every path without fragments (RFC 9715 section 3.1).
@@ -173,6 +175,8 @@ class Look:
             query.flags |= dns.flags.CD
         for _ in range(_TRIES):
             async with self._turn:
+                if not self.left:
+                    return replies.failed(server, OUT_OF_TIME)
                 try:
                     async with asyncio.timeout(min(TRY_SECONDS, self.left)):
                         message, _ = await dns.asyncquery.udp_with_fallback(query, server.address, port=self.port)

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailstack.dns import ask
 from mailstack.dns.check import site
@@ -341,3 +343,42 @@ def test_silence_costs_seconds(silent, words, patient):
     words = words.format("does not answer" if patient else "answers SERVFAIL")
     assert [one.what for one in report.findings if words in one.what]
     assert {one.code for one in report.findings} <= {"fine", "servers", "silent-server", "unanswered", "no-zone"}
+
+
+def test_a_check_that_runs_out_of_time():
+    """What was not asked is a warning, and nothing is called missing for it."""
+    made = a_stack(domains=" ".join(f"d{number}.example.com" for number in range(200)), mailboxes="user@d0.example.com")
+    world = world_of(made)
+    with world.served() as port:
+        report = ask.look(lambda look: site.check(look, made), [RESOLVER], port, seconds=0.5)
+    assert {one.code for one in report.findings} <= {"fine", "servers", "silent-server", "unanswered", "spf-temperror"}
+    assert report.worst == "warning"
+    assert any("the resolver was not asked in time" in one.what for one in report.findings)
+
+
+SITES = st.fixed_dictionaries(
+    {
+        "hostname": st.sampled_from(["mail.example.com", "example.com", "mx.example.net", "mail.sub.example.com"]),
+        "domains": st.lists(
+            st.sampled_from(["example.com", "example.net", "sub.example.com", "bücher.example.net", "partner.example"]),
+            min_size=1,
+            unique=True,
+        ).map(" ".join),
+        "public_addresses": st.sampled_from(["", ADDRESS]),
+        "dkim_keys": st.sampled_from(["shared", "per-domain"]),
+        "dkim_selector": st.sampled_from(["default", "s2026"]),
+        "spf_qualifier": st.sampled_from(["-", "~"]),
+        "spf_record": st.sampled_from(["", f"v=spf1 mx ip4:{ADDRESS} include:_spf.partner.example -all"]),
+        "dmarc_policy": st.sampled_from(["none", "quarantine", "reject"]),
+        "dmarc_report_addresses": st.sampled_from(["", "dmarc@example.com", "a@partner.example b+c@example.net"]),
+    }
+)
+
+
+@settings(max_examples=25)
+@given(SITES)
+def test_whatever_is_printed_is_right(changes):
+    """The generator and the checker agree, whatever the settings."""
+    chosen = {name: value for name, value in changes.items() if value or name == "public_addresses"}
+    made = a_stack(**chosen, mailboxes=f"user@{chosen['domains'].split()[0]}")
+    assert wrong(check(world_of(made), made)) == []

@@ -56,7 +56,7 @@ async def evaluated(
 def _of_address(address: str, one: Counted, mended: str) -> list[Mistake]:
     what = f"SPF has the result {one.result} for {address}, from which this site sends: {one.reason}"
     if one.result == "temperror":
-        return [Mistake("warning", "spf-temperror", what, mended)]
+        return [Mistake("warning", "spf-temperror", what, None)]
     return [] if one.result == "pass" else [Mistake("fault", "spf-fails", what, mended)]
 
 

@@ -9,6 +9,7 @@ from mailstack.dns.ask import Look
 from mailstack.dns.findings import Finding, Row
 from mailstack.errors import DnsError
 from mailstack_auth.dmarc.discovery import Published, RecordError, Tree, is_record
+from mailstack_auth.names import within
 
 # RFC 9989 section 4.7: an address may have a size behind "!", which RFC 9990 took away again.
 _MAILTO = re.compile(r"mailto:[^@]+@([^!?\s]+)(?:![0-9]+[kmgt]?)?", re.IGNORECASE)
@@ -55,7 +56,9 @@ async def authorisations(look: Look, domain: str, ours: Collection[str]) -> list
         receivers = {unquote(found[1]).lower() for one in published.record.rua.split(",") if (found := _mailto(one))}
         tree = Tree(_Lookups(look))
         own = await tree.organisational(domain)
-        foreign = [one for one in sorted(receivers) if await tree.organisational(one) != own]
+        # As the printed records have it: names of which one lies below the other are one organisation.
+        others = [one for one in sorted(receivers) if not within(one, domain) and not within(domain, one)]
+        foreign = [one for one in others if await tree.organisational(one) != own]
     except DnsError:
         # The record itself, or its server, is a finding of its own.
         return []

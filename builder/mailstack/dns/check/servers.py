@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mailstack.dns.ask import Look
+from mailstack.dns.ask import OUT_OF_TIME, Look
 from mailstack.dns.findings import Finding, Level
 from mailstack.dns.replies import Answer, Authority, Seen
 
@@ -22,7 +22,7 @@ def findings(seen: Iterable[Seen]) -> Iterator[Finding]:
 
 def _broken(zone: str, one: Authority, good: Sequence[str]) -> Finding:
     """A lame server is a mistake of the delegation; a silent one may be a moment's."""
-    silent = one.failure == _SILENT
+    silent = one.failure in {_SILENT, OUT_OF_TIME}
     level: Level = "warning" if silent and good else "fault"
     by_hand = f"Repair {one.server}, or remove it from the NS records of {zone} and of the zone above it"
     what = f"the name server {one.server} {one.failure}"
@@ -34,6 +34,8 @@ def _broken(zone: str, one: Authority, good: Sequence[str]) -> Finding:
 def unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
     """Domains of which no authoritative server could be asked, with the reason."""
     for one in {found.name: found for found in seen if found.name in domains and not found.authorities}.values():
+        if one.resolved.failure == OUT_OF_TIME:
+            continue
         if one.resolved.failure:
             what = f"the resolver {one.resolved.failure} for {one.name}, and names no servers of it"
             yield Finding("fault", "no-zone", one.name, "NS", what, by_hand="Check the delegation of the zone")
@@ -48,6 +50,8 @@ def unanswered(seen: Seen, level: Level = "fault") -> Finding | None:
         return None
     said = [f"the resolver {seen.resolved.failure}", *(f"{one.server} {one.failure}" for one in seen.answers)]
     what = f"nobody says what is there: {'; '.join(said)}"
+    if seen.resolved.failure == OUT_OF_TIME:
+        level = "warning"
     return Finding(level, "unanswered", seen.name, seen.kind, what, by_hand="Check the zone's servers, then again")
 
 

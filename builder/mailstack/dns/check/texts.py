@@ -68,8 +68,11 @@ async def _of_answers(
 
 def _wrong(wanted: Wanted, one: Mistake, values: tuple[str, ...], cname: str | None, where: tuple[str, ...]) -> Finding:
     row = wanted.row
+    if one.value is None:
+        by_hand = "Check again; if it stays, check the servers of what the record names"
+        return Finding(one.level, one.code, row.name, "TXT", one.what, values, where, by_hand=by_hand)
     remove = (Row(row.name, "CNAME", cname),) if cname else tuple(Row(row.name, "TXT", value) for value in values)
-    instead = row if one.value == wanted.text or cname else Row(row.name, "TXT", one.value or "")
+    instead = row if one.value == wanted.text or cname else Row(row.name, "TXT", one.value)
     by_hand = _ADD_BACK if one.code in {"look-ups", "look-ups-included", "void-look-ups", "permerror"} else ""
     return Finding(one.level, one.code, row.name, "TXT", one.what, values, where, remove, (instead,), by_hand)
 

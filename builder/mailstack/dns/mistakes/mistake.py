@@ -7,7 +7,7 @@ from mailstack.dns.findings import Level
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with a value, in one sentence, and what to publish in its place; None: nothing, remove it."""
+    """What is wrong with a value, in one sentence, and what to publish in its place; None: nothing is to be changed."""
 
     level: Level
     code: str
