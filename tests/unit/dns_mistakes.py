@@ -244,6 +244,16 @@ MISTAKES = {
         "fault: a CNAME to s1.partner.example and TXT records share one name",
         "",
     ),
+    "a CNAME at the domain": (
+        {"example.com CNAME": ["www.partner.example."], "www.partner.example A": ["192.0.2.80"]},
+        "fault: example.com is an alias, which hides the domain's MX, SPF and all other records",
+        "",
+    ),
+    "a CNAME at the host name": (
+        {"mail.example.com CNAME": ["www.partner.example."], "www.partner.example A": ["192.0.2.80"]},
+        "fault: mail.example.com is an alias; a mail server's name has addresses of its own",
+        "",
+    ),
     "no SPF record": (
         {"example.com TXT": ["site-verification=1"]},
         "fault: there is no SPF record, only another TXT record",

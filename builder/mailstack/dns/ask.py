@@ -116,7 +116,7 @@ class Look:
         for zone, answer in zip(above, await asyncio.gather(*map(self._soa, above)), strict=True):
             if answer.failure:
                 return None
-            if answer.values and answer.cname is None:
+            if answer.values and (answer.cname is None or answer.beside):
                 return zone
         return None
 
@@ -153,7 +153,7 @@ class Look:
         if not server.address:
             return Authority(server, zone, None, "has no address")
         answer = await self._ask(server, zone, "SOA")
-        if answer.failure or not answer.values or answer.cname:
+        if answer.failure or not answer.values or (answer.cname and not answer.beside):
             return Authority(server, zone, None, answer.failure or "does not have the zone")
         return Authority(server, zone, int(answer.values[0].split()[2]), "")
 
@@ -167,7 +167,11 @@ class Look:
         self, server: Server, name: str, kind: str, *, recursion: bool = False, checked: bool = True
     ) -> Answer:
         """One question to one server: by UDP, and by TCP where the answer is truncated (RFC 7766 section 5)."""
-        query = dns.message.make_query(replies.owner(name), kind, use_edns=0, payload=_UDP_OCTETS)
+        try:
+            query = dns.message.make_query(replies.owner(name), kind, use_edns=0, payload=_UDP_OCTETS)
+        except (dns.exception.DNSException, UnicodeError):
+            # Names come from records, too, and some are too long.
+            return Answer(server, exists=False)
         query.flags = dns.flags.Flag(0)
         if recursion:
             query.flags |= dns.flags.RD

@@ -126,3 +126,10 @@ def test_questions_are_asked_once(world):
     with world.served() as port:
         ask.look(twice, [RESOLVER], port)
     assert len(world.asked) == len(set(world.asked)) + 1  # the resolver is chosen by the root's SOA
+
+
+def test_names_that_cannot_be(world):
+    """What is too long for a name does not exist, and stops nothing."""
+    for name in (f"{'x' * 64}.example.com", f"{'x.' * 130}example.com"):
+        found, _ = see(world, name)
+        assert (found.values, found.resolved.exists) == ((), False)

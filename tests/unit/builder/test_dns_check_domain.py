@@ -57,6 +57,13 @@ def test_a_good_domain(world):
 
 
 OTHERS = {
+    "report addresses that are no names": (
+        {"_dmarc.example.org TXT": [f"v=DMARC1; p=none; rua=mailto:a@{'x' * 70}.example, mailto:b@{'y.' * 130}z, c"]},
+        [
+            ("warning", "report-missing", f"example.org._report._dmarc.{'x' * 70}.example"),
+            ("warning", "report-missing", f"example.org._report._dmarc.{'y.' * 130}z"),
+        ],
+    ),
     "no mail": ({"example.org MX": ["0 ."]}, []),
     "an MX that does not exist": (
         {"example.org MX": ["10 mx3.example.net."]},

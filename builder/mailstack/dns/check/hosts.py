@@ -20,7 +20,7 @@ async def mx(look: Look, domain: str, hostname: str, preference: int) -> list[Fi
     seen = await look.see(domain, "MX")
     wanted = Row(domain, "MX", f"{preference} {hostname}")
     if seen.cname:
-        return [_cname(seen, domain, "hides the domain's MX, SPF and all other records")]
+        return [_cname(seen, domain, "is an alias, which hides the domain's MX, SPF and all other records")]
     unclear = servers.unanswered(seen)
     if unclear:
         return [unclear]
