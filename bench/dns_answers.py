@@ -155,12 +155,12 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def serve(answer: Answer, address: str, port: int = 0) -> AsyncIterator[int]:
-    """Answer on UDP and TCP, in the running loop; the port."""
+async def serve(answer: Answer, address: str, port: int = 0, by_tcp: Answer | None = None) -> AsyncIterator[int]:
+    """Answer on UDP and TCP, in the running loop, if need be otherwise on TCP; the port."""
 
     async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
-        response = answer(dns.message.from_wire(query))
+        response = (by_tcp or answer)(dns.message.from_wire(query))
         if response is not None:
             wire = response.to_wire(max_size=65535)
             writer.write(len(wire).to_bytes(2, "big") + wire)

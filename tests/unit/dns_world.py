@@ -23,7 +23,8 @@ TTL = 300
 _MAX_CHAIN = 8
 
 # What a server does instead of answering.
-Behaviour = Literal["silent", "refused", "not authoritative", "servfail"]
+Behaviour = Literal["silent", "refused", "not authoritative", "servfail", "silent by TCP", "wrong by UDP"]
+_PARTLY = {"silent by TCP", "wrong by UDP"}
 Value = str | Sequence[str]
 
 
@@ -78,7 +79,9 @@ class Internet:
             async with contextlib.AsyncExitStack() as servers:
                 port = await servers.enter_async_context(dns_answers.serve(self._resolve, RESOLVER))
                 for one in self._data:
-                    await servers.enter_async_context(dns_answers.serve(self._of(one), one, port))
+                    await servers.enter_async_context(
+                        dns_answers.serve(self._of(one), one, port, self._of(one, tcp=True))
+                    )
                 ready.append(port)
                 begun.set()
                 await end.wait()
@@ -93,13 +96,24 @@ class Internet:
             thread.join()
             loop.close()
 
-    def _of(self, address: str) -> dns_answers.Answer:
-        return lambda query: self._answer(address, query)
+    def _of(self, address: str, *, tcp: bool = False) -> dns_answers.Answer:
+        def answer(query: dns.message.Message) -> dns.message.Message | None:
+            response = self._answer(address, query)
+            behaviour = self.behaviours.get(address)
+            if tcp and behaviour == "silent by TCP":
+                return None
+            if not tcp and behaviour == "wrong by UDP" and response and query.question[0].rdtype == dns.rdatatype.TXT:
+                response.answer.clear()
+            return response
+
+        return answer
 
     def _answer(self, address: str, query: dns.message.Message) -> dns.message.Message | None:
         """What an authoritative server says."""
         response, name, kind = self._begin(address, query)
         behaviour = self.behaviours.get(address)
+        if behaviour in _PARTLY:
+            behaviour = None
         if behaviour == "silent":
             return None
         zone = self.zone_of(name)
@@ -122,7 +136,9 @@ class Internet:
             if zone is None:
                 response.set_rcode(dns.rcode.NXDOMAIN)
                 return response
-            address = next((one for one in self.zones[zone].values() if one not in self.behaviours), None)
+            address = next(
+                (one for one in self.zones[zone].values() if self.behaviours.get(one) in {None, *_PARTLY}), None
+            )
             if address is None or (zone in self.bogus and not query.flags & dns.flags.CD):
                 response.set_rcode(dns.rcode.SERVFAIL)
                 return None if address is None and self.patient else response

@@ -107,6 +107,11 @@ class Look:
             lambda: self._ask(self._resolver, name, kind, recursion=True, checked=checked),
         )
 
+    async def by_stream(self, seen: Seen) -> list[Answer]:
+        """What the authoritative servers say of a question by TCP, in the order of seen.answers."""
+        asked = (self._ask(one.server, seen.name, seen.kind, stream=True) for one in seen.answers)
+        return list(await asyncio.gather(*asked))
+
     async def zone_of(self, name: str) -> str | None:
         """The zone in which a name lies, "" for the root; None where the resolver cannot tell.
 
@@ -164,9 +169,19 @@ class Look:
         return found
 
     async def _ask(
-        self, server: Server, name: str, kind: str, *, recursion: bool = False, checked: bool = True
+        self,
+        server: Server,
+        name: str,
+        kind: str,
+        *,
+        recursion: bool = False,
+        checked: bool = True,
+        stream: bool = False,
     ) -> Answer:
-        """One question to one server: by UDP, and by TCP where the answer is truncated (RFC 7766 section 5)."""
+        """One question to one server: by UDP, and by TCP where the answer is truncated (RFC 7766 section 5).
+
+        stream is by TCP alone.
+        """
         try:
             query = dns.message.make_query(replies.owner(name), kind, use_edns=0, payload=_UDP_OCTETS)
         except (dns.exception.DNSException, UnicodeError):
@@ -183,13 +198,19 @@ class Look:
                     return replies.failed(server, OUT_OF_TIME)
                 try:
                     async with asyncio.timeout(min(TRY_SECONDS, self.left)):
-                        message, _ = await dns.asyncquery.udp_with_fallback(query, server.address, port=self.port)
+                        message = await self._exchange(query, server.address, stream=stream)
                 except (TimeoutError, dns.exception.Timeout):
                     continue
                 except (dns.exception.DNSException, OSError, EOFError):
                     return replies.failed(server, "answers with what is no DNS message")
                 return replies.read(server, name, kind, message, authoritative=not recursion)
         return replies.failed(server, "does not answer")
+
+    async def _exchange(self, query: dns.message.Message, address: str, *, stream: bool) -> dns.message.Message:
+        if stream:
+            return await dns.asyncquery.tcp(query, address, port=self.port)
+        message, _ = await dns.asyncquery.udp_with_fallback(query, address, port=self.port)
+        return message
 
 
 def _has_route(address: str) -> bool:

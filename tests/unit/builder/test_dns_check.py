@@ -293,6 +293,26 @@ def test_a_server_that_does_not_work(behaviour, expected):
     assert f"others do: ns1.example.net ({NS1}), serial 1" in found.what
 
 
+def test_a_server_that_does_not_answer_by_tcp():
+    """It is one warning, however many records were asked for."""
+    made = a_stack()
+    world = world_of(made)
+    world.behaviours[NS2] = "silent by TCP"
+    (found,) = [one for one in check(world, made).findings if one.level != "fine"]
+    assert (found.level, found.code, found.name) == ("warning", "no-tcp", "example.com")
+    assert found.what.startswith(f"the name server ns2.example.net ({NS2}) ")
+
+
+def test_a_server_that_is_wrong_by_udp():
+    """No record is called missing for what a server leaves out by UDP alone."""
+    made = a_stack()
+    world = world_of(made)
+    world.behaviours[NS2] = "wrong by UDP"
+    found = [one for one in check(world, made).findings if one.level != "fine"]
+    assert {one.code for one in found} == {"udp-differs"}
+    assert found[0].found[0] == "by UDP: nothing"
+
+
 def test_a_resolver_with_an_old_answer():
     """What the servers have is right, and the world sees it when the TTL is over."""
     made = a_stack()

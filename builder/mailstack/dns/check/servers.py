@@ -55,6 +55,28 @@ def unanswered(seen: Seen, level: Level = "fault") -> Finding | None:
     return Finding(level, "unanswered", seen.name, seen.kind, what, by_hand="Check the zone's servers, then again")
 
 
+async def by_stream(look: Look, seen: Seen) -> list[Finding]:
+    """Servers that say something else by TCP than by UDP, or nothing, which every server must (RFC 7766 section 5)."""
+    found = []
+    for one, other in zip(seen.answers, await look.by_stream(seen), strict=True):
+        if other.failure == OUT_OF_TIME or one.failure:
+            continue
+        if other.failure:
+            # Of each server once, whatever was asked.
+            what = f"the name server {one.server} {other.failure} by TCP, which long answers need"
+            by_hand = "Let it listen on port 53 of TCP, and firewalls let it through"
+            found.append(Finding("warning", "no-tcp", seen.zone or ".", "NS", what, by_hand=by_hand))
+        elif (other.values, other.cname) != (one.values, one.cname):
+            what = f"the name server {one.server} says something else by TCP than by UDP"
+            values = (
+                f"by UDP: {', '.join(one.values) or 'nothing'}",
+                f"by TCP: {', '.join(other.values) or 'nothing'}",
+            )
+            by_hand = "Repair the server, or leave the provider"
+            found.append(Finding("fault", "udp-differs", seen.name, seen.kind, what, values, by_hand=by_hand))
+    return found
+
+
 async def settled(look: Look, seen: Seen, judged: Sequence[tuple[Sequence[Answer], list[Finding]]]) -> list[Finding]:
     """The findings of a question, of which some servers have the right answer, or none.
 

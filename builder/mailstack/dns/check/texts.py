@@ -28,6 +28,9 @@ async def check(
     unclear = servers.unanswered(seen, _level(wanted)) or await _beside(look, seen)
     if unclear:
         return [unclear]
+    differing = await servers.by_stream(look, seen)
+    if any(one.level == "fault" for one in differing):
+        return differing
     groups = seen.groups().values()
     judged = await asyncio.gather(*(_of_answers(look, wanted, evidence, seen, answers) for answers in groups))
     by_group = list(zip(groups, judged, strict=True))
@@ -35,7 +38,7 @@ async def check(
         misplaced = await _misplaced(look, wanted, seen, ours[wanted.purpose])
         if misplaced:
             return misplaced
-    return await servers.settled(look, seen, by_group)
+    return [*differing, *await servers.settled(look, seen, by_group)]
 
 
 def _missing(found: list[Finding]) -> bool:
