@@ -6,6 +6,7 @@ It knows nothing of files or of compose; compose is one rendering of it.
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from mailstack.keys.ring import KeyRing
@@ -137,7 +138,7 @@ class Stack:
             for address, targets in self._targets.items()
         )
 
-    @property
+    @cached_property
     def forwarded(self) -> dict[str, bool]:
         """Whether mail for an address leaves by an alias, or by one that this one leads to.
 
@@ -147,11 +148,11 @@ class Stack:
         found = leading(self._targets, lambda target: domain_of(target) not in here)
         return {one: one in found for one in self._targets if one in found or catch_all(domain_of(one)) in found}
 
-    @property
+    @cached_property
     def _targets(self) -> dict[str, tuple[str, ...]]:
         return by_address(self.aliases, self.mailboxes)
 
-    @property
+    @cached_property
     def _here(self) -> frozenset[str]:
         return frozenset({*self.domains, self.hostname})
 
