@@ -90,7 +90,7 @@ def measure(directory: Path, client: docker.DockerClient) -> list[Figure]:
     _run(directory, *compose.command(), "exec", "--no-TTY", "postfix", "sendmail", "-t", stdin=_FIRST_MESSAGE)
     time.sleep(_SETTLED)
     after = sum(group.memory().total for group in groups.values()) / _MB
-    figures.append(Figure("memory of all, after a message", after, "MB", 80))
+    figures.append(Figure("memory of all, after a message", after, "MB", 70))
     return figures
 
 
