@@ -280,33 +280,33 @@ volumes:
 
 
 @pytest.fixture(scope="module")
-def golf(world: Internet) -> Site:
+def mike(world: Internet) -> Site:
     """A stack with a queue of 6 MB and little memory for policyd-spf."""
     return site(
         world,
-        "mail.golf.example",
-        "golf.example",
+        "mail.mike.example",
+        "mike.example",
         OVERRIDE,
-        MAILBOXES="user@golf.example",
+        MAILBOXES="user@mike.example",
         TRUSTED_NETWORKS=str(INSIDER),
         MESSAGE_SIZE="1MiB",
     )
 
 
-def test_full_disk(golf: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site) -> None:
+def test_full_disk(mike: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site) -> None:
     """With the queue's disk full the answer is 452 for everybody; what was accepted is not lost."""
     about, later = subject("before the disk was full"), subject("after")
-    content = message("user@golf.example", "user@bravo.example", about)
-    assert send(insider, address_of(golf), "user@golf.example", "user@bravo.example", content, port=587).code == 250
+    content = message("user@mike.example", "user@bravo.example", about)
+    assert send(insider, address_of(mike), "user@mike.example", "user@bravo.example", content, port=587).code == 250
     delivered(bravo, "user@bravo.example", about)
-    golf.run("postfix", "sh", "-c", "dd if=/dev/zero of=/var/spool/postfix/ballast bs=64k 2>/dev/null || true")
-    for machine, port, recipient in ((insider, 587, "user@bravo.example"), (outsider, 25, "user@golf.example")):
+    mike.run("postfix", "sh", "-c", "dd if=/dev/zero of=/var/spool/postfix/ballast bs=64k 2>/dev/null || true")
+    for machine, port, recipient in ((insider, 587, "user@bravo.example"), (outsider, 25, "user@mike.example")):
         content = message("someone@listed.example", recipient, later)
-        reply = send(machine, address_of(golf), "someone@listed.example", recipient, content, port=port)
+        reply = send(machine, address_of(mike), "someone@listed.example", recipient, content, port=port)
         assert (reply.code, reply.text.split()[0]) == (452, "4.3.1")
-    golf.run("postfix", "rm", "/var/spool/postfix/ballast")
-    content = message("user@golf.example", "user@bravo.example", later)
-    assert send(insider, address_of(golf), "user@golf.example", "user@bravo.example", content, port=587).code == 250
+    mike.run("postfix", "rm", "/var/spool/postfix/ballast")
+    content = message("user@mike.example", "user@bravo.example", later)
+    assert send(insider, address_of(mike), "user@mike.example", "user@bravo.example", content, port=587).code == 250
     assert_once_and_signed(delivered(bravo, "user@bravo.example", later), bravo, "user@bravo.example", world)
     assert count(bravo, "user@bravo.example", about) == 1
 
@@ -327,34 +327,34 @@ readline $open[0] if @ARGV;
 
 
 def test_memory_limit(
-    golf: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site, engine_client: docker.DockerClient
+    mike: Site, world: Internet, outsider: Machine, insider: Machine, bravo: Site, engine_client: docker.DockerClient
 ) -> None:
     """A service that the kernel ends at its memory limit comes back by itself, and mail flows as before.
 
     What is cut off takes no memory any more.
     """
-    wait_healthy(golf)
-    container = golf.container("policyd-spf")
-    golf.run("postfix", "perl", "-e", REQUESTS)
+    wait_healthy(mike)
+    container = mike.container("policyd-spf")
+    mike.run("postfix", "perl", "-e", REQUESTS)
     wait_for(
-        lambda: sum("closing connection: incomplete request" in line for line in golf.log("policyd-spf")) == 1000,
+        lambda: sum("closing connection: incomplete request" in line for line in mike.log("policyd-spf")) == 1000,
         "not all end",
     )
-    assert not any("starting a new one" in line for line in golf.log("policyd-spf"))
+    assert not any("starting a new one" in line for line in mike.log("policyd-spf"))
     starts = engine_client.api.inspect_container(container)["RestartCount"]
     with contextlib.suppress(EngineError):  # the connections break when the service ends
-        golf.run("postfix", "perl", "-e", REQUESTS, "held")
+        mike.run("postfix", "perl", "-e", REQUESTS, "held")
     # It takes the worker, or the supervisor and the worker with it.
     wait_for(
         lambda: (
             any(
                 "worker was killed by signal 9 (SIGKILL); starting a new one" in line
-                for line in golf.log("policyd-spf")
+                for line in mike.log("policyd-spf")
             )
             or engine_client.api.inspect_container(container)["RestartCount"] > starts
         ),
         "the kernel did not end policyd-spf",
     )
-    wait_healthy(golf)
-    assert_receives(golf, "user@golf.example", outsider)
-    assert_sends(golf, "user@golf.example", insider, bravo, world)
+    wait_healthy(mike)
+    assert_receives(mike, "user@mike.example", outsider)
+    assert_sends(mike, "user@mike.example", insider, bravo, world)
