@@ -125,7 +125,7 @@ def _news(stack: Stack, before: str | None, known: frozenset[Path]) -> list[str]
 
 
 def _lost_key(directory: Path, before: Collection[str]) -> list[str]:
-    """A sentence about a key that services of the build before had, and that a build will have to make anew."""
+    """A sentence about the SRS key, if the build before had one and this build makes a new one."""
     if postsrsd.SERVICE.name not in before or srs_key.is_made(directory):
         return []
     return [f"{srs_key.FILE} was missing, so a new key was made: bounces of mail forwarded before this are rejected"]

@@ -255,5 +255,5 @@ def test_users_are_forgotten():
     limits = Limits(3, 10, 1, clock=lambda: now[0])
     for at in range(1000):
         now[0] = at
-        assert limits.refusal(f"user{at}", 1) == ""
+        assert limits.exceeded(f"user{at}", 1) == ""
     assert len(limits._sent) == 60

@@ -55,14 +55,13 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
 
 
 def warnings(chosen: Settings) -> list[str]:
-    addresses = {*chosen.mailboxes, *(alias.address for alias in (*chosen.aliases, *implied_aliases(chosen)))}
     names = _names(chosen, {})
     return [
         f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is not a mailbox here, so reports will be rejected; add it to "
         + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if domain_of(one) in names.domains else f"{PREFIX}ALIASES")
         for one in chosen.dmarc_report_addresses
         if domain_of(one) in (names.listed if domain_of(one) in names.domains else {chosen.hostname})
-        and not known_as(one, addresses)
+        and not known_as(one, names.mailboxes_and_aliases)
     ]
 
 

@@ -112,12 +112,20 @@ class Signed(Submission):
             log(f"{message.queue_id}: action=defer reason='OpenDKIM has not signed it'")
             return Verdict(reply="451 4.7.0 not signed: the DKIM signer failed, please retry")
         if verdict.reply is None and message.user:
-            refused = self._limits.refusal(message.user, len(message.recipients))
-            if refused:
-                action = "defer" if refused.startswith("4") else "reject"
-                log(f"{message.queue_id}: action={action} user={message.user!a} reason={refused[10:]!a}")
-                return Verdict(reply=refused)
+            return self._limited(message) or verdict
         return verdict
+
+    def _limited(self, message: Message) -> Verdict | None:
+        """The answer to a user who sends too much; None for others."""
+        recipients = len(message.recipients)
+        if reason := self._limits.never(recipients):
+            action, code = "reject", "550 5.5.3"
+        elif reason := self._limits.exceeded(message.user, recipients):
+            action, code = "defer", "450 4.7.1"
+        else:
+            return None
+        log(f"{message.queue_id}: action={action} user={message.user!a} reason={reason!a}")
+        return Verdict(reply=f"{code} {reason}")
 
     def _useless(self, _message: Message) -> list[Delete]:
         """None: the first look has removed them."""

@@ -29,10 +29,14 @@ class Limits:
         # The oldest first.
         self._sent: dict[str, _Sent] = {}
 
-    def refusal(self, user: str, recipients: int) -> str:
-        """Count a message; the SMTP reply to one that the user may not send, empty for another."""
+    def never(self, recipients: int) -> str:
+        """Why no user may ever send to so many recipients at once, empty if that may be."""
         if 0 < self._recipients < recipients:
-            return f"550 5.5.3 a user may send to {self._recipients} recipients in {_minutes(self._minutes)}"
+            return f"a user may send to {self._recipients} recipients in {_minutes(self._minutes)}"
+        return ""
+
+    def exceeded(self, user: str, recipients: int) -> str:
+        """Count a message; why the user may not send it now, empty if that is not too much."""
         now = self._clock()
         while self._sent and self._left(next(iter(self._sent.values())), now) <= 0:
             del self._sent[next(iter(self._sent))]
@@ -47,7 +51,7 @@ class Limits:
             self._sent[user] = sent
             return ""
         again = ceil(self._left(sent, now) / 60)
-        return f"450 4.7.1 a user may send {what} in {_minutes(self._minutes)}, please retry in {_minutes(again)}"
+        return f"a user may send {what} in {_minutes(self._minutes)}, please retry in {_minutes(again)}"
 
     def _left(self, sent: _Sent, now: float) -> float:
         """Seconds until the period ends."""
