@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from mailstack.errors import Fault, SettingsError
 from mailstack.keys.dkim import DIRECTORY, DkimKey
 from mailstack.settings.load import load
-from mailstack.settings.model import PREFIX, Settings, forwards_by_srs
+from mailstack.settings.model import PREFIX, Settings
 from mailstack.stack.decide import key_domains, stack_from
 from mailstack.stack.model import Stack
 
@@ -63,5 +63,5 @@ def decided(chosen: Settings, bits: int = 2048, authserv_id_digest: str = "diges
     """The Stack of settings, with keys of a length."""
     key = key_of(chosen.dkim_selector, bits)
     on_disk = frozenset(key(domain).path for domain in key_domains(chosen))
-    srs_key_digest = "digest of the key" if forwards_by_srs(chosen) else None
+    srs_key_digest = "digest of the key" if chosen.forwards_by_srs else None
     return stack_from(chosen, key, on_disk, authserv_id_digest, srs_key_digest=srs_key_digest)

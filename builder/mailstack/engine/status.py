@@ -121,8 +121,10 @@ def milters(client: docker.DockerClient, project: str, names: Sequence[str]) -> 
     return found
 
 
-def sasl(client: docker.DockerClient, project: str, server: str) -> str:
+def sasl(client: docker.DockerClient, project: str, server: str | None) -> str:
     """What is wrong with the auth service of a Dovecot, as Postfix sees it; nothing if it answers, or as milters()."""
+    if not server:
+        return ""
     for container in containers(client, project, "postfix"):
         try:
             said = execution.ask(client, str(container.id), ["ask-dovecot", server, "now"]).stdout

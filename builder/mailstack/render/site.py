@@ -1,7 +1,7 @@
 """What is mounted into each service's container, whatever starts it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ from mailstack.stack.mail import SRS_MARK
 from mailstack.stack.model import Stack
 from mailstack.stack.services import service_names
 from mailstack.tree import File, Tree
-from mailstack.values.mail import domain_of, is_catch_all, junk_address
+from mailstack.values.mail import is_catch_all, junk_address
 from mailstack.values.network import Network
 
 # images/<service>/site/<path in the container>.j2
@@ -40,24 +40,30 @@ def _bracketed(network: Network) -> str:
     return f"[{network.network_address}]/{network.prefixlen}" if network.version == 6 else str(network)  # noqa: PLR2004
 
 
-def _mailbox_path(mailbox: str) -> str:
-    local, _, domain = mailbox.rpartition("@")
-    return f"{domain}/{local}/Maildir/"
+def _table(rows: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """A table of addresses (virtual(5)), where a catch-all has no local part.
+
+    It is put together here, since jinja takes four times as long for each row, and there may be many.
+    """
+    keys = ((address[1:] if is_catch_all(address) else address, values) for address, values in rows)
+    return "".join(f"{key} {', '.join(values)}\n" for key, values in keys)
 
 
-def _table_key(address: str) -> str:
-    """An alias as Postfix looks it up: a catch-all has no local part (virtual(5))."""
-    return address[1:] if is_catch_all(address) else address
+def _maildirs(stack: Stack) -> Iterator[tuple[str, tuple[str]]]:
+    """The directory of each mailbox and of its Junk; one that a mailbox server has is listed so that it exists."""
+    for mailbox in stack.mailboxes:
+        local, _, domain = mailbox.rpartition("@")
+        yield mailbox, (f"{domain}/{local}/Maildir/",)
+        if domain in stack.maildirs:
+            yield junk_address(mailbox), (f"{domain}/{local}/Maildir/.Junk/",)
 
 
 _VIEWS = {
     "ids": IDS,
     "key_directory": KEY_DIRECTORY,
     "bracketed": _bracketed,
-    "mailbox_path": _mailbox_path,
-    "domain_of": domain_of,
+    "maildirs": _maildirs,
     "srs_mark": SRS_MARK,
-    "table_key": _table_key,
-    "junk_address": junk_address,
+    "table": _table,
     "json": partial(json.dumps, default=str),
 }

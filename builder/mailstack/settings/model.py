@@ -4,6 +4,8 @@ Descriptions and examples are the source of env.example and of the table in READ
 whether the values go together; load.py turns what is wrong into text.
 """
 
+from functools import cached_property
+
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mailstack.settings.groups.build import Build
@@ -58,36 +60,36 @@ class Settings(Build, Network, Clients, Tls, Transport, Dmarc, Spf, Dkim, Delive
         """What load.py hands over, and never the process's own environment."""
         return (init_settings,)
 
+    @cached_property
+    def next_hops(self) -> dict[str, NextHop | None]:
+        """Where mail for each domain goes; None: to Maildirs."""
+        routes = {one.domain: one.hop for one in self.delivery}
+        return {domain: routes.get(domain, routes.get(None)) for domain in self.domains}
 
-def next_hops(settings: Settings) -> dict[str, NextHop | None]:
-    """Where mail for each domain goes; None: to Maildirs."""
-    routes = {one.domain: one.hop for one in settings.delivery}
-    return {domain: routes.get(domain, routes.get(None)) for domain in settings.domains}
+    @cached_property
+    def asked_domains(self) -> frozenset[str]:
+        """The domains whose mailbox server says which addresses exist, because no mailbox of theirs is listed."""
+        listed = set(map(mail.domain_of, self.mailboxes))
+        return frozenset(domain for domain, hop in self.next_hops.items() if hop and domain not in listed)
 
+    @cached_property
+    def all_aliases(self) -> tuple[mail.Alias, ...]:
+        """The aliases of the site, and those that must exist beside them (RFC 2142; root writes as root@hostname).
 
-def asked_domains(settings: Settings) -> frozenset[str]:
-    """The domains whose mailbox server says which addresses exist, because no mailbox of theirs is listed."""
-    listed = set(map(mail.domain_of, settings.mailboxes))
-    return frozenset(domain for domain, hop in next_hops(settings).items() if hop and domain not in listed)
+        Where a mailbox server says which addresses exist, postmaster@domain is that server's business.
+        """
+        asked = self.asked_domains
+        some_domain = next((one for one in self.domains if one in asked), self.domains[0])
+        target = self.postmaster or next(iter(self.mailboxes), f"postmaster@{some_domain}")
+        taken = {*self.mailboxes, *(alias.address for alias in self.aliases), target}
+        wanted = [f"{role}@{self.hostname}" for role in HOST_ROLES]
+        domains = (one for one in self.domains if self.postmaster or one not in asked)
+        wanted += [f"{role}@{domain}" for domain in domains for role in ("postmaster", "abuse")]
+        implied = (mail.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
+        return (*self.aliases, *implied)
 
-
-def implied_aliases(settings: Settings) -> tuple[mail.Alias, ...]:
-    """The aliases that must exist beside those of the site (RFC 2142; root writes as root@hostname).
-
-    Where a mailbox server says which addresses exist, postmaster@domain is that server's business.
-    """
-    asked = asked_domains(settings)
-    some_domain = next((one for one in settings.domains if one in asked), settings.domains[0])
-    target = settings.postmaster or next(iter(settings.mailboxes), f"postmaster@{some_domain}")
-    taken = {*settings.mailboxes, *(alias.address for alias in settings.aliases), target}
-    wanted = [f"{role}@{settings.hostname}" for role in HOST_ROLES]
-    domains = (one for one in settings.domains if settings.postmaster or one not in asked)
-    wanted += [f"{role}@{domain}" for domain in domains for role in ("postmaster", "abuse")]
-    return tuple(mail.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
-
-
-def forwards_by_srs(settings: Settings) -> bool:
-    """Whether mail leaves by an alias, with an envelope sender that bounces find back by."""
-    here = {*settings.domains, settings.hostname}
-    targets = (one.target for one in (*settings.aliases, *implied_aliases(settings)))
-    return settings.srs and any(mail.domain_of(one) not in here for one in targets)
+    @cached_property
+    def forwards_by_srs(self) -> bool:
+        """Whether mail leaves by an alias, with an envelope sender that bounces find back by."""
+        here = {*self.domains, self.hostname}
+        return self.srs and any(mail.domain_of(one.target) not in here for one in self.all_aliases)

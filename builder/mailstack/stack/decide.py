@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from mailstack.keys.dkim import DkimKey
 from mailstack.keys.ring import DomainKey, KeyRing
-from mailstack.settings.model import Settings, asked_domains, implied_aliases, next_hops
+from mailstack.settings.model import Settings
 from mailstack.stack.mail import ClientLimits, Delivery, Judging, Relay, Screening, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, reached_socket, subnets
@@ -30,8 +30,8 @@ def stack_from(
 ) -> Stack:
     """Decide everything; key_of gives the key of a domain, on_disk has the paths of all private keys that are there.
 
-    srs_key_digest is that of the key of SRS, where that is needed (model.forwards_by_srs); relay_logins has the secret
-    file with user and password for each relay host that has such, by its senders' domain.
+    srs_key_digest is that of the key of SRS, where that is needed (Settings.forwards_by_srs); relay_logins has the
+    secret file with user and password for each relay host that has such, by its senders' domain.
 
     A prefix of the compose project keeps what runs in a world apart from another stack of the same host name.
     """
@@ -47,7 +47,7 @@ def stack_from(
     must_sign = settings.milter_default_action == "tempfail"
     beside = neighbours(own)
     deliveries = _deliveries(settings, beside)
-    aliases = (*settings.aliases, *implied_aliases(settings))
+    aliases = settings.all_aliases
     return Stack(
         project=own,
         hostname=settings.hostname,
@@ -125,10 +125,10 @@ def stack_from(
 
 
 def _deliveries(settings: Settings, beside: str) -> tuple[Delivery, ...]:
-    asked = asked_domains(settings)
+    asked = settings.asked_domains
     return tuple(
         Delivery(domain, hop and replace(hop, server=reached(hop.server, beside)), domain in asked)
-        for domain, hop in next_hops(settings).items()
+        for domain, hop in settings.next_hops.items()
     )
 
 

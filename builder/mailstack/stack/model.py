@@ -4,7 +4,6 @@ It knows nothing of files or of compose; compose is one rendering of it.
 """
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -100,12 +99,12 @@ class Stack:
         """The networks of forwarders that SPF or DMARC spares."""
         return tuple(dict.fromkeys((*self.spf_skip_networks, *self.judging.skip_networks)))
 
-    @property
+    @cached_property
     def maildirs(self) -> frozenset[str]:
         """The domains whose mail lies in Maildirs."""
         return frozenset(one.domain for one in self.deliveries if one.hop is None)
 
-    @property
+    @cached_property
     def asked(self) -> frozenset[str]:
         """The domains whose mailbox server knows the addresses."""
         return frozenset(one.domain for one in self.deliveries if one.asked)
@@ -124,7 +123,7 @@ class Stack:
         """The addresses that hold a "+" themselves, which is no extension (postconf(5), recipient_delimiter)."""
         return tuple(dict.fromkeys(one for one in self._addresses if "+" in one))
 
-    @property
+    @cached_property
     def alias_rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Each alias with its targets. A catch-all loses to all other rows, and a mailbox needs one to win.
 
@@ -168,8 +167,10 @@ class Stack:
         """The same for what only the catch-all of a domain takes, if there is a Junk."""
         return tuple((address[2:], targets) for address, targets in self._in_junk if is_catch_all(address))
 
-    @property
-    def _in_junk(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    @cached_property
+    def _in_junk(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        if not self.judging.junk:
+            return ()
         listed = set(self._addresses)
         # A mailbox server's domain is there for its catch-all only.
         filed = {*self.judging.junk} - {one.domain for one in self.deliveries if one.hop}
@@ -179,13 +180,13 @@ class Stack:
             plain = address if address in listed else f"{name.partition('+')[0]}@{domain}"
             return address if filed.isdisjoint({domain, plain}) else junk_address(plain)
 
-        return ((address, tuple(map(target, targets))) for address, targets in self.alias_rows if self.judging.junk)
+        return tuple((address, tuple(map(target, targets))) for address, targets in self.alias_rows)
 
     @property
     def _addresses(self) -> tuple[str, ...]:
         return (*self.mailboxes, *(one.address for one in self.aliases))
 
-    @property
+    @cached_property
     def neighbours(self) -> str | None:
         """The domain in which the engine's DNS has the services beside us, if one of them is named."""
         domain = neighbours(self.project)

@@ -2,7 +2,7 @@
 
 import shlex
 
-from mailstack.settings.model import Settings, next_hops
+from mailstack.settings.model import Settings
 
 
 def first_steps(chosen: Settings) -> str:
@@ -19,7 +19,7 @@ def first_steps(chosen: Settings) -> str:
         f"  printf {quoted} |",
         f"    docker compose exec -T postfix sendmail -f {shlex.quote(mailbox)} -t",
     ]
-    hop = next_hops(chosen).get(domain)
+    hop = chosen.next_hops.get(domain)
     if hop is None:
         lines.append(f"  docker compose exec -T postfix sh -c {shlex.quote(f'cat {path}/*')}")
     else:

@@ -8,7 +8,7 @@ from mailstack.keys import authserv_id, dkim, relay_login, ring, srs_key
 from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
-from mailstack.settings.model import PREFIX, Settings, forwards_by_srs
+from mailstack.settings.model import PREFIX, Settings
 from mailstack.stack.decide import key_domains, relay_logins_of, stack_from
 from mailstack.stack.model import Stack
 
@@ -52,7 +52,7 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
 
     keys = {domain: key_of(domain) for domain in key_domains(chosen)}
     digest, found = authserv_id.read(directory)
-    srs_digest, loose = _srs_key(directory) if forwards_by_srs(chosen) else (None, [])
+    srs_digest, loose = _srs_key(directory) if chosen.forwards_by_srs else (None, [])
     on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
     logins = {domain: str(relay_login.path(directory, one)) for domain, one in relay_logins_of(chosen).items()}
     stack = stack_from(
@@ -82,7 +82,7 @@ def make_secrets(directory: Path, chosen: Settings) -> None:
         for domain in key_domains(chosen):
             if domain not in missing:
                 dkim.read(directory, domain, chosen.dkim_selector)
-    if forwards_by_srs(chosen):
+    if chosen.forwards_by_srs:
         srs_key.make(directory)
     for login in relay_logins_of(chosen).values():
         relay_login.make(directory, login)

@@ -4,8 +4,11 @@ import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import docker
 
 from mailstack.dns import records
 from mailstack.engine import connection, images
@@ -37,29 +40,51 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = stack_of(directory, chosen, prefix)
     client = connection.connect()
+    # What containers are asked takes its time, in which the files are worked out.
+    with ThreadPoolExecutor() as pool:
+        milters = pool.submit(engine_status.milters, client, stack.project, stack.extra_milters)
+        sasl = pool.submit(engine_status.sasl, client, stack.project, stack.sasl)
+        counts = pool.submit(engine_status.counts, client, stack.project)
+        certificates = pool.submit(engine_status.certificates, client, stack.project)
+        latest = pool.submit(_latest, client, stack.project)
+        built, states, queue = _built(client, directory, stack, added)
+    data = status_data(
+        stack,
+        states,
+        queue,
+        milters.result(),
+        counts.result(),
+        built=built,
+        certificates=certificates.result(),
+        sasl=sasl.result(),
+        latest=latest.result(),
+    )
+    ages = {one.image: one.image_age for one in states if one.image_age is not None}
+    return data, [*certificates.result().remarks, *images.age_warnings(ages, stack.image_max_age)]
+
+
+def _built(
+    client: docker.DockerClient, directory: Path, stack: Stack, overrides: Mapping[str, str]
+) -> tuple[bool, list[Service], Queued | None]:
+    """Whether the files are as a build writes them, the services beside what they should be, and the queue."""
     before = written.read(directory)
     wanted = service_names(stack)
     names = image_names(wanted, stack.packages)
     # What compose.yaml names, if it is built from what a build would take.
     names |= {service: name for service, name in before.images.items() if name.startswith(f"{names.get(service)}-")}
-    parts = files(stack, added)
+    parts = files(stack, overrides)
     places = written.places(directory, parts)
     built = written.is_built(directory, assembled(stack, parts, names, places))
     states, queue = engine_status.look(client, stack.project, {one: (names[one], places[one]) for one in wanted})
-    ages = {one.image: one.image_age for one in states if one.image_age is not None}
-    milters = engine_status.milters(client, stack.project, stack.extra_milters)
-    sasl = engine_status.sasl(client, stack.project, stack.sasl) if stack.sasl else ""
-    counts = engine_status.counts(client, stack.project)
-    certificates = engine_status.certificates(client, stack.project)
-    latest = list[dict[str, Any]]()
-    # What keeps logs elsewhere than with the engine need not be read here.
+    return built, states, queue
+
+
+def _latest(client: docker.DockerClient, project: str) -> list[dict[str, Any]]:
+    """The last verdicts; nothing where logs are kept elsewhere than with the engine, and need not be read here."""
     with contextlib.suppress(EngineError):
-        for log in logs(client, stack.project, ["dmarc"]).values():
-            latest = verdicts(log.lines(last=_LINES))
-    data = status_data(
-        stack, states, queue, milters, counts, built=built, certificates=certificates, sasl=sasl, latest=latest
-    )
-    return data, [*certificates.remarks, *images.age_warnings(ages, stack.image_max_age)]
+        for log in logs(client, project, ["dmarc"]).values():
+            return verdicts(log.lines(last=_LINES))
+    return []
 
 
 def verdicts(lines: Iterable[Line]) -> list[dict[str, Any]]:

@@ -112,12 +112,11 @@ def test_a_worker_that_answers_nobody_is_replaced(program, tmp_path):
         connection.sendall(NEGOTIATION + plain("endless.example").packets())
         log = tmp_path / "log"
         wait_for(
-            lambda: "worker was killed by signal 6 (SIGABRT); starting a new one" in log.read_text(),
+            lambda: "worker used 2 s of processor time without a reply; starting a new one" in log.read_text(),
             "it is not replaced",
         )
         # A connection that the worker had already accepted ends with it; Postfix defers, and the sender retries.
         wait_for(lambda: served(inside), "nobody is served")
-    assert "worker used 2 s of processor time without a reply; ending it" in log.read_text()
     assert "in hangs" in log.read_text()
 
 
@@ -126,11 +125,11 @@ def test_a_pause_of_all_is_no_fault(program, tmp_path):
     wait_for((tmp_path / "inside.sock").is_socket, "the program does not start")
     inside = Postfix(tmp_path / "inside.sock")
     wait_for(lambda: served(inside), "nobody is served")
-    watch = supervisor._Watch(program.pid)
+    watch = supervisor._Watch()
     paused = time.monotonic() + 10 * supervisor._MAX_SECONDS
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: paused)
-        assert watch.stuck() == ""
+        assert not watch.stuck()
 
 
 @pytest.mark.parametrize("program", [3], indirect=True)
@@ -165,6 +164,7 @@ def test_a_peer_that_is_no_postfix(tmp_path):
         (0, "exited with status 0"),
         (1, "exited with status 1"),
         (-9, "was killed by signal 9 (SIGKILL)"),
+        (-signal.SIGPROF, "used 2 s of processor time without a reply"),
         (-63, "was killed by signal 63 (no name)"),
     ],
 )

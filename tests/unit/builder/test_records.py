@@ -15,6 +15,7 @@ import pytest
 from mailstack.dns import formats, zones
 from mailstack.dns.records import records
 from mailstack.settings import checks
+from mailstack.settings.model import Settings
 from unit.dns_server import Server
 from unit.sites import decided, faults, settings, stack
 
@@ -374,7 +375,7 @@ def test_long_lists_are_not_searched():
             dmarc_report_addresses="user@d1.example",
         )
         lists = {name: Searched(getattr(chosen, name)) for name in ("domains", "mailboxes", "aliases")}
-        chosen = chosen.model_copy(update=lists)
+        chosen = Settings.model_construct(**(dict(chosen) | lists))
         Searched.times = 0
         assert not checks.contradictions(chosen, {})
         checks.warnings(chosen)

@@ -10,10 +10,6 @@ from mailstack.settings.model import (
     HOST_ROLES,
     PREFIX,
     Settings,
-    asked_domains,
-    forwards_by_srs,
-    implied_aliases,
-    next_hops,
 )
 from mailstack.values.mail import Alias, domain_of, is_catch_all, junk_address, known_as
 
@@ -38,8 +34,8 @@ def _names(chosen: Settings, refused: Refused) -> _Names:
     domains = frozenset(chosen.domains)
     mailboxes = frozenset(chosen.mailboxes)
     # A delivery that was refused may have been meant for any of them.
-    others = domains - set(map(domain_of, mailboxes)) if "delivery" in refused else asked_domains(chosen)
-    aliases = (one.address for one in (*chosen.aliases, *implied_aliases(chosen)))
+    others = domains - set(map(domain_of, mailboxes)) if "delivery" in refused else chosen.asked_domains
+    aliases = (one.address for one in chosen.all_aliases)
     return _Names(domains, domains - others, mailboxes, mailboxes.union(aliases))
 
 
@@ -84,7 +80,7 @@ def _mailboxes(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fa
         if domain not in names.domains and not may_be_meant(domain, refused.get("domains", ())):
             yield fault("mailboxes", one, f"is outside the domains; add {domain} to {PREFIX}DOMAINS or remove it")
     reached = {domain_of(one.address) for one in chosen.aliases}
-    bare = next((one for one, hop in next_hops(chosen).items() if not hop and one not in reached), None)
+    bare = next((one for one, hop in chosen.next_hops.items() if not hop and one not in reached), None)
     if bare and not chosen.mailboxes and not {"delivery", "mailboxes"} & refused.keys():
         example = f"user@{bare}" if "domains" not in refused else "user@example.com"
         yield fault("mailboxes", "", f"is empty, so no mail could be delivered; write at least one: {example}")
@@ -92,7 +88,7 @@ def _mailboxes(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fa
 
 def _aliases(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Fault]:
     refused_domains = [*refused.get("domains", ()), *refused.get("hostname", ())]
-    asked = asked_domains(chosen)
+    asked = chosen.asked_domains
     kept = {one.address for one in chosen.aliases if _keeps(one, names)}
     emptied = {*names.mailboxes} - kept
     for one in chosen.aliases:
@@ -115,7 +111,7 @@ def _aliases(chosen: Settings, refused: Refused, names: _Names) -> Iterator[Faul
                 f"would take the mail for every address that the mailbox server has; list the addresses of {domain} in "
                 f"{PREFIX}MAILBOXES, or let that server have the catch-all",
             )
-        elif is_catch_all(one.address) and domain == chosen.hostname and forwards_by_srs(chosen):
+        elif is_catch_all(one.address) and domain == chosen.hostname and chosen.forwards_by_srs:
             yield fault(
                 "aliases",
                 token,
@@ -154,7 +150,7 @@ def _loops(chosen: Settings, kept: Collection[str], names: _Names) -> Iterator[F
     """
     here = {*names.domains, chosen.hostname}
     following: dict[str, dict[str, Alias]] = {}
-    for one in (*chosen.aliases, *implied_aliases(chosen)):
+    for one in chosen.all_aliases:
         known = names.leads_to(one)
         if known and not one.address == known == one.target in kept and domain_of(one.address) in here:
             following.setdefault(one.address, {}).setdefault(known, one)
@@ -193,11 +189,11 @@ def _circles(following: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
 
 def _junk(chosen: Settings, refused: Refused) -> Iterator[Fault]:
     """An address that is another one's Junk would have two rows in Postfix's tables."""
-    maildirs = {domain for domain, hop in next_hops(chosen).items() if hop is None}
+    maildirs = {domain for domain, hop in chosen.next_hops.items() if hop is None}
     if not maildirs or "delivery" in refused:
         return
     filed = [one for one in chosen.mailboxes if domain_of(one) in maildirs]
-    filed += [one.address for one in (*chosen.aliases, *implied_aliases(chosen)) if not is_catch_all(one.address)]
+    filed += [one.address for one in chosen.all_aliases if not is_catch_all(one.address)]
     junk = {junk_address(one): one for one in filed}
     listed = [("mailboxes", one, one) for one in chosen.mailboxes]
     listed += [("aliases", str(one), one.address) for one in chosen.aliases]

@@ -145,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
         # Up to 0.21 uvloop writes at the end of its turn otherwise. A worker that is killed before that has noted, for
         # the next one, that something was sent which its peer never gets.
         self._transport.set_write_buffer_limits(high=0)
-        self._serving.connections.add(self)
+        self._serving.begun(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return _INPUT
@@ -186,13 +186,6 @@ class Connection(asyncio.BufferedProtocol):
         self._serving.gone(self)
 
 
-async def _beat() -> None:
-    """Tell the supervisor that the loop goes round."""
-    while True:
-        supervisor.beat()
-        await asyncio.sleep(supervisor.BEAT_SECONDS)
-
-
 class Serving:
     """What all connections share."""
 
@@ -201,6 +194,7 @@ class Serving:
         self.log = log
         self.limit = limit
         self.connections: set[Connection] = set()
+        self._beating: asyncio.TimerHandle | None = None
         self._all_gone = asyncio.Event()
 
     def run(self, sessions: Mapping[socket.socket, Callable[[Connection], Session]], grace: float) -> None:
@@ -214,7 +208,7 @@ class Serving:
         for number in supervisor.STOP:
             loop.add_signal_handler(number, stop.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.WATCHED)
-        beating = loop.create_task(_beat())
+        self._beat()
         servers = [
             await loop.create_unix_server(partial(Connection, self, session), sock=sock, backlog=supervisor.BACKLOG)
             for sock, session in sessions.items()
@@ -223,7 +217,6 @@ class Serving:
         for server in servers:
             server.close()
         await self._stop(grace)
-        beating.cancel()
         # The loop takes its handlers with it, and a second TERM would be the end in the middle of this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
 
@@ -237,6 +230,20 @@ class Serving:
                 await asyncio.wait_for(self._all_gone.wait(), grace)
         for one in tuple(self.connections):
             one.abort()
+
+    def _beat(self) -> None:
+        """Say that the loop goes round, now and until its end."""
+        if self._beating:
+            self._beating.cancel()
+        supervisor.beat()
+        pause = supervisor.BEAT_SECONDS if self.connections else supervisor.IDLE_SECONDS
+        self._beating = asyncio.get_running_loop().call_later(pause, self._beat)
+
+    def begun(self, connection: Connection) -> None:
+        """A connection has come."""
+        self.connections.add(connection)
+        if len(self.connections) == 1:
+            self._beat()
 
     def gone(self, connection: Connection) -> None:
         """A connection has ended."""

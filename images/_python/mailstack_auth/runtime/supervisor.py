@@ -32,13 +32,13 @@ _PAUSE_SECONDS = 1.0
 # How much memory all workers have in common, in octets.
 SHARED = 136 * 1024
 
-# A worker beats so often, in seconds. One that works on without a beat for so many seconds of processor time holds up
-# all others (a busy machine gives it less of that, and more time); one that sleeps without a beat is stuck.
-BEAT_SECONDS = 0.5
+# A worker beats so often, in seconds, while it has connections, and while it has none.
+BEAT_SECONDS, IDLE_SECONDS = 1.0, 10.0
+# One that works on without a beat for so many seconds of processor time holds up all others (a busy machine gives it
+# less of that, and more time): the kernel ends it. One that sleeps without a beat is stuck, which the supervisor looks
+# for: nobody wakes up often where there is nothing to do.
 _MAX_PROCESSOR_SECONDS, _MAX_START_SECONDS = 2.0, 20.0
-_MAX_SECONDS = 30.0
-# So long it may take to write what it does.
-_MAX_END_SECONDS = 3.0
+_MAX_SECONDS, _LOOK_SECONDS = 25.0, 5.0
 # The latest beat, as a number that changes.
 _BEAT = mmap.mmap(-1, mmap.PAGESIZE)
 
@@ -46,6 +46,9 @@ _BEAT = mmap.mmap(-1, mmap.PAGESIZE)
 def beat() -> None:
     """Say that the worker works: by the worker, from its event loop."""
     _BEAT[0] = (_BEAT[0] + 1) % 256
+    # Who serves without a supervisor has no limit.
+    if any(signal.getitimer(signal.ITIMER_PROF)):
+        signal.setitimer(signal.ITIMER_PROF, _MAX_PROCESSOR_SECONDS)
 
 
 def main(module: str, *paths: str | Path) -> None:
@@ -103,12 +106,12 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     worker, started, stopping = _fork(work), time.monotonic(), False
-    watch = _Watch(worker)
+    watch = _Watch()
     while True:
-        caught = signal.sigtimedwait(WATCHED, BEAT_SECONDS)
+        caught = signal.sigtimedwait(WATCHED, _LOOK_SECONDS)
         if caught is None:
-            if why := watch.stuck():
-                log(f"worker {why}; ending it")
+            if watch.stuck():
+                log(f"worker did not respond for {_MAX_SECONDS:g} s; ending it")
                 watch.end(worker)
             continue
         if caught.si_signo in STOP:
@@ -128,13 +131,15 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
             if lived < _PAUSE_SECONDS and signal.sigtimedwait(STOP, _PAUSE_SECONDS):
                 return 0
             worker, started = _fork(work), time.monotonic()
-            watch = _Watch(worker)
+            watch = _Watch()
 
 
 def _ending(code: int) -> str:
     """How a worker ended, in words; a negative code is a signal's."""
     if code >= 0:
         return f"exited with status {code}"
+    if code == -signal.SIGPROF:
+        return f"used {_MAX_PROCESSOR_SECONDS:g} s of processor time without a reply"
     names = {known.value: known.name for known in signal.Signals}
     return f"was killed by signal {-code} ({names.get(-code, 'no name')})"
 
@@ -142,42 +147,25 @@ def _ending(code: int) -> str:
 class _Watch:
     """Watches the beats of a worker."""
 
-    def __init__(self, worker: int) -> None:
-        self._clock = _processor_clock(worker)
+    def __init__(self) -> None:
         self._seen = _BEAT[0]
-        # Until its first beat it reads what it needs.
-        self._limit = _MAX_START_SECONDS
-        self._told = 0.0
-        self._take()
-
-    def _take(self) -> None:
         # Looks without a beat, and not the time since: where both were stopped (a paused container or machine), neither
         # goes on.
-        self._looks, self._processor = 0, time.clock_gettime(self._clock)
+        self._looks = 0
+        self._told = False
 
     def end(self, worker: int) -> None:
-        """Have it write what it does (faulthandler) and end; one that is stopped does not, and is killed later."""
+        """Have it write what it does (faulthandler) and end; one that is stopped is killed at the next look."""
         os.kill(worker, signal.SIGKILL if self._told else signal.SIGABRT)
-        self._told = time.monotonic()
+        self._told = True
 
-    def stuck(self) -> str:
-        """Why the worker is of no use; empty while it works, and while it ends."""
-        if self._told and time.monotonic() - self._told < _MAX_END_SECONDS:
-            return ""
+    def stuck(self) -> bool:
+        """Whether the worker is of no use."""
         if _BEAT[0] != self._seen:
-            self._seen, self._limit = _BEAT[0], _MAX_PROCESSOR_SECONDS
-            self._take()
-            return ""
-        if time.clock_gettime(self._clock) - self._processor > self._limit:
-            return f"used {self._limit:g} s of processor time without a reply"
-        self._looks += 1
-        late = self._looks * BEAT_SECONDS > _MAX_SECONDS
-        return f"did not respond for {_MAX_SECONDS:g} s" if late else ""
-
-
-def _processor_clock(process: int) -> int:
-    """The clock of a process's processor time (clock_getcpuclockid(3), of which Python has no wrapper)."""
-    return ~process << 3 | 2
+            self._seen, self._looks = _BEAT[0], 0
+        else:
+            self._looks += 1
+        return self._looks * _LOOK_SECONDS > _MAX_SECONDS
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -186,6 +174,8 @@ def _fork(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid == 0:
         faulthandler.enable()
+        faulthandler.register(signal.SIGPROF, chain=True)
+        signal.setitimer(signal.ITIMER_PROF, _MAX_START_SECONDS)
         work()
         sys.exit(0)
     return pid
