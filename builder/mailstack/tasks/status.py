@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from mailstack.dns import records
 from mailstack.engine import connection, images
 from mailstack.engine import status as engine_status
+from mailstack.engine.connection import Client
 from mailstack.engine.logs import Line, logs
 from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service
 from mailstack.errors import EngineError, MailstackError
@@ -64,7 +63,7 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
 
 
 def _built(
-    client: docker.DockerClient, directory: Path, stack: Stack, overrides: Mapping[str, str]
+    client: Client, directory: Path, stack: Stack, overrides: Mapping[str, str]
 ) -> tuple[bool, list[Service], Queued | None]:
     """Whether the files are as a build writes them, the services beside what they should be, and the queue."""
     before = written.read(directory)
@@ -79,7 +78,7 @@ def _built(
     return built, states, queue
 
 
-def _latest(client: docker.DockerClient, project: str) -> list[dict[str, Any]]:
+def _latest(client: Client, project: str) -> list[dict[str, Any]]:
     """The last verdicts; nothing where logs are kept elsewhere than with the engine, and need not be read here."""
     with contextlib.suppress(EngineError):
         for log in logs(client, project, ["dmarc"]).values():

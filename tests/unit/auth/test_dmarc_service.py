@@ -42,7 +42,7 @@ def hangs(fields, looked_for=judges.author_domain):
 
 
 judges.author_domain, supervisor._MAX_SECONDS = hangs, float(sys.argv[2])
-supervisor.main("mailstack_auth.dmarc.service", *(directory / f"{name}.sock" for name in ("outside", "inside", "signed")))
+supervisor.main("mailstack_auth.dmarc.service", *(f"{directory}/{name}.sock" for name in ("outside", "inside", "signed")))
 """
 
 

@@ -51,7 +51,7 @@ resolver = dns.asyncresolver.Resolver(configure=False)
 resolver.nameservers, resolver.port = ["127.0.0.1"], int(sys.argv[2])
 policyd.Lookups = lambda: lookup.Lookups(resolver)
 policyd.Evaluator = lambda lookups: evaluation.Evaluator(lookups, float(sys.argv[3]))
-supervisor.main("mailstack_auth.spf.service", directory / "postfix", directory / "results.sock")
+supervisor.main("mailstack_auth.spf.service", f"{directory}/postfix", f"{directory}/results.sock")
 """
 
 ZONE = {
