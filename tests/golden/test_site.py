@@ -73,6 +73,7 @@ SITES = {
         "limit_messages": "100",
         "limit_recipients": "200",
         "limit_minutes": "60",
+        "limit_user_sessions": "10",
         "limit_user_messages": "100",
         "limit_user_recipients": "0",
         "limit_user_minutes": "1440",

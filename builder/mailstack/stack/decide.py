@@ -103,6 +103,7 @@ def stack_from(
             settings.limit_messages,
             settings.limit_recipients,
             settings.limit_minutes,
+            settings.limit_user_sessions,
             settings.limit_user_messages,
             settings.limit_user_recipients,
             settings.limit_user_minutes,

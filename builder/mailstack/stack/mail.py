@@ -103,6 +103,7 @@ class ClientLimits:
     messages: int
     recipients: int
     minutes: int
+    user_sessions: int
     user_messages: int
     user_recipients: int
     user_minutes: int

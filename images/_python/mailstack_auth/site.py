@@ -31,6 +31,8 @@ class Site:
     user_messages: int = 0
     user_recipients: int = 0
     user_minutes: int = 1
+    # In how many sessions at a time; 0: any number.
+    user_sessions: int = 0
     # Quarantined mail for these domains and addresses goes to the address with the extension QUARANTINE, which leads to
     # a mailbox's Junk.
     junk: frozenset[str] = frozenset()

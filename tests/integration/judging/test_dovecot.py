@@ -1,5 +1,6 @@
 """docs/dovecot.md, tried: a Dovecot beside a stack checks logins, takes mail, and files what is quarantined."""
 
+import contextlib
 import imaplib
 import re
 import smtplib
@@ -7,7 +8,6 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from email import message_from_bytes
 from pathlib import Path
@@ -71,6 +71,7 @@ def sierra(world: Internet, page: Path) -> Iterator[Site]:
     settings = dict(line.split("=", 1) for line in (page / ".env").read_text().splitlines())
     settings["MAILSTACK_TRUSTED_NETWORKS"] = str(INSIDER)
     settings["MAILSTACK_LIMIT_USER_RECIPIENTS"] = "50"
+    settings["MAILSTACK_LIMIT_USER_SESSIONS"] = "3"
     world.names.set("judged.example", "A", "192.0.2.1")
     world.names.set("_dmarc.judged.example", "TXT", '"v=DMARC1; p=quarantine"')
     sierra = world.site(settings, (page / "compose.override.yaml").read_text(), page)
@@ -83,7 +84,7 @@ def tls(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority.root.decode())
 
 
-@contextmanager
+@contextlib.contextmanager
 def session(machine: Machine, site: Site, tls: ssl.SSLContext, port: int = 465) -> Iterator[Client]:
     """A session under TLS."""
     with Client(machine, address_of(site), port, tls=tls if port == 465 else None, name=NAME) as client:
@@ -186,6 +187,21 @@ def test_a_user_of_too_many_recipients(sierra: Site, outsider: Machine, tls: ssl
         lambda: any(f"action=defer user='{USER}' reason='{said}" in one for one in sierra.log("dmarc")),
         "the log does not name the user",
     )
+
+
+def test_a_user_in_too_many_sessions(sierra: Site, bravo: Site, outsider: Machine, tls: ssl.SSLContext) -> None:
+    """One more may not send, until another one ends; other users are none the worse."""
+    content = message(USER, "user@bravo.example", subject("sessions"))
+    with contextlib.ExitStack() as open_ones:
+        clients = [open_ones.enter_context(session(outsider, sierra, tls)) for _ in range(4)]
+        for client in clients:
+            client.login(USER, PASSWORD)
+        codes = [code_of(client, USER, "user@bravo.example", content) for client in clients]
+        assert [code for code, _ in codes] == [250, 250, 250, 450]
+        assert "4.7.1 a user may send in 3 sessions at a time, please retry in a minute" in codes[-1][1]
+        clients[0].quit()
+        # The milter's session ends a moment after the client's.
+        wait_for(lambda: code_of(clients[3], USER, "user@bravo.example", content)[0] == 250, "the session does not end")
 
 
 def test_wrong_password(sierra: Site, forwarder: Machine, tls: ssl.SSLContext) -> None:

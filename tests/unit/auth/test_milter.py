@@ -38,6 +38,10 @@ class Judge:
         self._verdicts = list(verdicts)
         self._body = body
         self.connection = None
+        self.ended = []
+
+    def left(self, session):
+        self.ended.append((session, len(self.messages)))
 
     def body(self, message):
         self.asked += 1
@@ -283,6 +287,8 @@ def test_abort():
     (message,) = judge.messages
     assert (message.queue_id, message.body) == ("", b"one\r\n")
     assert message.fields == [Field(b"From", b" a@b.example")]
+    # The session ends once all is said.
+    assert {*judge.ended} == {(message.session, 1)}
 
 
 def test_another_connection_on_this_one():
@@ -291,6 +297,7 @@ def test_another_connection_on_this_one():
     again = packet(b"K") + connect(b"192.0.2.2") + MESSAGE
     assert said(START + MESSAGE + again, judge) == [NEGOTIATED, ACCEPT, ACCEPT]
     assert [(one.client, one.helo) for one in judge.messages] == [("192.0.2.1", b"client.example"), ("192.0.2.2", b"")]
+    assert {number for _, number in judge.ended} == {1, 2}
 
 
 @pytest.mark.parametrize("octets", [packet(b"Q"), packet(b"Q") + MESSAGE, b""])

@@ -230,6 +230,24 @@ def test_a_user_may_send_so_much(capsys):
     ]
 
 
+def test_a_user_sends_in_so_many_sessions():
+    """One more gets 450, until one of the others ends; another user has sessions of his own."""
+    limits = Limits(0, 0, 1, 2)
+    judge = Signed(SITE, INTERNAL_ID, limits)
+
+    def reply(user, session):
+        message = Message("192.0.2.1", b"", b"<jo@ours.example>", user=user, session=session)
+        message.fields.extend(ours_signed(b"ours.example", b"ours.example"))
+        return asyncio.run(judge.judge(message)).reply
+
+    crowded = "450 4.7.1 a user may send in 2 sessions at a time, please retry in a minute"
+    assert [reply("jo", one) for one in "aabbcc"] == [None, None, None, None, crowded, crowded]
+    assert [reply("ann", "d"), reply("", "e")] == [None, None]
+    judge.left("a")
+    judge.left("nobody's")
+    assert [reply("jo", one) for one in "cba"] == [None, None, crowded]
+
+
 def test_a_message_that_is_more_than_all(capsys):
     """It would never be accepted, so it is rejected for good."""
     limits = Limits(3, 10, 60)

@@ -42,7 +42,7 @@ DEFAULTS = {
     "publish_addresses": (ipaddress.IPv4Address("0.0.0.0"),), "port_smtp": 25, "port_submission": 587,  # noqa: S104
     "port_submissions": 465, "outgoing_address": None, "tls_directory": "tls",
     "limit_sessions": 20, "limit_connections": 300, "limit_messages": 500, "limit_recipients": 1000, "limit_minutes": 1,
-    "limit_user_messages": 300, "limit_user_recipients": 1000, "limit_user_minutes": 60,
+    "limit_user_sessions": 20, "limit_user_messages": 300, "limit_user_recipients": 1000, "limit_user_minutes": 60,
     "postscreen": False, "dnsbl": (), "dnsbl_threshold": 1,
     "proxy_networks": (), "port_smtp_proxy": 12525, "port_submission_proxy": 10587, "port_submissions_proxy": 10465,
     "resolver_forwarders": (), "resolver_trust_anchors": (),
@@ -269,6 +269,7 @@ BAD = [
     ("limit_messages", "1000001", "1000001", "1000000"),
     ("limit_recipients", "many", "many", "0"),
     ("limit_minutes", "0", "0", "1"),
+    ("limit_user_sessions", "twenty", "twenty", "0"),
     ("limit_user_messages", "unlimited", "unlimited", "0"),
     ("limit_user_recipients", "-5", "-5", "0"),
     ("limit_user_minutes", "1441", "1441", "1440"),

@@ -48,6 +48,12 @@ class Clients(Group):
         description="The time, in minutes, in which connections, messages and recipients are counted.",
         examples=["60"],
     )
+    limit_user_sessions: _Limit = Field(
+        default=20,
+        description="In how many sessions at a time one user who is logged in (SASL) may send; more get 450. 0: any "
+        "number.",
+        examples=["10"],
+    )
     limit_user_messages: _Limit = Field(
         default=300,
         description="How many messages one user who is logged in (SASL) may send in LIMIT_USER_MINUTES; more get 450. "

@@ -57,6 +57,9 @@ class Inbound:
         """Its hashes, where a signature may have to be verified here."""
         return self._collector.body(message, self._read(message))
 
+    def left(self, session: object) -> None:
+        """Messages are judged each by itself."""
+
     async def judge(self, message: Message) -> Verdict:
         """Decide. Whatever goes wrong, the message waits and is not let in unjudged."""
         try:

@@ -43,7 +43,7 @@ def work(sockets: Sequence[socket.socket], _shared: mmap.mmap) -> None:
     results = SpfResults(SPF_RESULTS, SPF_SOCKET)
     counts = Counts(COUNTS, log)
     inbound = Inbound(site, internal_id, results, Lookups(), deferrals=deferrals, counts=counts)
-    limits = Limits(site.user_messages, site.user_recipients, site.user_minutes)
+    limits = Limits(site.user_messages, site.user_recipients, site.user_minutes, site.user_sessions)
     judges: tuple[Judge, ...] = (inbound, Submission(site, internal_id), Signed(site, internal_id, limits))
     sessions = {sock: partial(Session, judge=judge) for sock, judge in zip(sockets, judges, strict=True)}
     Serving(log, _INPUT_OCTETS).run(sessions, GRACE_SECONDS)

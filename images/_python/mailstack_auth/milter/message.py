@@ -35,6 +35,8 @@ class Message:
     reading: object = None
     # The name by which the client is logged in (RFC 4954), empty if it is not.
     user: str = ""
+    # What stands for the SMTP session by which it comes.
+    session: object = None
 
     @property
     def sender_domain(self) -> str | None:
@@ -100,3 +102,6 @@ class Judge(Protocol):
 
     async def judge(self, message: Message) -> Verdict:
         """Decide. It must not raise: a connection that ends is a temporary failure, but one without a reason."""
+
+    def left(self, session: object) -> None:
+        """An SMTP session has ended; it may be said more than once, and of one without messages."""

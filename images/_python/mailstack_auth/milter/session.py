@@ -125,7 +125,7 @@ class Session:
 
     def _mail(self, data: bytes) -> bytes:
         sender = data.partition(b"\0")[0] if self._sender is None else self._sender
-        self.message = Message(self._client, self._helo, sender, user=self._user)
+        self.message = Message(self._client, self._helo, sender, user=self._user, session=self)
         self._sender, self._user, self._in_body = None, "", False
         self._connection.begin()
         return b""
@@ -174,15 +174,21 @@ class Session:
         return b""
 
     def _reset(self, _: bytes) -> bytes:
-        """SMFIC_ABORT, SMFIC_QUIT_NC: no message, or another connection, which says anew who it is."""
-        self.gone()
+        """SMFIC_ABORT: no message."""
+        self.message = None
         self._queue_id = ""
         self._connection.end()
         return b""
 
+    def _renew(self, data: bytes) -> bytes:
+        """SMFIC_QUIT_NC: another SMTP session, which says anew who it is."""
+        self._judge.left(self)
+        return self._reset(data)
+
     def gone(self) -> None:
         """Nobody waits for what is there of a message."""
         self.message = None
+        self._judge.left(self)
 
     _STEPS: ClassVar[Mapping[bytes, Callable[["Session", bytes], bytes]]] = {
         b"O": _negotiate,
@@ -193,7 +199,7 @@ class Session:
         b"B": _body,
         b"R": _recipient,
         b"A": _reset,
-        b"K": _reset,
+        b"K": _renew,
         # Steps that the negotiation leaves out, or that say nothing.
         **dict.fromkeys((b"N", b"T", b"U"), _nothing),
     }

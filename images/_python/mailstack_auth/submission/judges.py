@@ -32,6 +32,9 @@ class Submission:
     def body(self, message: Message) -> None:
         """Nobody needs it."""
 
+    def left(self, session: object) -> None:
+        """Nothing is kept of it."""
+
     async def judge(self, message: Message) -> Verdict:
         """Refuse what has no author that all readers agree on; remove results that claim to be ours; complete."""
         if message.too_long:
@@ -115,12 +118,18 @@ class Signed(Submission):
             return self._limited(message) or verdict
         return verdict
 
+    def left(self, session: object) -> None:
+        """Its user may have another one."""
+        self._limits.left(session)
+
     def _limited(self, message: Message) -> Verdict | None:
         """The answer to a user who sends too much; None for others."""
         recipients = len(message.recipients)
         if reason := self._limits.never(recipients):
             action, code = "reject", "550 5.5.3"
-        elif reason := self._limits.exceeded(message.user, recipients):
+        elif reason := (
+            self._limits.crowded(message.user, message.session) or self._limits.exceeded(message.user, recipients)
+        ):
             action, code = "defer", "450 4.7.1"
         else:
             return None

@@ -18,14 +18,23 @@ class _Sent:
 class Limits:
     """Messages and recipients of each user in a period, which begins with the first message; 0 is no limit.
 
-    What is refused counts nothing. The counts are in memory, as Postfix's are for clients (anvil(8)).
+    So it is for the sessions by which a user sends at a time. What is refused counts nothing. The counts are in memory,
+    as Postfix's are for clients (anvil(8)).
     """
 
     def __init__(
-        self, messages: int, recipients: int, minutes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        messages: int,
+        recipients: int,
+        minutes: int,
+        sessions: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._messages, self._recipients, self._minutes = messages, recipients, minutes
+        self._most_sessions = sessions
         self._clock = clock
+        # Whose each session is.
+        self._sessions: dict[object, str] = {}
         # The oldest first.
         self._sent: dict[str, _Sent] = {}
 
@@ -34,6 +43,18 @@ class Limits:
         if 0 < self._recipients < recipients:
             return f"a user may send to {self._recipients} recipients in {_minutes(self._minutes)}"
         return ""
+
+    def crowded(self, user: str, session: object) -> str:
+        """Take a session for a user's, until it has left; why the user may not send by it, empty if that may be."""
+        if session not in self._sessions:
+            if 0 < self._most_sessions <= sum(one == user for one in self._sessions.values()):
+                return f"a user may send in {self._most_sessions} sessions at a time, please retry in a minute"
+            self._sessions[session] = user
+        return ""
+
+    def left(self, session: object) -> None:
+        """A session has ended."""
+        self._sessions.pop(session, None)
 
     def exceeded(self, user: str, recipients: int) -> str:
         """Count a message; why the user may not send it now, empty if that is not too much."""
