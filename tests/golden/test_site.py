@@ -51,6 +51,7 @@ SITES = {
         "spf_skip_domains": "relay.example.org,forwarder.example",
         "dmarc_policy": "reject",
         "dmarc_report_addresses": "dmarc@example.com,dmarc@reports.example",
+        "dmarc_record": "v=DMARC1; p=reject; sp=none; rua=mailto:dmarc@example.com,mailto:dmarc@reports.example",
         "dmarc_action": "mark",
         "dns_wait_hours": "24",
         "unknown_sender_domain": "reject",

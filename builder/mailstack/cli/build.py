@@ -42,8 +42,8 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     console.warn(*done.warnings)
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
-    click.echo(formats.zone_fragment(records(done.stack)), nl=False)
-    console.progress(beside(done.stack))
+    click.echo(formats.zone_fragment(formats.placed(records(done.stack), {})), nl=False)
+    click.echo(formats.comments(beside(done.stack)), nl=False)
     if say_next:
         orphans = " --remove-orphans" if done.unneeded else ""
         console.progress(f"Next: docker compose up -d --wait{orphans}")

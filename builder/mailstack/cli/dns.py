@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -24,40 +25,13 @@ def dns() -> None:
     """The DNS records of this site."""
 
 
-_BY_ZONE = {"values": formats.one_line_values, "json": formats.as_json}
-
-
-@dns.command(name="records")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["zone", *_BY_ZONE]),
-    default="zone",
-    show_default=True,
-    help="zone: lines for a zone file; values: one line each, for web forms; json: for programs.",
-)
-def dns_records(*, form: str) -> None:
-    """Print the records to publish: addresses, MX, SPF, DKIM, DMARC."""
-    stack, warnings = load_stack(here(), os.environ)
-    console.warn(*warnings)
-    found = records(stack)
-    if form == "zone":
-        click.echo(formats.zone_fragment(found), nl=False)
-    else:
-        # Loaded here, since it takes a fifth of what a build may take.
-        from mailstack.dns import zones  # noqa: PLC0415
-
-        click.echo(_BY_ZONE[form](found, zones.find({one.domain for one in found})), nl=False)
-    console.progress(beside(stack))
-
-
-def _address(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
-    for one in value:
-        try:
-            ipaddress.ip_address(one)
-        except ValueError:
-            raise click.BadParameter(f"{one!r} is no address; write one such as 192.0.2.53") from None
-    return value
+_FORMS = {
+    "zone": formats.zone_fragment,
+    "values": formats.one_line_values,
+    "json": formats.as_json,
+    "octodns": formats.as_octodns,
+    "csv": formats.as_csv,
+}
 
 
 def _domain(context: click.Context, option: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
@@ -67,6 +41,64 @@ def _domain(context: click.Context, option: click.Parameter, value: str | None) 
         return mail.domain_name(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} {error}") from None
+
+
+@dns.command(name="records")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*_FORMS]),
+    default="zone",
+    show_default=True,
+    help="zone: lines for a zone file; values: one line each, for web forms; json and csv: for programs; octodns: "
+    "octoDNS's YAML, a document for each zone.",
+)
+@click.option("--zone", metavar="NAME", callback=_domain, help="Print the records of this zone only.")
+@click.option(
+    "--ttl",
+    metavar="SECONDS",
+    type=click.IntRange(0, formats.MAX_TTL),
+    default=formats.TTL,
+    show_default=True,
+    help="How long others may keep the records.",
+)
+def dns_records(*, form: str, zone: str | None, ttl: int) -> None:
+    """Print the records to publish: addresses, MX, SPF, DKIM, DMARC."""
+    stack, warnings = load_stack(here(), os.environ)
+    console.warn(*warnings)
+    found = records(stack)
+    known: dict[str, str] = {}
+    # The names of zone lines are whole.
+    if zone or form != "zone":
+        # Loaded here, since it takes a fifth of what a build may take.
+        from mailstack.dns import zones  # noqa: PLC0415
+
+        known = zones.find({one.domain for one in found})
+    rows = formats.placed(found, known)
+    if zone:
+        rows = _of_zone(rows, zone)
+    click.echo(_FORMS[form](rows, ttl), nl=False)
+    if form == "zone":
+        click.echo(formats.comments(beside(stack)), nl=False)
+    else:
+        console.progress("\n".join(("Also needed:", *beside(stack))))
+
+
+def _of_zone(rows: Sequence[formats.Placed], zone: str) -> tuple[formats.Placed, ...]:
+    found = tuple(one for one in rows if one.zone == zone)
+    if not found:
+        there = ", ".join(dict.fromkeys(one.zone for one in rows))
+        raise MailstackError(f"no record of this site lies in the zone {zone}; its zones are: {there}")
+    return found
+
+
+def _address(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
+    for one in value:
+        try:
+            ipaddress.ip_address(one)
+        except ValueError:
+            raise click.BadParameter(f"{one!r} is no address; write one such as 192.0.2.53") from None
+    return value
 
 
 @dns.command(name="check")

@@ -1,7 +1,6 @@
 """Stack → the DNS records that make its mail believed, each with the reason for it."""
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from mailstack.stack.model import Stack
 
@@ -38,13 +37,14 @@ def count(stack: Stack) -> int:
     return len(_rows(stack))
 
 
-def beside(stack: Stack) -> str:
-    """What must exist beside the records, in words: it is another zone's, or not to be."""
-    addresses = " and ".join(map(str, stack.public_addresses))
-    host = "" if addresses else f"an A record of {stack.hostname} with this host's address; "
+def beside(stack: Stack) -> tuple[str, ...]:
+    """What must exist beside the records, in words: it is another zone's, or nobody knows it, or it is not to be."""
+    host, addresses = stack.hostname, stack.public_addresses
+    pointers = [f"{one.reverse_pointer}. PTR {host}." for one in addresses] or [f"its address's PTR record is {host}."]
     return (
-        f"Also needed: {host}a PTR record of {addresses or 'that address'} with {stack.hostname}, which your "
-        f"provider sets; no AAAA record of {stack.hostname}, because nothing listens on IPv6"
+        *(() if addresses else (f"A: an A record of {host} with this host's address",)),
+        *(f"PTR: {one}; your provider sets it" for one in pointers),
+        f"AAAA: no AAAA record of {host}, because nothing listens on IPv6",
     )
 
 
@@ -108,11 +108,8 @@ def _dkim(stack: Stack) -> list[_Row]:
 def _dmarc(stack: Stack) -> list[_Row]:
     """RFC 9989. One record, at the first domain; the others point to it."""
     first = stack.domains[0]
-    tags = ["v=DMARC1", f"p={stack.dmarc_policy}"]
-    if stack.dmarc_report_addresses:
-        tags.append("rua=" + ",".join(map(_mailto, stack.dmarc_report_addresses)))
     rows: list[_Row] = [
-        ("TXT", f"_dmarc.{first}", "; ".join(tags), "DMARC: what receivers do with mail that fails DMARC")
+        ("TXT", f"_dmarc.{first}", stack.dmarc_record, "DMARC: what receivers do with mail that fails DMARC")
     ]
     # A host name below one of the domains is covered by that domain's record (RFC 9989, tree walk).
     domains = set(stack.domains)
@@ -132,11 +129,6 @@ def _dmarc(stack: Stack) -> list[_Row]:
             if one != receiver and not receiver.endswith(f".{one}") and not one.endswith(f".{receiver}")
         ]
     return list(dict.fromkeys(rows))
-
-
-def _mailto(address: str) -> str:
-    """RFC 6068 section 2; and RFC 9989 section 4.7 gives "," and "!" a meaning of their own."""
-    return "mailto:" + quote(address, safe="@+$'*")
 
 
 def _domain(address: str) -> str:

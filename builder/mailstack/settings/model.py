@@ -19,6 +19,7 @@ from mailstack.settings.groups.spf import Spf
 from mailstack.settings.groups.tls import Tls
 from mailstack.settings.groups.transport import Transport
 from mailstack.values import mail
+from mailstack.values.dmarc import reported_to
 from mailstack.values.servers import NextHop
 
 PREFIX = "MAILSTACK_"
@@ -87,6 +88,11 @@ class Settings(Build, Network, Clients, Tls, Transport, Dmarc, Spf, Dkim, Delive
         wanted += [f"{role}@{domain}" for domain in domains for role in ("postmaster", "abuse")]
         implied = (mail.Alias(address, target) for address in dict.fromkeys(wanted) if address not in taken)
         return (*self.aliases, *implied)
+
+    @property
+    def reported_to(self) -> tuple[str, ...]:
+        """The addresses that get reports about the domains."""
+        return reported_to(self.dmarc_record) if self.dmarc_record else self.dmarc_report_addresses
 
     @cached_property
     def forwards_by_srs(self) -> bool:

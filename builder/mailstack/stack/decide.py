@@ -14,6 +14,7 @@ from mailstack.stack.mail import ClientLimits, Delivery, Judging, Relay, Screeni
 from mailstack.stack.model import Stack, with_host
 from mailstack.stack.networks import LOOPBACK, leaves_by, publish, reached, reached_socket, subnets
 from mailstack.stack.packages import packages_from
+from mailstack.values.dmarc import mailto
 from mailstack.values.mail import Alias, by_address, catch_all, domain_of, leading
 from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, neighbours, project
 
@@ -72,8 +73,8 @@ def stack_from(
         unknown_sender_domain=settings.unknown_sender_domain,
         spf_skip_networks=settings.spf_skip_networks,
         spf_skip_domains=settings.spf_skip_domains,
-        dmarc_policy=settings.dmarc_policy,
-        dmarc_report_addresses=settings.dmarc_report_addresses,
+        dmarc_record=settings.dmarc_record or _dmarc_record(settings),
+        dmarc_report_addresses=settings.reported_to,
         judging=Judging(
             settings.dmarc_action,
             settings.spf_fail,
@@ -123,6 +124,13 @@ def stack_from(
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
+
+
+def _dmarc_record(settings: Settings) -> str:
+    tags = ["v=DMARC1", f"p={settings.dmarc_policy}"]
+    if settings.dmarc_report_addresses:
+        tags.append("rua=" + ",".join(map(mailto, settings.dmarc_report_addresses)))
+    return "; ".join(tags)
 
 
 def _deliveries(settings: Settings, beside: str) -> tuple[Delivery, ...]:

@@ -50,7 +50,7 @@ class Stack:
     unknown_sender_domain: str
     spf_skip_networks: tuple[Network, ...]
     spf_skip_domains: tuple[str, ...]
-    dmarc_policy: str
+    dmarc_record: str
     dmarc_report_addresses: tuple[str, ...]
     judging: Judging
     # What becomes of mail with an envelope sender of ours, by Postfix's own table; None: not by that.

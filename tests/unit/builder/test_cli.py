@@ -215,16 +215,41 @@ def test_what_config_show_prints_can_be_set() -> None:
 
 @pytest.mark.parametrize("form", ["zone", "json"])
 def test_what_is_needed_beside_the_records(tmp_path: Path, form: str) -> None:
-    """A and PTR are asked for in words where no address is known, and an AAAA is warned of; stdout has records alone."""
+    """A and PTR are asked for where no address is known, and an AAAA is warned of: as comments or beside stdout."""
     run("init", *FLAGS)
     make_keys(tmp_path)
     done = run("dns", "records", "--format", form)
-    assert "an A record of mail.example.com with this host's address; a PTR record of that address" in done.stderr
-    assert "no AAAA record of mail.example.com" in done.stderr
-    assert "Needed" not in done.stdout
+    said = done.stdout if form == "zone" else done.stderr
+    assert "A: an A record of mail.example.com with this host's address\n" in said
+    assert "PTR: its address's PTR record is mail.example.com.; your provider sets it\n" in said
+    assert "AAAA: no AAAA record of mail.example.com" in said
+    assert form == "zone" or json.loads(done.stdout)
     done = run("dns", "records", "--format", form, MAILSTACK_PUBLIC_ADDRESSES="192.0.2.25,192.0.2.26")
-    assert "an A record" not in done.stderr
-    assert "a PTR record of 192.0.2.25 and 192.0.2.26 with mail.example.com" in done.stderr
+    said = done.stdout if form == "zone" else done.stderr
+    assert "an A record" not in said
+    assert "PTR: 25.2.0.192.in-addr.arpa. PTR mail.example.com.; your provider sets it\n" in said
+
+
+def test_records_of_one_zone(tmp_path: Path) -> None:
+    """--zone has the records of that zone only, --ttl their time; another zone is an error that names those there are."""
+    run("init", *FLAGS)
+    make_keys(tmp_path)
+    given = {"MAILSTACK_DOMAINS": "example.com,example.net"}
+    done = run("dns", "records", "--zone", "example.net", "--ttl", "300", **given)
+    lines = [one for one in done.stdout.splitlines() if not one.startswith(";")]
+    assert {one.split()[0] for one in lines} == {
+        "example.net.",
+        "default._domainkey.example.net.",
+        "_dmarc.example.net.",
+    }
+    assert {one.split()[1] for one in lines} == {"300"}
+    done = run("dns", "records", "--zone", "example.org", **given)
+    assert done.exit_code != 0
+    assert "no record of this site lies in the zone example.org; its zones are: example.com, example.net" in str(
+        done.stderr
+    ) + str(done.exception)
+    assert run("dns", "records", "--zone", "*.example.org", **given).exit_code == 2
+    assert run("dns", "records", "--ttl", "-1", **given).exit_code == 2
 
 
 def test_config_check_writes_nothing(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ OWN = {
     "a key for each domain": {"domains": "example.com,example.net", "dkim_keys": "per-domain"},
     "a sub-domain": {"domains": "sub.example.com", "mailboxes": "user@sub.example.com"},
     "reports elsewhere": {"dmarc_report_addresses": "dmarc@partner.example"},
+    "its own DMARC record": {"dmarc_record": "v=DMARC1; p=reject; t=y; sp=none; adkim=s; rua=mailto:a@partner.example"},
     "its own SPF record": {"spf_record": "v=spf1 ip4:192.0.2.25 a:mail.example.com include:_spf.partner.example -all"},
 }
 
@@ -203,6 +204,12 @@ OF_SITES = {
         {"_dmarc.example.com TXT": ["v=DMARC1; p=none; adkim=s"]},
         "warning: rua= does not name mailto:dmarc@example.com",
         "_dmarc.example.com TXT v=DMARC1; p=none; rua=mailto:dmarc@example.com",
+    ),
+    "another alignment than that of the site's own DMARC record": (
+        {"dmarc_record": "v=DMARC1; p=reject; adkim=s; sp=reject"},
+        {"_dmarc.example.com TXT": ["v=DMARC1; p=reject; np=reject"]},
+        "warning: the record means adkim=r, and the settings adkim=s (MAILSTACK_DMARC_RECORD)",
+        "_dmarc.example.com TXT v=DMARC1; p=reject; adkim=s; sp=reject",
     ),
     "a term of the site's own SPF record is missing": (
         {"spf_record": "v=spf1 ip4:192.0.2.25 include:_spf.partner.example -all"},

@@ -2,8 +2,11 @@
 
 import asyncio
 import cProfile
+import csv
+import io
 import json
 import time
+from itertools import groupby
 
 import dns.message
 import dns.rcode
@@ -11,9 +14,11 @@ import dns.rdatatype
 import dns.rrset
 import dns.zone
 import pytest
+from octodns.provider.yaml import YamlProvider
+from octodns.zone import Zone
 
 from mailstack.dns import formats, zones
-from mailstack.dns.records import records
+from mailstack.dns.records import beside, records
 from mailstack.settings import checks
 from mailstack.settings.model import Settings
 from unit.dns_server import Server
@@ -152,6 +157,25 @@ def test_dmarc_record():
     assert dmarc(**changes) == {"_dmarc.example.com": f"v=DMARC1; p=reject; {rua}"}
 
 
+def test_a_dmarc_record_of_ones_own():
+    """It is published as it is, for all domains, and its report addresses have their authorisations."""
+    own = (
+        "v=DMARC1; p=reject; sp=quarantine; np=reject; adkim=s; t=y; rua=mailto:dmarc@example.com,mailto:a@example.org"
+    )
+    changes = TWO | {"dmarc_record": f"{own}; ruf=mailto:b@example.org", "mailboxes": "dmarc@example.com"}
+    found = dmarc(**changes)
+    assert found.pop("_dmarc.example.com") == f"{own}; ruf=mailto:b@example.org"
+    assert found == dict.fromkeys(
+        [
+            "example.net._report._dmarc.example.com",
+            "example.com._report._dmarc.example.org",
+            "example.net._report._dmarc.example.org",
+        ],
+        "v=DMARC1;",
+    )
+    assert cnames("_dmarc", **changes) == {"_dmarc.example.net": "_dmarc.example.com."}
+
+
 @pytest.mark.parametrize("local", ["a?b", "a#b", "a&b", "a^b", "a`b", "a{b}", "a|b"])
 def test_report_address_in_a_uri(local):
     """A character that a mailto: URI cannot hold as it is (RFC 6068 section 2) is refused or percent-encoded."""
@@ -206,29 +230,119 @@ def rows_of_lines(text):
     for block in text.rstrip("\n").split("\n\n"):
         _, *lines = block.split("\n")
         fields = dict(line.strip().split(maxsplit=1) for line in lines)
-        assert list(fields) == ["full", "zone", "name", "type", "value"]
+        priority = f"{fields.pop('priority')} " if fields["type"] == "MX" else ""
+        assert list(fields) == ["full", "zone", "name", "type", "ttl", "value"]
         zone = fields["zone"].removesuffix(" (a guess: DNS did not name the zone)")
         label = "" if fields["name"] == "@" or (fields["name"] == zone != fields["zone"]) else f"{fields['name']}."
         assert f"{label}{zone}" == fields["full"]
-        rows.add((f"{label}{zone}.", fields["type"], fields["value"]))
+        rows.add((f"{label}{zone}.", fields["type"], priority + fields["value"]))
+    return rows
+
+
+def rows_of_csv(text):
+    """What a program reads."""
+    rows = set()
+    for one in csv.DictReader(io.StringIO(text)):
+        assert (one["priority"] != "") == (one["type"] == "MX")
+        label = "" if one["name"] == "@" else f"{one['name']}."
+        rows.add((f"{label}{one['zone']}.", one["type"], f"{one['priority']} {one['value']}".strip()))
+    return rows
+
+
+def rows_of_octodns(text, directory):
+    """What octoDNS has after it has read the documents, with all that it checks."""
+    rows = set()
+    for document in text.split("# ")[1:]:
+        file, _, content = document.partition("\n")
+        zone = file.partition(".yaml")[0]
+        (directory / f"{zone}.yaml").write_text(content)
+        loaded = Zone(f"{zone}.", [])
+        YamlProvider("site", str(directory), escaped_semicolons=True).populate(loaded)
+        for record in loaded.records:
+            data = record.data
+            for value in data.get("values") or [data["value"]]:
+                text = f"{value['preference']} {value['exchange']}" if record._type == "MX" else value
+                rows.add((record.fqdn, record._type, text.replace("\\;", ";")))
+            assert record.ttl == 60
     return rows
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_all_forms_say_the_same(found, *, known):
-    """A zone file, the values for web forms and JSON hold the same names, types and values, wherever the zones are."""
+def test_all_forms_say_the_same(found, tmp_path, *, known):
+    """Zone lines, values for web forms, JSON, CSV and octoDNS's YAML hold the same, wherever the zones are."""
     zones = {one.domain: one.widest for one in found} if known else {}
-    as_json = json.loads(formats.as_json(found, zones))
-    assert rows_of_zone(formats.zone_fragment(found)) == rows_of(found)
-    assert rows_of_lines(formats.one_line_values(found, zones)) == rows_of(found)
+    rows = formats.placed(found, zones)
+    as_json = json.loads(formats.as_json(rows))
+    assert rows_of_zone(formats.zone_fragment(rows)) == rows_of(found)
+    assert rows_of_lines(formats.one_line_values(rows)) == rows_of(found)
+    assert rows_of_csv(formats.as_csv(rows)) == rows_of(found)
+    assert rows_of_octodns(formats.as_octodns(rows, 60), tmp_path) == rows_of(found)
     assert {row["zone_is_a_guess"] for row in as_json} == {not known}
     assert {(row["name"], row["type"], row["value"]) for row in as_json} == rows_of(found)
-    assert [row["why"] for row in as_json] == [one.why for one in found]
+    assert all(f"{row['priority']} {row['target']}" == row["value"] for row in as_json if row["type"] == "MX")
+    assert {(row["name"], row["why"]) for row in as_json} == {(f"{one.name}.", one.why) for one in found}
+
+
+def test_a_guess_is_said(found):
+    """Whoever reads any of the forms sees which zones DNS did not name."""
+    guessed, known = formats.placed(found, {}), formats.placed(found, {one.domain: one.widest for one in found})
+    several = len({one.zone for one in guessed}) > 1
+    for form in (formats.one_line_values, formats.as_octodns, *([formats.zone_fragment] if several else [])):
+        assert "a guess" in form(guessed)
+        assert "a guess" not in form(known)
+    assert {row["zone_is_a_guess"] for row in csv.DictReader(io.StringIO(formats.as_csv(guessed)))} == {"true"}
+    assert {row["zone_is_a_guess"] for row in csv.DictReader(io.StringIO(formats.as_csv(known)))} == {"false"}
+
+
+def test_records_stand_by_zone():
+    """Records of several zones stand together, each zone under its name; those of one zone have no head."""
+    rows = formats.placed(records(stack(**TWO)), {})
+    zones = [one.zone for one in rows]
+    assert [zone for zone, _ in groupby(zones)] == ["example.com", "example.net"]
+    heads = [one for one in formats.zone_fragment(rows).splitlines() if one.startswith("; zone ")]
+    assert [one.split()[2] for one in heads] == ["example.com", "example.net"]
+    assert "; zone " not in formats.zone_fragment(formats.placed(records(stack()), {}))
+
+
+def test_time_to_live(found):
+    """Each form has the time that is wanted."""
+    rows = formats.placed(found, {})
+    assert {line.split(" ")[1] for line in formats.zone_fragment(rows, 60).splitlines() if line[0] != ";"} == {"60"}
+    assert {row["ttl"] for row in json.loads(formats.as_json(rows, 60))} == {60}
+    assert {row["ttl"] for row in csv.DictReader(io.StringIO(formats.as_csv(rows, 60)))} == {"60"}
+    assert formats.one_line_values(rows, 60).count("  ttl      60\n") == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"public_addresses": ADDRESSES},
+            [
+                "PTR: 25.2.0.192.in-addr.arpa. PTR mail.example.com.; your provider sets it",
+                "PTR: 26.2.0.192.in-addr.arpa. PTR mail.example.com.; your provider sets it",
+            ],
+        ),
+        (
+            {},
+            [
+                "A: an A record of mail.example.com with this host's address",
+                "PTR: its address's PTR record is mail.example.com.; your provider sets it",
+            ],
+        ),
+    ],
+)
+def test_what_must_be_beside_the_records(changes, expected):
+    """An address that nobody has told, PTR records, and no AAAA record; comments in a zone file."""
+    *rest, last = beside(stack(**changes))
+    assert rest == expected
+    assert last == "AAAA: no AAAA record of mail.example.com, because nothing listens on IPv6"
+    assert all(line.startswith("; ") for line in formats.comments(beside(stack(**changes))).splitlines())
 
 
 def test_strings_of_a_long_value(found):
     """A TXT value is cut into strings of at most 255 octets that make the value again; no other record has them."""
-    for row in json.loads(formats.as_json(found, {})):
+    for row in json.loads(formats.as_json(formats.placed(found, {}))):
         strings = row.get("strings")
         assert (strings is not None) == (row["type"] == "TXT")
         if strings is not None:
@@ -239,7 +353,7 @@ def test_strings_of_a_long_value(found):
 
 def test_one_line_values_are_plain(found):
     """A value that is pasted into a form has nothing that a form would keep by mistake."""
-    for _, _, value in rows_of_lines(formats.one_line_values(found, {})):
+    for _, _, value in rows_of_lines(formats.one_line_values(formats.placed(found, {}))):
         assert value.isascii()
         assert value.isprintable()
         assert not set(value) & set('"()[]\\')
@@ -247,8 +361,10 @@ def test_one_line_values_are_plain(found):
 
 def test_zone_lines_have_absolute_names(found):
     """Every line has its whole owner name with the final dot, so that it fits below any $ORIGIN."""
-    lines = formats.zone_fragment(found).splitlines()
-    assert [line.split(" ")[0] for line in lines if not line.startswith(";")] == [f"{one.name}." for one in found]
+    rows = formats.placed(found, {})
+    lines = formats.zone_fragment(rows).splitlines()
+    owners = [line.split(" ")[0] for line in lines if not line.startswith(";")]
+    assert owners == [f"{one.record.name}." for one in rows]
 
 
 REPORT = "example.com._report._dmarc"
@@ -297,10 +413,11 @@ def test_name_in_a_form(changes, zones, name, zone, label, guess):
     """A record's name is given whole and relative to the zone that DNS knows; a guess is said to be one."""
     domain = changes.get("domains", "example.com").split(",")[0]
     found = records(stack(**{"dkim_selector": "s", "mailboxes": f"user@{domain}"} | changes))
-    rows = [row for row in json.loads(formats.as_json(found, zones)) if row["name"] == f"{name}."]
+    placed = formats.placed(found, zones)
+    rows = [row for row in json.loads(formats.as_json(placed)) if row["name"] == f"{name}."]
     assert {(row["zone"], row["label"], row["zone_is_a_guess"]) for row in rows} == {(f"{zone}.", label, guess)}
-    said = f"  zone   {zone}{' (a guess: DNS did not name the zone)' if guess else ''}\n  name   {label}\n"
-    assert formats.one_line_values([one for one in found if one.name == name], zones).count(said) == len(rows)
+    said = f"  zone     {zone}{' (a guess: DNS did not name the zone)' if guess else ''}\n  name     {label}\n"
+    assert formats.one_line_values([one for one in placed if one.record.name == name]).count(said) == len(rows)
 
 
 SOA = "ns.example. admin.example. 1 2 3 4 5"
@@ -417,7 +534,7 @@ def test_work_is_linear(keys):
             dmarc_report_addresses="user@d1.example,user@reports.example",
             dkim_keys=keys,
         )
-        formats.zone_fragment(records(site))
+        formats.zone_fragment(formats.placed(records(site), {}))
         calls.disable()
         work.append(sum(one.callcount for one in calls.getstats()))
     assert work[1] < 2.2 * work[0]

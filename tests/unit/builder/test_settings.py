@@ -35,6 +35,7 @@ DEFAULTS = {
     "trusted_networks": (), "spf_qualifier": "~", "spf_record": None,
     "spf_fail": "reject", "spf_softfail": "tag", "spf_permerror": "tag", "spf_temperror": "defer",
     "spf_skip_networks": (), "spf_skip_domains": (), "dmarc_policy": "none", "dmarc_report_addresses": (),
+    "dmarc_record": None,
     "dmarc_action": "follow", "dmarc_skip_networks": (), "dmarc_skip_domains": (),
     "dns_wait_hours": 4, "dns_wait_action": "quarantine", "unknown_sender_domain": "defer",
     "local_sender": "aligned", "local_sender_action": "discard", "milter_default_action": "tempfail", "extra_milters": (), "sasl": None,
@@ -169,6 +170,7 @@ def test_duplicates_are_merged(setting, text):
         ("srs", "off", False),
         ("dkim_selector", "S2026", "s2026"),
         ("spf_record", "v=spf1  mx   -all", "v=spf1 mx -all"),
+        ("dmarc_record", "v=DMARC1;p=reject;", "v=DMARC1; p=reject"),
     ],
 )
 def test_canonical_value(setting, text, value):
@@ -231,6 +233,7 @@ BAD = [
     ("spf_skip_domains", "*.forwarder.example", "*.forwarder.example", "example.com"),
     ("unknown_sender_domain", "450", "450", "defer"),
     ("dmarc_policy", "refuse", "refuse", "none"),
+    ("dmarc_record", "v=spf1 -all", "v=spf1 -all", "v=DMARC1; p=reject"),
     ("dmarc_report_addresses", "mailto:dmarc@example.com", "mailto:dmarc@example.com", "dmarc@example.com"),
     *(
         (setting, f"{'mailto:' * count}dmarc@example.com", f"{'mailto:' * count}dmarc@example.com", "dmarc@example.com")
@@ -892,6 +895,20 @@ CONTRADICTIONS = [
         "any client could name any other",
         {"proxy_networks": "192.0.2.10"},
     ),
+    (
+        {"dmarc_record": "v=DMARC1; p=none", "dmarc_policy": "reject"},
+        "dmarc_policy",
+        ...,
+        "is not the policy of MAILSTACK_DMARC_RECORD, which takes its place; remove one of the two",
+        {"dmarc_record": "v=DMARC1; p=reject"},
+    ),
+    (
+        {"dmarc_record": "v=DMARC1; p=none", "dmarc_report_addresses": "user@example.com"},
+        "dmarc_report_addresses",
+        ...,
+        "is not in rua= of MAILSTACK_DMARC_RECORD, which takes its place; add mailto:user@example.com there",
+        {"dmarc_record": "v=DMARC1; p=none; rua=mailto:user@example.com"},
+    ),
 ]
 
 
@@ -1141,6 +1158,10 @@ def test_settings_that_agree(changes):
         (
             {"dmarc_report_addresses": "user@example.com,dmarc@example.com"},
             ["MAILSTACK_DMARC_REPORT_ADDRESSES: dmarc@example.com is not a mailbox here"],
+        ),
+        (
+            {"dmarc_record": "v=DMARC1; p=none; rua=mailto:user@example.com; ruf=mailto:b@example.com"},
+            ["MAILSTACK_DMARC_RECORD: b@example.com is not a mailbox here"],
         ),
         (
             LMTP | {"dmarc_report_addresses": "dmarc@mail.example.com,root@mail.example.com"},

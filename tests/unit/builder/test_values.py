@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from mailstack.values import dnssec, mail, network, packages, servers, spf
+from mailstack.values import dmarc, dnssec, mail, network, packages, servers, spf
 from mailstack.values.mail import Alias
 from mailstack.values.servers import Forwarder, HostPort, NextHop, Route
 
@@ -39,6 +39,22 @@ ACCEPTED = [
     (spf.spf_record, "v=spf1 redirect=_spf.example.net", "v=spf1 redirect=_spf.example.net"),
     (spf.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
     (spf.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
+    (dmarc.dmarc_record, "v=DMARC1;p=reject", "v=DMARC1; p=reject"),
+    (
+        dmarc.dmarc_record,
+        "V = DMARC1 ; P=Reject; sp=NONE;NP=quarantine; ",
+        "v=DMARC1; p=reject; sp=none; np=quarantine",
+    ),
+    (
+        dmarc.dmarc_record,
+        "v=DMARC1; p=none; adkim=s; aspf=R; t=y; psd=n; fo=1:d:s",
+        "v=DMARC1; p=none; adkim=s; aspf=r; t=y; psd=n; fo=1:d:s",
+    ),
+    (
+        dmarc.dmarc_record,
+        "v=DMARC1; p=none; rua=mailto:A@Example.com, MAILTO:b%2Bc@example.net; ruf=mailto:d@example.com",
+        "v=DMARC1; p=none; rua=mailto:a@example.com,mailto:b+c@example.net; ruf=mailto:d@example.com",
+    ),
     (dnssec.trust_anchor, f". DS 20326 8 2 {DIGEST.upper()}", f". IN DS 20326 8 2 {DIGEST}"),
     (dnssec.trust_anchor, f". IN DS 20326 8 2 {DIGEST[:9]} {DIGEST[9:]}", f". IN DS 20326 8 2 {DIGEST}"),
     (dnssec.trust_anchor, f"example.\tin  ds 20326 8 2 {DIGEST}", f"example. IN DS 20326 8 2 {DIGEST}"),
@@ -100,6 +116,35 @@ REFUSED = [
     (spf.spf_record, "v=spf1 ~all -all", "'all' more than once"),
     (spf.spf_record, "v=spf1 -all mx", "not at its end"),
     (spf.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
+    *(
+        (dmarc.dmarc_record, one, "a record starts with v=DMARC1")
+        for one in ["", "p=none", "v=spf1", "p=none; v=DMARC1"]
+    ),
+    *((dmarc.dmarc_record, f"v=DMARC1; {one}", "has no p=") for one in ["", "sp=none", "rua=mailto:a@example.com"]),
+    *(
+        (dmarc.dmarc_record, f"v=DMARC1; p=none; {one}", words)
+        for one, words in [
+            ("pct=50", "has pct=, which was removed from DMARC"),
+            ("ri=86400", "has ri=, which was removed"),
+            ("rf=afrf", "has rf=, which was removed"),
+            ("p=reject", "has p= more than once"),
+            ("sp=refuse", "has 'sp=refuse'; write sp= with one of none, quarantine, reject"),
+            ("adkim=strict", "write adkim= with one of r, s"),
+            ("t=yes", "write t= with one of y, n"),
+            ("psd=y", "write psd= with one of n, u"),
+            ("fo=2", "write fo= with 0, 1, d or s"),
+            ("polcy=none", "'polcy', which is no tag of DMARC; the tags are v, p, sp, np"),
+            ("rua=a@example.com", "'a@example.com' is no mailto: URI"),
+            ("rua=https://example.com/", "'https://example.com/' is no mailto: URI"),
+            ("rua=mailto:a@example.com!10m", "has a size limit, which was removed"),
+            ("rua=mailto:a", "'a' is not an address"),
+            ("rua=", "'' is no mailto: URI"),
+            ('sp="none"', "without quotes and backslashes"),
+            ("sp=none\\; np=none", "without quotes and backslashes"),
+            ("rua=mailto:b\u00fc@example.com", "has characters that a DMARC record cannot have"),
+            (f"rua={','.join(['mailto:a@example.com'] * 250)}", "and receivers read 4096 at most"),
+        ]
+    ),
     *((dnssec.trust_anchor, one, "is not a trust anchor") for one in ["", ".", f"20326 8 2 {DIGEST}", ". TXT x"]),
     *((dnssec.trust_anchor, f". DS 20326 8 2 {one}", "is not a DS record") for one in ["", DIGEST[:-2], "zz"]),
     (dnssec.trust_anchor, ". DNSKEY 257 3 13 !", "is not a DNSKEY record"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from mailstack.dns.mistakes import texts
 from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.settings.model import PREFIX
-from mailstack_auth.dmarc.discovery import RecordError, is_record, parse
+from mailstack_auth.dmarc.discovery import Record, RecordError, is_record, parse
 
 _WHITE = " \t"
 # RFC 9989 appendix C.
@@ -85,9 +85,20 @@ def _of_policy(published: str, wanted: str, domain: str) -> Iterator[Mistake]:
     if theirs.p != ours.p:
         what = f"the record asks for p={theirs.p}, and the settings for p={ours.p} ({PREFIX}DMARC_POLICY)"
         yield Mistake("warning", "another-policy", what, wanted)
+    meant, said = _effective(ours), _effective(theirs)
+    # What the settings do not name is the zone's own business.
+    for name in (one for one, _ in _tags(wanted) if theirs.p == ours.p and one in meant and said[one] != meant[one]):
+        what = f"the record means {name}={said[name]}, and the settings {name}={meant[name]} ({PREFIX}DMARC_RECORD)"
+        yield Mistake("warning", "another-tag", what, wanted)
     missing = [one for one in _addresses(ours.rua) if one not in _addresses(theirs.rua)]
     if missing:
         yield Mistake("warning", "no-reports", f"rua= does not name {', '.join(missing)}", wanted)
+
+
+def _effective(record: Record) -> dict[str, str]:
+    """What receivers take where a tag is not there (RFC 9989 section 4.7)."""
+    sp = record.sp or record.p
+    return {"sp": sp, "np": record.np or sp, "adkim": record.adkim, "aspf": record.aspf, "psd": record.psd}
 
 
 def _version(published: str) -> str:

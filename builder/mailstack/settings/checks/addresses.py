@@ -10,6 +10,7 @@ from mailstack.settings.model import (
     HOST_ROLES,
     PREFIX,
     Settings,
+    variable,
 )
 from mailstack.values.mail import Alias, domain_of, is_catch_all, junk_address, known_as
 
@@ -52,10 +53,11 @@ def contradictions(chosen: Settings, refused: Refused) -> list[Fault]:
 
 def warnings(chosen: Settings) -> list[str]:
     names = _names(chosen, {})
+    setting = variable("dmarc_record" if chosen.dmarc_record else "dmarc_report_addresses")
     return [
-        f"{PREFIX}DMARC_REPORT_ADDRESSES: {one} is not a mailbox here, so reports will be rejected; add it to "
+        f"{setting}: {one} is not a mailbox here, so reports will be rejected; add it to "
         + (f"{PREFIX}MAILBOXES or {PREFIX}ALIASES" if domain_of(one) in names.domains else f"{PREFIX}ALIASES")
-        for one in chosen.dmarc_report_addresses
+        for one in chosen.reported_to
         if domain_of(one) in (names.listed if domain_of(one) in names.domains else {chosen.hostname})
         and not known_as(one, names.mailboxes_and_aliases)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from mailstack.errors import Fault
 from mailstack.settings.checks.refused import Refused, fault, may_be_meant
 from mailstack.settings.model import PREFIX, Settings, variable
-from mailstack.values import spf
+from mailstack.values import dmarc, spf
 from mailstack.values.network import Network
 from mailstack.values.servers import IMPLICIT_TLS, SUBMISSION, HostPort, is_address
 
@@ -23,6 +23,20 @@ def contradictions(chosen: Settings, refused: Refused) -> Iterator[Fault]:
                 record,
                 f"is the record of {domain} and refers to itself with {term!r}, so it is invalid; remove that term",
             )
+    yield from _policy(chosen, refused)
+
+
+def _policy(chosen: Settings, refused: Refused) -> Iterator[Fault]:
+    """What a whole DMARC record says is said by nothing else."""
+    if chosen.dmarc_record is None or "dmarc_record" in refused:
+        return
+    if "dmarc_policy" in chosen.model_fields_set and chosen.dmarc_policy != dmarc.policy(chosen.dmarc_record):
+        remedy = f"is not the policy of {PREFIX}DMARC_RECORD, which takes its place; remove one of the two"
+        yield fault("dmarc_policy", chosen.dmarc_policy, remedy)
+    for one in chosen.dmarc_report_addresses:
+        if one not in chosen.reported_to:
+            remedy = f"is not in rua= of {PREFIX}DMARC_RECORD, which takes its place; add {dmarc.mailto(one)} there"
+            yield fault("dmarc_report_addresses", one, remedy)
 
 
 def _relay(chosen: Settings, refused: Refused) -> Iterator[Fault]:

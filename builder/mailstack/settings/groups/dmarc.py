@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from mailstack.settings.groups.kinds import TOKENS, Group, SkippedNetworks
 from mailstack.values import tokens
+from mailstack.values.dmarc import DmarcRecord
 from mailstack.values.mail import DomainName, Mailbox
 
 # RFC 5321 section 4.5.4.1: senders try for four or five days.
@@ -20,6 +21,12 @@ class Dmarc(Group):
         default=(),
         description="Where other servers send aggregate reports (rua).",
         examples=["dmarc@example.com"],
+    )
+    dmarc_record: DmarcRecord | None = Field(
+        default=None,
+        description="The whole DMARC record of the domains, instead of the generated one: its tags sp, np, t, adkim, "
+        "aspf, ruf, fo and psd as well. It takes the place of DMARC_POLICY and DMARC_REPORT_ADDRESSES.",
+        examples=["v=DMARC1; p=reject; sp=quarantine; adkim=s; rua=mailto:dmarc@example.com"],
     )
     dmarc_action: Literal["follow", "reject", "mark"] = Field(
         default="follow",
