@@ -67,6 +67,10 @@ class Internet:
         assert zone is not None, name
         return self._data[next(iter(self.zones[zone].values()))].get((name.lower(), kind), [])
 
+    def records(self, address: str) -> Mapping[tuple[str, str], list[Value]]:
+        """All that a server has, by name and kind."""
+        return self._data[address]
+
     @contextlib.contextmanager
     def served(self) -> Iterator[int]:
         """Serve in a thread of its own; the port."""
@@ -180,11 +184,11 @@ class Internet:
         return name == zone or any(one == name or one.endswith(f".{name}") for one in found)
 
     def _add(self, response: dns.message.Message, name: str, kind: str, values: Sequence[Value]) -> None:
-        data = [_rdata(kind, value) for value in values]
+        data = [rdata(kind, value) for value in values]
         response.answer.append(dns.rrset.from_rdata_list(dns.name.from_text(name), TTL, data))
 
 
-def _rdata(kind: str, value: Value) -> dns.rdata.Rdata:
+def rdata(kind: str, value: Value) -> dns.rdata.Rdata:
     """A TXT value is cut into strings, unless it is some already; it is what is published, not its zone form."""
     if kind != "TXT":
         assert isinstance(value, str)
