@@ -189,7 +189,8 @@ class Look:
             return Answer(server, exists=False)
         query.flags = dns.flags.Flag(0)
         if recursion:
-            query.flags |= dns.flags.RD
+            # AD asks whether the answer was validated (RFC 6840 section 5.7).
+            query.flags |= dns.flags.RD | dns.flags.AD
         if not checked:
             query.flags |= dns.flags.CD
         for _ in range(_TRIES):

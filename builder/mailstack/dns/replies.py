@@ -44,6 +44,8 @@ class Answer:
     ttl: int = 0
     # A CNAME and other records share the name.
     beside: bool = False
+    # The resolver has validated it (RFC 4035 section 3.2.3, AD).
+    secure: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def read(server: Server, name: str, kind: str, message: dns.message.Message, *, 
     # Of a CNAME that leads nowhere, the code says whether the target exists (RFC 6604 section 3).
     exists = code == dns.rcode.NOERROR or bool(cname)
     beside = bool(cname and found.answer is not None and found.answer.name == owner(name))
-    return Answer(server, tuple(values), cname, exists, ttl=found.minimum_ttl, beside=beside)
+    secure = not authoritative and bool(message.flags & dns.flags.AD)
+    return Answer(server, tuple(values), cname, exists, ttl=found.minimum_ttl, beside=beside, secure=secure)
 
 
 def _value(data: dns.rdata.Rdata) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from mailstack.dns import ask
 from mailstack.dns.check import domain, site
 from mailstack.dns.findings import Report
+from mailstack.keys import certificates
 from mailstack.stack.model import Stack
 from mailstack.tasks.load import load_stack
 
@@ -24,7 +25,7 @@ def dns_check(
     Raises as load_stack() does; the check raises DnsError.
     """
     stack, warnings = load_stack(directory, environment)
-    return lambda: _site(stack, resolvers, port), warnings
+    return lambda: _site(directory, stack, resolvers, port), warnings
 
 
 def domain_check(name: str, resolvers: Sequence[str] = (), port: int = 53) -> Callable[[], Report]:
@@ -51,6 +52,7 @@ def watched(
         time.sleep(interval)
 
 
-def _site(stack: Stack, resolvers: Sequence[str], port: int) -> Report:
+def _site(directory: Path, stack: Stack, resolvers: Sequence[str], port: int) -> Report:
     seconds = ask.SECONDS + DOMAIN_SECONDS * len(stack.domains)
-    return ask.look(lambda look: site.check(look, stack), resolvers, port, seconds)
+    there = certificates.of_host(directory / stack.tls_directory, stack.hostname)
+    return ask.look(lambda look: site.check(look, stack, there), resolvers, port, seconds)

@@ -1,6 +1,7 @@
 """Backups: what belongs into one, what a file must be to be taken for one, and a restore that leaves all or nothing."""
 
 import contextlib
+import copy
 import errno
 import io
 import json
@@ -215,7 +216,8 @@ HOSTILE = {
     "the end of time": (member("volumes/mail/x", pax_headers={"mtime": "inf"}), "has a time or size that cannot be"),
     "later": (member("site/x", pax_headers={"mtime": "1e300"}), "has a time or size that cannot be"),
     "before time": (member("site/x", pax_headers={"mtime": "-1"}), "has a time or size that cannot be"),
-    "less than nothing": (member("site/x", pax_headers={"size": "-1"}), "has a time or size that cannot be"),
+    # Python 3.11.2 reads on from there.
+    "less than nothing": (member("site/x", pax_headers={"size": "-1"}), "has a time or size that cannot be|is cut off"),
     "a NUL": (member("site/x", pax_headers={"path": "site/x\0y"}), "has a name that no file can have"),
     "a link to a NUL": (
         member("site/x", None, type=tarfile.SYMTYPE, pax_headers={"linkpath": "y\0z"}),
@@ -262,7 +264,7 @@ def test_what_else_a_header_says(tmp_path: Path, engine: "Engine", directory: Pa
     odd = [
         member("volumes/mail/file", uname="root", pax_headers=headers),
         (member("volumes/mail/directory", None, pax_headers=headers)[0], None),
-        (link("volumes/mail/link", "file")[0].replace(deep=False), None),
+        (copy.copy(link("volumes/mail/link", "file")[0]), None),
     ]
     odd[2][0].pax_headers = headers
     written(tmp_path / "site.tar", [*site(), *odd])

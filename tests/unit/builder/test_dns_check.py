@@ -1,15 +1,32 @@
 """mailstack dns check: each mistake that has a name, published at a name server, is reported with what mends it."""
 
+import hashlib
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailstack.dns import ask
 from mailstack.dns.check import site
 from unit.dns_mistakes import ADDRESS, MISTAKES, OTHER_KEY, SELECTOR
-from unit.dns_site import NS1, NS2, NS3, OF_SITES, SPELLINGS, a_stack, check, mended, world_of, wrong
+from unit.dns_site import (
+    DOCUMENT,
+    NS1,
+    NS2,
+    NS3,
+    OF_SITES,
+    SPELLINGS,
+    a_stack,
+    check,
+    mended,
+    publish,
+    remove,
+    world_of,
+    wrong,
+)
 from unit.dns_world import RESOLVER
 
 OWN = {
@@ -192,7 +209,14 @@ def test_silence_costs_seconds(silent, words, patient):
     assert time.monotonic() - start < ask.SECONDS + 1
     words = words.format("does not answer" if patient else "answers SERVFAIL")
     assert [one.what for one in report.findings if words in one.what]
-    assert {one.code for one in report.findings} <= {"fine", "servers", "silent-server", "unanswered", "no-zone"}
+    assert {one.code for one in report.findings} <= {
+        "fine",
+        "dnssec",
+        "servers",
+        "silent-server",
+        "unanswered",
+        "no-zone",
+    }
 
 
 def test_a_check_that_runs_out_of_time():
@@ -201,7 +225,14 @@ def test_a_check_that_runs_out_of_time():
     world = world_of(made)
     with world.served() as port:
         report = ask.look(lambda look: site.check(look, made), [RESOLVER], port, seconds=0.5)
-    assert {one.code for one in report.findings} <= {"fine", "servers", "silent-server", "unanswered", "spf-temperror"}
+    assert {one.code for one in report.findings} <= {
+        "fine",
+        "dnssec",
+        "servers",
+        "silent-server",
+        "unanswered",
+        "spf-temperror",
+    }
     assert report.worst == "warning"
     assert any("the resolver was not asked in time" in one.what for one in report.findings)
 
@@ -232,3 +263,88 @@ def test_whatever_is_printed_is_right(changes):
     chosen = {name: value for name, value in changes.items() if value or name == "public_addresses"}
     made = a_stack(**chosen, mailboxes=f"user@{chosen['domains'].split()[0]}")
     assert wrong(check(world_of(made), made)) == []
+
+
+TLSA = "_25._tcp.mail.example.com"
+STS, STS_HOST, REPORTS = "_mta-sts.example.com", "mta-sts.example.com", "_smtp._tls.example.com"
+# What is published, and what is said of it; nothing: it is fine.
+ABOUT_TLS = {
+    "the certificate's key": ({f"{TLSA} TLSA": ["3 1 1 KEY"]}, None),
+    "the certificate itself": ({f"{TLSA} TLSA": ["3 0 2 WHOLE"]}, None),
+    "its issuer": ({f"{TLSA} TLSA": ["2 1 1 ISSUER"]}, None),
+    "the next key beside it": ({f"{TLSA} TLSA": ["3 1 1 KEY", f"3 1 1 {'ab' * 32}"]}, None),
+    "another key": ({f"{TLSA} TLSA": [f"3 1 1 {'ab' * 32}"]}, "no record is that of a certificate in tls/"),
+    "a usage that SMTP does not know": (
+        {f"{TLSA} TLSA": ["1 1 1 KEY", "3 1 1 KEY"]},
+        "usage 1 is not for SMTP, so servers pass over the record",
+    ),
+    "MTA-STS": ({f"{STS} TXT": ["v=STSv1; id=20261130"], f"{STS_HOST} A": [ADDRESS]}, None),
+    "MTA-STS without a host": ({f"{STS} TXT": ["v=STSv1; id=1;"]}, f"{STS_HOST} has no address, so nobody can get"),
+    "MTA-STS with a bad id": (
+        {f"{STS} TXT": ["v=STSv1; id=2026-11-30"], f"{STS_HOST} A": [ADDRESS]},
+        "the MTA-STS record has not the form",
+    ),
+    "MTA-STS twice": (
+        {f"{STS} TXT": ["v=STSv1; id=1", "v=STSv1; id=2"], f"{STS_HOST} A": [ADDRESS]},
+        "2 MTA-STS records share one name",
+    ),
+    "TLS reports": ({f"{REPORTS} TXT": ["v=TLSRPTv1; rua=mailto:tls@example.com,https://example.com/tls"]}, None),
+    "TLS reports without a scheme": ({f"{REPORTS} TXT": ["v=TLSRPTv1; rua=tls@example.com"]}, "the TLS report record"),
+    "an authority": ({"example.com CAA": ['0 issue "ca.example; account=1"', '0 iodef "mailto:a@example.com"']}, None),
+    "no authority": ({"mail.example.com CAA": ['0 issue ";"']}, "nobody may issue a certificate for mail.example.com"),
+    "no wildcards": ({"example.com CAA": ['0 issuewild ";"']}, None),
+}
+
+
+@pytest.fixture(scope="module")
+def chain(authority):
+    """A certificate for the host name, with its issuer."""
+    return x509.load_pem_x509_certificates(authority.issue("mail.example.com").chain)
+
+
+def with_digests(value, chain):
+    leaf, issuer = chain[0], chain[-1]
+    key = {one: one.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for one in chain}
+    value = value.replace("KEY", hashlib.sha256(key[leaf]).hexdigest())
+    value = value.replace("ISSUER", hashlib.sha256(key[issuer]).hexdigest())
+    return value.replace("WHOLE", hashlib.sha512(leaf.public_bytes(Encoding.DER)).hexdigest())
+
+
+@pytest.mark.parametrize(("published", "words"), ABOUT_TLS.values(), ids=ABOUT_TLS.keys())
+def test_records_about_tls(chain, published, words):
+    """TLSA, MTA-STS, TLS-RPT and CAA are judged where they are published; nobody has to have them."""
+    made = a_stack()
+    world = world_of(made)
+    for key, values in published.items():
+        world.publish(*key.split(" "), *(with_digests(one, chain) for one in values))
+    with world.served() as port:
+        report = ask.look(lambda look: site.check(look, made, chain), [RESOLVER], port)
+    found = [one for one in report.findings if one.level != "fine"]
+    assert [one.what for one in found if not one.what.startswith(words or "nothing")] == []
+    assert len(found) == (0 if words is None else 1)
+    assert all(f"`{one.code}`" in DOCUMENT.read_text() for one in found)
+    for one in found:
+        remove(world, one.remove)
+        publish(world, one.publish)
+        if one.remove or one.publish:
+            with world.served() as port:
+                again = ask.look(lambda look: site.check(look, made, chain), [RESOLVER], port)
+            assert wrong(again) == []
+
+
+def test_tlsa_without_a_certificate():
+    """Where no certificate can be read, nothing is said against the records."""
+    made = a_stack()
+    world = world_of(made)
+    world.publish(TLSA, "TLSA", f"3 1 1 {'ab' * 32}")
+    report = check(world, made)
+    assert wrong(report) == []
+    assert any(one.name == TLSA and "no certificate in tls/" in one.what for one in report.findings)
+
+
+def test_a_resolver_that_does_not_validate():
+    """It is said, and no fault of the records."""
+    made = a_stack()
+    (found,) = [one for one in check(world_of(made), made).findings if one.code == "dnssec"]
+    assert (found.level, found.name) == ("fine", ".")
+    assert f"the resolver {RESOLVER} does not validate" in found.what

@@ -3,7 +3,7 @@
 import asyncio
 
 from mailstack.dns.ask import Look
-from mailstack.dns.check import hosts, policy, servers, texts
+from mailstack.dns.check import dnssec, hosts, policy, servers, texts, tls
 from mailstack.dns.check.wanted import Evidence, Wanted
 from mailstack.dns.findings import Finding, Report, Row
 from mailstack.dns.mistakes import dmarc, spf
@@ -18,7 +18,13 @@ _NOBODY = Evidence({}, ())
 async def check(look: Look, domain: str) -> Report:
     """Name servers, MX, SPF and DMARC of a domain; DKIM has no list of its selectors."""
     seen = await look.see(domain, "TXT")
-    work = (hosts.others_mx(look, domain), _spf(look, seen), _dmarc(look, domain))
+    work = (
+        hosts.others_mx(look, domain),
+        _spf(look, seen),
+        _dmarc(look, domain),
+        tls.policies(look, domain),
+        dnssec.findings(look, [seen.zone] if seen.zone else []),
+    )
     found = [one for group in await asyncio.gather(*work) for one in group]
     asked = tuple(sorted(map(str, seen.authorities)))
     return Report((*servers.unknown([seen], [domain]), *servers.findings([seen]), *found), asked)

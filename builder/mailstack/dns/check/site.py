@@ -5,8 +5,10 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 
+from cryptography import x509
+
 from mailstack.dns.ask import Look
-from mailstack.dns.check import hosts, policy, servers, texts
+from mailstack.dns.check import dnssec, hosts, policy, servers, texts, tls
 from mailstack.dns.check.wanted import Evidence
 from mailstack.dns.check.wanted import texts as wanted_texts
 from mailstack.dns.findings import Finding, Report
@@ -16,8 +18,11 @@ from mailstack.stack.model import Stack
 from mailstack.values.network import Address
 
 
-async def check(look: Look, stack: Stack) -> Report:
-    """What is wrong with the published records of a site, and with the servers that have them."""
+async def check(look: Look, stack: Stack, certificates: Sequence[x509.Certificate] = ()) -> Report:
+    """What is wrong with the published records of a site, and with the servers that have them.
+
+    certificates are those in its directory (keys.certificates.of_host).
+    """
     rows = records(stack)
     wanted = wanted_texts(rows)
     ours = defaultdict(set)
@@ -32,8 +37,11 @@ async def check(look: Look, stack: Stack) -> Report:
     work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
     work += [texts.check(look, one, evidence, ours) for one in wanted]
     work += [policy.authorisations(look, one, ours["report"]) for one in stack.signing_domains]
+    work += [tls.tlsa(look, stack.hostname, certificates), tls.caa(look, stack.hostname)]
+    work += [tls.policies(look, one) for one in stack.domains]
     found = [one for group in await asyncio.gather(*work) for one in group]
     seen = await _zones(look, [stack.hostname, *(one.name for one in rows)])
+    found += await dnssec.findings(look, {one.zone for one in seen if one.zone})
     domains = stack.signing_domains
     asked = {str(one) for zone in seen for one in zone.authorities}
     return Report((*servers.unknown(seen, domains), *servers.findings(seen), *found), tuple(sorted(asked)))
