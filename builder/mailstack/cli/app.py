@@ -6,7 +6,7 @@ import traceback
 import click
 
 from mailstack import console
-from mailstack.cli import backup, build, config, dns, queue, status, trace
+from mailstack.cli import backup, build, config, dkim, dns, queue, status, trace
 from mailstack.errors import MailstackError, StoppedError, os_reason
 from mailstack.version import version
 
@@ -42,7 +42,7 @@ def main(*, debug: bool) -> None:
 for _verb in (
     *(build.init, build.build, build.base),
     *(status.status, status.first_steps, queue.queue, trace.trace),
-    *(config.config, dns.dns),
+    *(config.config, dkim.dkim, dns.dns),
     *(backup.backup, backup.restore),
 ):
     main.add_command(_verb)

@@ -78,6 +78,23 @@ def read(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list[str
         raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 
 
+def brought(pem: bytes, domain: str, selector: str, where: str) -> DkimKey:
+    """A private key that another program made, as a domain's; errors name where it lies. Raises as read() does."""
+    private = _usable(pem, where, "Name another key; or let 'mailstack build' make one", known=False)
+    path = DIRECTORY / f"{selector}._domainkey.{domain}.pem"
+    return DkimKey(domain, selector, path, private.key_size, _record(private))
+
+
+def keep(directory: Path, key: DkimKey, pem: bytes) -> None:
+    """Write a private key that brought() has found good. Raises DkimKeyError if it cannot be written."""
+    try:
+        secret_directory((directory / key.path).parent.parent)
+        secret_directory((directory / key.path).parent)
+        write_new(directory / key.path, pem, 0o600)
+    except OSError as error:
+        raise DkimKeyError(f"{directory / key.path}: {os_reason(error)}") from None
+
+
 def never_made(directory: Path, domain: str, selector: str) -> bool:
     """Whether neither a domain's private key nor its record is there. Raises DkimKeyError where nobody can tell."""
     path, published, where = _places(directory, domain, selector)
@@ -134,14 +151,17 @@ def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
 
     Of a known one the library does not ask again whether its primes are: that takes 40 ms for each key of a build.
     """
-    pem = reading.content(path)
+    return _usable(reading.content(path), where, _REMEDY, known=known)
+
+
+def _usable(pem: bytes, where: str, remedy: str, *, known: bool) -> rsa.RSAPrivateKey:
     if not pem.strip():
-        raise DkimKeyError(f"{where}: the file is empty. {_REMEDY}")
+        raise DkimKeyError(f"{where}: the file is empty. {remedy}")
     if b"PUBLIC KEY" in pem and b"PRIVATE KEY" not in pem:
         raise DkimKeyError(f"{where}: is a public key. Put the private key there")
     # Some programs write the public half in front.
     pem = _PUBLIC.sub(b"", pem)
-    unusable = f"{where}: is not a complete RSA private key of at least {MIN_KEY_BITS} bits in PEM form. {_REMEDY}"
+    unusable = f"{where}: is not a complete RSA private key of at least {MIN_KEY_BITS} bits in PEM form. {remedy}"
     try:
         key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=known)
     except TypeError:
@@ -153,7 +173,7 @@ def _load(path: Path, where: str, *, known: bool) -> rsa.RSAPrivateKey:
     if not _whole(key.private_numbers()):
         raise DkimKeyError(unusable)
     if key.key_size < MIN_KEY_BITS:
-        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers reject less than {MIN_KEY_BITS}. {_REMEDY}")
+        raise DkimKeyError(f"{where}: has {key.key_size} bits; verifiers reject less than {MIN_KEY_BITS}. {remedy}")
     return key
 
 

@@ -90,9 +90,11 @@ def test_all_are_silent(world):
     found, seconds = see(world, "example.com", resolvers=["127.0.0.9", RESOLVER])
     assert found.answers == ()
     assert "SERVFAIL" in found.resolved.failure
-    _, shorter = see(world, "example.com", seconds=1)
     assert seconds < ask.SECONDS
-    assert shorter < seconds
+    world.patient = True
+    found, shorter = see(world, "example.com", seconds=1)
+    assert found.resolved.failure
+    assert shorter < ask.SECONDS / 2
 
 
 def test_no_resolver(world):
