@@ -12,7 +12,20 @@ from pathlib import Path
 
 _PLUGIN = ("docker", "compose")
 _NAME = "mailstack"
-VERBS = ("backup", "base", "build", "config", "dns", "first-steps", "init", "queue", "restore", "status", "trace")
+VERBS = (
+    "backup",
+    "base",
+    "build",
+    "config",
+    "dkim",
+    "dns",
+    "first-steps",
+    "init",
+    "queue",
+    "restore",
+    "status",
+    "trace",
+)
 # The name as a command, and not as the product's or a part of a path.
 _OWN = re.compile(rf"(?<![\w./-]){_NAME}(?= (?:{'|'.join(VERBS)})\b)")
 

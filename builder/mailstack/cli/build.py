@@ -42,7 +42,7 @@ def build(*, refresh: bool, rollback: bool, say_next: bool) -> None:
     console.warn(*done.warnings)
     console.progress(f"{len(done.changed)} files written, {len(done.built)} images built")
     console.progress("DNS records to publish (other forms: mailstack dns records --help):")
-    click.echo(formats.zone_fragment(formats.placed(records(done.stack), {})), nl=False)
+    click.echo(formats.zone_fragment(formats.placed(records(done.stack), None)), nl=False)
     click.echo(formats.comments(beside(done.stack)), nl=False)
     if say_next:
         orphans = " --remove-orphans" if done.unneeded else ""

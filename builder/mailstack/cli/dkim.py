@@ -12,7 +12,7 @@ from mailstack.tasks import dkim as task
 
 @click.group()
 def dkim() -> None:
-    """The DKIM keys of this site."""
+    """List the DKIM keys, or take those of another mail server."""
 
 
 @dkim.command(name="list")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dns() -> None:
-    """The DNS records of this site."""
+    """Print the DNS records to publish, or check those that are published."""
 
 
 _FORMS = {
@@ -67,7 +67,7 @@ def dns_records(*, form: str, zone: str | None, ttl: int) -> None:
     stack, warnings = load_stack(here(), os.environ)
     console.warn(*warnings)
     found = records(stack)
-    known: dict[str, str] = {}
+    known: dict[str, str] | None = None
     # The names of zone lines are whole.
     if zone or form != "zone":
         # Loaded here, since it takes a fifth of what a build may take.
@@ -155,9 +155,9 @@ def dns_check(
         plain = False if os.environ.get("NO_COLOR") else None
         click.echo(findings.as_text(report, quiet=quiet), nl=False, color=plain)
     if report.worst == "fault":
-        raise RecordFaultError(f"the published records have faults: {report.summary}")
+        raise RecordFaultError("the published records have faults")
     if report.worst == "warning" and strict:
-        raise RecordWarningError(f"the published records have warnings: {report.summary}")
+        raise RecordWarningError("the published records have warnings")
 
 
 def _report(domain: str | None, resolvers: tuple[str, ...], port: int, minutes: float | None) -> "Report":

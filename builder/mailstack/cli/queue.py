@@ -78,7 +78,7 @@ def _change(
     change: Callable[[Path, Sequence[str] | None], int], queue_ids: Sequence[str], done: str, *, everything: bool
 ) -> None:
     if bool(queue_ids) == everything:
-        raise click.UsageError("give queue ids, or --all")
+        raise click.UsageError("give queue ids or --all, not both" if everything else "give queue ids, or --all")
     _say(change(here(), None if everything else queue_ids), done)
 
 

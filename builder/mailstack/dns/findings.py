@@ -153,7 +153,12 @@ def _data(one: Finding) -> dict[str, Any]:
 
 
 def _rows(rows: Sequence[Row]) -> list[dict[str, str]]:
-    return [{"name": f"{one.name}.", "type": one.type, "value": _utf8(one.value)} for one in rows]
+    return [{"name": f"{one.name}.", "type": one.type, "value": _utf8(_absolute(one))} for one in rows]
+
+
+def _absolute(row: Row) -> str:
+    """The value as `dns records` prints it: a name ends with a dot."""
+    return f"{row.value}." if row.type in {"CNAME", "MX", "PTR"} and not row.value.endswith(".") else row.value
 
 
 def _utf8(text: str) -> str:

@@ -47,12 +47,15 @@ class Placed:
         return self.record.value.partition(" ")[2] if self.record.type == "MX" else self.record.value
 
 
-def placed(records: Iterable[Record], zones: Mapping[str, str]) -> tuple[Placed, ...]:
-    """The records by zone, in the order in which the zones come; zones has those that DNS named, by domain."""
+def placed(records: Iterable[Record], zones: Mapping[str, str] | None) -> tuple[Placed, ...]:
+    """The records by zone, in the order in which the zones come; zones has those that DNS named, by domain.
+
+    None: DNS was not asked, so that nothing is known of the zones, and nothing said.
+    """
     by_zone: dict[str, list[Placed]] = {}
     for record in records:
-        zone = zones.get(record.domain, record.widest)
-        guess = record.domain not in zones
+        zone = (zones or {}).get(record.domain, record.widest)
+        guess = zones is not None and record.domain not in zones
         label = record.name.removesuffix(f".{zone}")
         by_zone.setdefault(zone, []).append(Placed(record, zone, "@" if label == zone and not guess else label, guess))
     return tuple(one for group in by_zone.values() for one in group)
@@ -83,7 +86,7 @@ def zone_fragment(rows: Sequence[Placed], ttl: int = TTL) -> str:
     blocks = [(zone, list(group)) for zone, group in groupby(rows, key=lambda one: one.zone)]
     lines = []
     for zone, block in blocks:
-        if len(blocks) > 1:
+        if len(blocks) > 1 or block[0].guess:
             lines.append(f"; zone {zone}{f' ({_A_GUESS})' if block[0].guess else ''}")
         for why, group in groupby(block, key=lambda one: one.record.why):
             lines.append(f"; {why}")

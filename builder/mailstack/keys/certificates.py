@@ -14,22 +14,36 @@ _VARIABLE = "MAILSTACK_TLS_DIRECTORY"
 _MOST_FILES, _MOST_OCTETS = 1000, 2**23
 
 
-def prepare(site: Path, name: str) -> tuple[str, ...]:
-    """Make the directory if it is one of the site's own; a warning while it is empty.
-
-    Raises SettingsError for one elsewhere that does not exist, or that is no directory.
-    """
+def check(site: Path, name: str) -> Path:
+    """The directory, which a build makes if it is one of the site's own. Raises SettingsError as prepare() does."""
     directory = Path(os.path.normpath(site / name))
     secret = site / "secrets"
     if directory == secret or secret in directory.parents or directory in secret.parents:
         remedy = "would show Postfix what lies in secrets/; write a directory that holds certificates and keys only"
         raise SettingsError([Fault(_VARIABLE, name, remedy)])
     try:
-        if directory.is_relative_to(site) and not directory.exists():
-            directory.mkdir(mode=0o700, parents=True)
-        if not directory.is_dir():
-            fault = "is a file" if directory.exists() else "does not exist"
-            raise SettingsError([Fault(_VARIABLE, name, f"{fault}; write the directory that has your certificates")])
+        there = directory.exists()
+        if there and not directory.is_dir():
+            fault = "is a file"
+        elif not there and not directory.is_relative_to(site):
+            fault = "does not exist"
+        else:
+            return directory
+    except PermissionError:
+        return directory
+    except OSError as error:
+        raise SettingsError([Fault(_VARIABLE, name, f"cannot be used: {os_reason(error)}")]) from None
+    raise SettingsError([Fault(_VARIABLE, name, f"{fault}; write the directory that has your certificates")])
+
+
+def prepare(site: Path, name: str) -> tuple[str, ...]:
+    """Make the directory if it is one of the site's own; a warning while it is empty.
+
+    Raises SettingsError for one elsewhere that does not exist, or that is no directory.
+    """
+    directory = check(site, name)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         empty = not any(directory.iterdir())
     except PermissionError:
         # Postfix's container reads it as root.

@@ -28,6 +28,8 @@ from mailstack.tasks import allowed, written
 from mailstack.tasks.archive import About, Contents, Writer
 from mailstack.version import version
 
+# What people miss if a volume is not there.
+_HELD = {"queue": "messages of the queue", "mail": "mailboxes"}
 # Of a site's own directory, beside .env and what that and compose.override.yaml name.
 _PARTS = (relay_login.DIRECTORY, Path(overrides.DIRECTORY))
 # What a backup is called until it is complete, with random letters behind.
@@ -143,6 +145,10 @@ def write(
         name: str(composed.get("volumes", {}).get(name, {}).get("name", f"{before.project}_{name}")) for name in KEPT
     }
     there = set(volumes.existing(client, real.values()))
+    for name, one in real.items():
+        # The others are of settings that a site need not have.
+        if name in {"queue", "mail"} & composed.get("volumes", {}).keys() and one not in there:
+            console.warn(f"there is no volume {one}, so the backup has no {_HELD[name]}")
     real = {name: one for name, one in real.items() if one in there}
     about = About(before.project, version(), datetime.now(UTC).isoformat(timespec="seconds"), real, chosen.left_out)
     writer = Writer(stream, about, packed=packed)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mailstack.keys import authserv_id, dkim, srs_key
+from mailstack.keys import authserv_id, certificates, dkim, srs_key
 from mailstack.settings import checks
 from mailstack.stack.decide import key_domains
 from mailstack.tasks.load import read, unused_keys
@@ -12,6 +12,7 @@ from mailstack.tasks.load import read, unused_keys
 def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Validate settings, overrides and the keys that are there, and write nothing; the warnings."""
     chosen, _ = read(directory, environment)
+    certificates.check(directory, chosen.tls_directory)
     warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
     # What was never made is no fault: a build makes it.
     for domain in key_domains(chosen):

@@ -21,7 +21,7 @@ def first_steps(chosen: Settings) -> str:
     ]
     hop = chosen.next_hops.get(domain)
     if hop is None:
-        lines.append(f"  docker compose exec -T postfix sh -c {shlex.quote(f'cat {path}/*')}")
+        lines.append(f"  docker compose exec -T postfix sh -c {shlex.quote(f'sleep 2; cat {path}/*')}")
     else:
         lines.append(f"  docker compose logs postfix    # status=sent, by {hop.server}")
     lines += [

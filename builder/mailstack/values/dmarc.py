@@ -26,6 +26,8 @@ def dmarc_record(token: str) -> str:
         raise ValueError("has characters that a DMARC record cannot have; write it without quotes and backslashes")
     found = [(name.strip().lower(), value.strip()) for name, _, value in map(_parted, token.split(";")) if name.strip()]
     if not found or found[0] != ("v", "DMARC1"):
+        if token.strip().lower().startswith("v=dmarc1"):
+            raise ValueError("is not a DMARC record: the first tag is 'v=DMARC1;', in capitals and with its semicolon")
         raise ValueError(f"is not a DMARC record; a record starts with v=DMARC1, for example: {_EXAMPLE}")
     names = [name for name, _ in found]
     twice = next((name for name in names if names.count(name) > 1), None)

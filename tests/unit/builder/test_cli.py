@@ -468,7 +468,17 @@ def test_first_steps_can_be_pasted(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", printf], capture_output=True, text=True, check=True)
     assert "\nTo: o'brien@example.com\n" in done.stdout
     cat = next(line for line in lines if "/var/vmail" in line)
-    assert shlex.split(shlex.split(cat)[-1])[1] == "/var/vmail/example.com/o'brien/Maildir/new/*"
+    assert shlex.split(shlex.split(cat)[-1])[-1] == "/var/vmail/example.com/o'brien/Maildir/new/*"
+
+
+def test_a_directory_of_certificates_that_is_not_there(tmp_path: Path) -> None:
+    """Config check says what a build would, and makes nothing."""
+    run("init", *FLAGS)
+    assert run("config", "check").exit_code == 0
+    assert not (tmp_path / "tls").exists()
+    done = run("config", "check", MAILSTACK_TLS_DIRECTORY="/etc/letsencrypt/nowhere")
+    assert done.exit_code == 2
+    assert "MAILSTACK_TLS_DIRECTORY: '/etc/letsencrypt/nowhere': does not exist; write the directory" in done.stderr
 
 
 def test_env_without_settings(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from unit.dns_site import (
     world_of,
     wrong,
 )
-from unit.dns_world import RESOLVER
+from unit.dns_world import RESOLVER, Internet
 
 OWN = {
     "one domain": {},
@@ -186,6 +186,15 @@ def test_a_domain_that_does_not_exist():
     world = world_of(a_stack())
     found = [one for one in check(world, made).findings if one.code == "no-domain"]
     assert [(one.level, one.name) for one in found] == [("fault", "nobody.example")]
+
+
+def test_a_resolver_that_knows_no_top_level():
+    """Whoever asks one of a closed network is not told to register domains; and a host name is not one of them."""
+    made = a_stack()
+    world = Internet({"example.net": {"ns1.example.net": NS1}})
+    found = [one for one in check(world, made).findings if one.code == "no-domain"]
+    assert [one.name for one in found] == ["example.com"]
+    assert "knows no top level" in found[0].by_hand
 
 
 @pytest.mark.parametrize("patient", [False, True], ids=["SERVFAIL", "patient"])

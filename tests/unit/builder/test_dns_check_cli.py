@@ -75,7 +75,7 @@ def test_a_fault(check, world):
     ]
     assert first[4].startswith("         publish  v=DKIM1; h=sha256; k=rsa; p=MII")
     assert first[4].endswith("IDAQAB")
-    assert "error: the published records have faults: 1 fault, 0 warnings" in done.stderr
+    assert "error: the published records have faults\n" in done.stderr
 
 
 def test_a_warning(check, world):
@@ -84,7 +84,7 @@ def test_a_warning(check, world):
     assert check().exit_code == 0
     done = check("--strict")
     assert done.exit_code == 7
-    assert "error: the published records have warnings: 0 faults, 1 warning" in done.stderr
+    assert "error: the published records have warnings\n" in done.stderr
 
 
 def test_json(check, world):

@@ -56,7 +56,7 @@ def test_these_or_all(verb: str, arguments: list[str]) -> None:
     """One of both, so that a slip removes nothing."""
     done = CliRunner().invoke(main, ["queue", verb, *arguments])
     assert done.exit_code == 2
-    assert "give queue ids, or --all" in done.stderr
+    assert ("give queue ids or --all, not both" if arguments else "give queue ids, or --all") in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["show", "flush", "hold", "release", "delete"])

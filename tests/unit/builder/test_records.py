@@ -286,8 +286,7 @@ def test_all_forms_say_the_same(found, tmp_path, *, known):
 def test_a_guess_is_said(found):
     """Whoever reads any of the forms sees which zones DNS did not name."""
     guessed, known = formats.placed(found, {}), formats.placed(found, {one.domain: one.widest for one in found})
-    several = len({one.zone for one in guessed}) > 1
-    for form in (formats.one_line_values, formats.as_octodns, *([formats.zone_fragment] if several else [])):
+    for form in (formats.one_line_values, formats.as_octodns, formats.zone_fragment):
         assert "a guess" in form(guessed)
         assert "a guess" not in form(known)
     assert {row["zone_is_a_guess"] for row in csv.DictReader(io.StringIO(formats.as_csv(guessed)))} == {"true"}
@@ -301,7 +300,8 @@ def test_records_stand_by_zone():
     assert [zone for zone, _ in groupby(zones)] == ["example.com", "example.net"]
     heads = [one for one in formats.zone_fragment(rows).splitlines() if one.startswith("; zone ")]
     assert [one.split()[2] for one in heads] == ["example.com", "example.net"]
-    assert "; zone " not in formats.zone_fragment(formats.placed(records(stack()), {}))
+    assert "; zone " not in formats.zone_fragment(formats.placed(records(stack()), None))
+    assert "a guess" not in formats.zone_fragment(formats.placed(records(stack(**TWO)), None))
 
 
 def test_time_to_live(found):

@@ -116,6 +116,7 @@ REFUSED = [
     (spf.spf_record, "v=spf1 ~all -all", "'all' more than once"),
     (spf.spf_record, "v=spf1 -all mx", "not at its end"),
     (spf.spf_record, "v=spf1 -all mx exp=why.example.net", "not at its end"),
+    *((dmarc.dmarc_record, one, "the first tag is 'v=DMARC1;'") for one in ["v=DMARC1 p=none", "v=dmarc1; p=none"]),
     *(
         (dmarc.dmarc_record, one, "a record starts with v=DMARC1")
         for one in ["", "p=none", "v=spf1", "p=none; v=DMARC1"]

@@ -27,7 +27,7 @@ async def check(look: Look, domain: str) -> Report:
     )
     found = [one for group in await asyncio.gather(*work) for one in group]
     asked = tuple(sorted(map(str, seen.authorities)))
-    return Report((*servers.unknown([seen], [domain]), *servers.findings([seen]), *found), asked)
+    return Report((*await servers.unknown(look, [seen], [domain]), *servers.findings([seen]), *found), asked)
 
 
 async def _spf(look: Look, seen: Seen) -> list[Finding]:

@@ -1,10 +1,13 @@
 """What is wrong with name servers themselves."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from mailstack.dns.ask import OUT_OF_TIME, Look
 from mailstack.dns.findings import Finding, Level
 from mailstack.dns.replies import Answer, Authority, Seen
+from mailstack_auth.names import and_parents
 
 _SILENT = "does not answer"
 
@@ -31,8 +34,19 @@ def _broken(zone: str, one: Authority, good: Sequence[str]) -> Finding:
     return Finding(level, "silent-server" if silent else "lame-server", zone or ".", "NS", what, by_hand=by_hand)
 
 
-def unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
-    """Domains of which no authoritative server could be asked, with the reason."""
+async def unknown(look: Look, seen: Iterable[Seen], domains: Sequence[str]) -> list[Finding]:
+    """Domains of which no authoritative server could be asked, with the reason; of names below one it alone."""
+    found = list(_unknown(seen, domains))
+    above = {one.name for one in found}
+    found = [one for one in found if above.isdisjoint([*and_parents(one.name)][1:])]
+    # Some networks have a resolver that knows their own names only.
+    tops = await asyncio.gather(*(look.resolve(one.name.rpartition(".")[2], "NS") for one in found))
+    lost = [top for one, top in zip(found, tops, strict=True) if one.code == "no-domain" and not top.exists]
+    by_hand = f"Name a resolver that knows the Internet's names: --resolver ADDRESS; {look.resolver} knows no top level"
+    return [replace(one, by_hand=by_hand) if lost and one.code == "no-domain" else one for one in found]
+
+
+def _unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
     for one in {found.name: found for found in seen if found.name in domains and not found.authorities}.values():
         if one.resolved.failure == OUT_OF_TIME:
             continue

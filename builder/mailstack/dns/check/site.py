@@ -44,7 +44,7 @@ async def check(look: Look, stack: Stack, certificates: Sequence[x509.Certificat
     found += await dnssec.findings(look, {one.zone for one in seen if one.zone})
     domains = stack.signing_domains
     asked = {str(one) for zone in seen for one in zone.authorities}
-    return Report((*servers.unknown(seen, domains), *servers.findings(seen), *found), tuple(sorted(asked)))
+    return Report((*await servers.unknown(look, seen, domains), *servers.findings(seen), *found), tuple(sorted(asked)))
 
 
 async def _addresses(look: Look, hostname: str) -> tuple[Address, ...]:

@@ -63,7 +63,7 @@ class Clients(Group):
     limit_user_recipients: _Limit = Field(
         default=1000,
         description="To how many recipients one user who is logged in may send in LIMIT_USER_MINUTES, all messages "
-        "together; more get 450. 0: any number.",
+        "together; more get 450, and one message with more of them 550. 0: any number.",
         examples=["200"],
     )
     limit_user_minutes: _Minutes = Field(
