@@ -43,6 +43,10 @@ def _domain(context: click.Context, option: click.Parameter, value: str | None) 
         raise click.BadParameter(f"{value!r} {error}") from None
 
 
+def _domains(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(_domain(context, option, one)) for one in value)
+
+
 @dns.command(name="records")
 @click.option(
     "--format",
@@ -111,6 +115,14 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
     callback=_address,
     help="A resolver to ask, instead of those in /etc/resolv.conf.",
 )
+@click.option(
+    "--blocklist",
+    "blocklists",
+    metavar="ZONE",
+    multiple=True,
+    callback=_domains,
+    help="Ask this DNS block list about this host's addresses.",
+)
 @click.option("--port", default=53, hidden=True, help="The port of all servers, for tests.")
 @click.option(
     "--watch", "minutes", metavar="MINUTES", type=click.FloatRange(0), help="Check again until all is right, so long."
@@ -123,6 +135,7 @@ def dns_check(
     *,
     domain: str | None,
     resolvers: tuple[str, ...],
+    blocklists: tuple[str, ...],
     port: int,
     minutes: float | None,
     strict: bool,
@@ -138,7 +151,7 @@ def dns_check(
     from mailstack.dns import findings  # noqa: PLC0415
 
     try:
-        report = _report(domain, resolvers, port, minutes)
+        report = _report(domain, resolvers, blocklists, port, minutes)
     except MailstackError as error:
         if nagios:
             click.echo(f"DNS UNKNOWN - {error}".splitlines()[0])
@@ -160,13 +173,17 @@ def dns_check(
         raise RecordWarningError("the published records have warnings")
 
 
-def _report(domain: str | None, resolvers: tuple[str, ...], port: int, minutes: float | None) -> "Report":
+def _report(
+    domain: str | None, resolvers: tuple[str, ...], blocklists: tuple[str, ...], port: int, minutes: float | None
+) -> "Report":
     """The check's report, after some checks if it is watched."""
     from mailstack.tasks import dns_check as task  # noqa: PLC0415
 
     if domain is None:
-        check, warnings = task.dns_check(here(), os.environ, resolvers, port)
+        check, warnings = task.dns_check(here(), os.environ, resolvers, port, blocklists)
         console.warn(*warnings)
+    elif blocklists:
+        raise click.UsageError("--blocklist is about this host's addresses; leave out --domain")
     else:
         check = task.domain_check(domain, resolvers, port)
     if minutes is None:

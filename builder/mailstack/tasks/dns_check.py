@@ -18,14 +18,18 @@ DOMAIN_SECONDS = 0.02
 
 
 def dns_check(
-    directory: Path, environment: Mapping[str, str], resolvers: Sequence[str] = (), port: int = 53
+    directory: Path,
+    environment: Mapping[str, str],
+    resolvers: Sequence[str] = (),
+    port: int = 53,
+    blocklists: Sequence[str] = (),
 ) -> tuple[Callable[[], Report], tuple[str, ...]]:
-    """A check of a site's records, to be made once or again, with warnings of the settings.
+    """A check of a site's records, to be made once or again, with warnings of the settings; blocklists are asked, too.
 
     Raises as load_stack() does; the check raises DnsError.
     """
     stack, warnings = load_stack(directory, environment)
-    return lambda: _site(directory, stack, resolvers, port), warnings
+    return lambda: _site(directory, stack, resolvers, port, blocklists), warnings
 
 
 def domain_check(name: str, resolvers: Sequence[str] = (), port: int = 53) -> Callable[[], Report]:
@@ -52,7 +56,7 @@ def watched(
         time.sleep(interval)
 
 
-def _site(directory: Path, stack: Stack, resolvers: Sequence[str], port: int) -> Report:
+def _site(directory: Path, stack: Stack, resolvers: Sequence[str], port: int, blocklists: Sequence[str]) -> Report:
     seconds = ask.SECONDS + DOMAIN_SECONDS * len(stack.domains)
     there = certificates.of_host(directory / stack.tls_directory, stack.hostname)
-    return ask.look(lambda look: site.check(look, stack, there), resolvers, port, seconds)
+    return ask.look(lambda look: site.check(look, stack, there, blocklists), resolvers, port, seconds)

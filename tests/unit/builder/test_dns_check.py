@@ -351,6 +351,34 @@ def test_tlsa_without_a_certificate():
     assert any(one.name == TLSA and "no certificate in tls/" in one.what for one in report.findings)
 
 
+LIST = "list.partner.example"
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "words"),
+    [
+        ([], "fine", f"{ADDRESS} is not on the list {LIST}"),
+        (["127.0.0.2"], "blocklisted", f"{ADDRESS} is on the list {LIST} (127.0.0.2)"),
+        (["127.255.255.254"], "blocklist-unknown", f"{LIST} does not answer this resolver (127.255.255.254)"),
+        # What a provider's own search page has for names that are not there.
+        (["192.0.2.80"], "blocklist-unknown", f"{LIST} does not answer this resolver (192.0.2.80)"),
+    ],
+)
+def test_block_lists(values, code, words):
+    """An address that is listed is a fault, with what the list says of it; a list that refuses to answer is a warning."""
+    made = a_stack()
+    world = world_of(made)
+    world.publish(f"25.2.0.192.{LIST}", "A", *values)
+    world.publish(f"25.2.0.192.{LIST}", "TXT", *(["see the list"] if values else []))
+    with world.served() as port:
+        report = ask.look(lambda look: site.check(look, made, blocklists=[LIST]), [RESOLVER], port)
+    (found,) = [one for one in report.findings if one.name.endswith(LIST)]
+    assert found.code == code
+    assert found.what.startswith(words)
+    assert f"`{code}`" in DOCUMENT.read_text()
+    assert found.found == {"blocklisted": ("see the list",), "fine": ()}.get(code, tuple(values))
+
+
 def test_a_resolver_that_does_not_validate():
     """It is said, and no fault of the records."""
     made = a_stack()

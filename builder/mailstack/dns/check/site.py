@@ -9,6 +9,7 @@ from cryptography import x509
 
 from mailstack.dns.ask import Look
 from mailstack.dns.check import dnssec, hosts, policy, servers, texts, tls
+from mailstack.dns.check.blocklists import blocklist
 from mailstack.dns.check.wanted import Evidence
 from mailstack.dns.check.wanted import texts as wanted_texts
 from mailstack.dns.findings import Finding, Report
@@ -18,10 +19,12 @@ from mailstack.stack.model import Stack
 from mailstack.values.network import Address
 
 
-async def check(look: Look, stack: Stack, certificates: Sequence[x509.Certificate] = ()) -> Report:
+async def check(
+    look: Look, stack: Stack, certificates: Sequence[x509.Certificate] = (), blocklists: Sequence[str] = ()
+) -> Report:
     """What is wrong with the published records of a site, and with the servers that have them.
 
-    certificates are those in its directory (keys.certificates.of_host).
+    certificates are those in its directory (keys.certificates.of_host), blocklists the zones of lists to ask.
     """
     rows = records(stack)
     wanted = wanted_texts(rows)
@@ -38,6 +41,7 @@ async def check(look: Look, stack: Stack, certificates: Sequence[x509.Certificat
     work += [texts.check(look, one, evidence, ours) for one in wanted]
     work += [policy.authorisations(look, one, ours["report"]) for one in stack.signing_domains]
     work += [tls.tlsa(look, stack.hostname, certificates), tls.caa(look, stack.hostname)]
+    work += [blocklist(look, zone, one) for zone in blocklists for one in addresses]
     work += [tls.policies(look, one) for one in stack.domains]
     found = [one for group in await asyncio.gather(*work) for one in group]
     seen = await _zones(look, [stack.hostname, *(one.name for one in rows)])
