@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -45,6 +45,13 @@ def _domain(context: click.Context, option: click.Parameter, value: str | None) 
 
 def _domains(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(_domain(context, option, one)) for one in value)
+
+
+def _selectors(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
+    try:
+        return tuple(map(mail.selector, value))
+    except ValueError as error:
+        raise click.BadParameter(f"{', '.join(value)} {error}") from None
 
 
 @dns.command(name="records")
@@ -108,6 +115,14 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
 @dns.command(name="check")
 @click.option("--domain", metavar="NAME", callback=_domain, help="Check any domain, without settings of your own.")
 @click.option(
+    "--selector",
+    "selectors",
+    metavar="NAME",
+    multiple=True,
+    callback=_selectors,
+    help="With --domain: also check the DKIM key at this selector.",
+)
+@click.option(
     "--resolver",
     "resolvers",
     metavar="ADDRESS",
@@ -134,6 +149,7 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
 def dns_check(
     *,
     domain: str | None,
+    selectors: tuple[str, ...],
     resolvers: tuple[str, ...],
     blocklists: tuple[str, ...],
     port: int,
@@ -150,8 +166,13 @@ def dns_check(
     # Loaded here, since it takes a fifth of what a build may take.
     from mailstack.dns import findings  # noqa: PLC0415
 
+    if selectors and domain is None:
+        raise click.UsageError("--selector is for --domain; without that, the selectors of the settings are checked")
+    if blocklists and domain is not None:
+        raise click.UsageError("--blocklist is about this host's addresses; leave out --domain")
     try:
-        report = _report(domain, resolvers, blocklists, port, minutes)
+        check = _check(domain, selectors, resolvers, blocklists, port)
+        report = check() if minutes is None else _watched(check, minutes)
     except MailstackError as error:
         if nagios:
             click.echo(f"DNS UNKNOWN - {error}".splitlines()[0])
@@ -173,21 +194,26 @@ def dns_check(
         raise RecordWarningError("the published records have warnings")
 
 
-def _report(
-    domain: str | None, resolvers: tuple[str, ...], blocklists: tuple[str, ...], port: int, minutes: float | None
-) -> "Report":
-    """The check's report, after some checks if it is watched."""
+def _check(
+    domain: str | None,
+    selectors: tuple[str, ...],
+    resolvers: tuple[str, ...],
+    blocklists: tuple[str, ...],
+    port: int,
+) -> "Callable[[], Report]":
+    """What is to be checked, once or again."""
     from mailstack.tasks import dns_check as task  # noqa: PLC0415
 
-    if domain is None:
-        check, warnings = task.dns_check(here(), os.environ, resolvers, port, blocklists)
-        console.warn(*warnings)
-    elif blocklists:
-        raise click.UsageError("--blocklist is about this host's addresses; leave out --domain")
-    else:
-        check = task.domain_check(domain, resolvers, port)
-    if minutes is None:
-        return check()
+    if domain is not None:
+        return task.domain_check(domain, resolvers, port, selectors)
+    check, warnings = task.dns_check(here(), os.environ, resolvers, port, blocklists)
+    console.warn(*warnings)
+    return check
+
+
+def _watched(check: "Callable[[], Report]", minutes: float) -> "Report":
+    from mailstack.tasks import dns_check as task  # noqa: PLC0415
+
     return task.watched(check, minutes * 60, lambda report: console.progress(_progress(report)))
 
 

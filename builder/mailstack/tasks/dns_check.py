@@ -32,9 +32,11 @@ def dns_check(
     return lambda: _site(directory, stack, resolvers, port, blocklists), warnings
 
 
-def domain_check(name: str, resolvers: Sequence[str] = (), port: int = 53) -> Callable[[], Report]:
-    """A check of any domain. It raises DnsError."""
-    return lambda: ask.look(lambda look: domain.check(look, name), resolvers, port)
+def domain_check(
+    name: str, resolvers: Sequence[str] = (), port: int = 53, selectors: Sequence[str] = ()
+) -> Callable[[], Report]:
+    """A check of any domain, and of its DKIM keys at some selectors. It raises DnsError."""
+    return lambda: ask.look(lambda look: domain.check(look, name, selectors), resolvers, port)
 
 
 def watched(

@@ -9,6 +9,7 @@ from mailstack.cli.app import main
 from mailstack.dns import ask
 from mailstack.dns.check import domain
 from mailstack.tasks.dns_check import watched
+from unit.dns_mistakes import KEY, OTHER_KEY, P
 from unit.dns_world import RESOLVER, Internet
 
 NAME = "example.org"
@@ -37,9 +38,9 @@ def world():
     return found
 
 
-def check(world, name=NAME):
+def check(world, name=NAME, selectors=()):
     with world.served() as port:
-        return ask.look(lambda look: domain.check(look, name), [RESOLVER], port)
+        return ask.look(lambda look: domain.check(look, name, selectors), [RESOLVER], port)
 
 
 def wrong(report):
@@ -54,6 +55,42 @@ def test_a_good_domain(world):
     assert said["example.org MX"] == "mail goes to 10 mx.example.net, 20 mx2.example.net"
     assert said["example.org TXT"] == "SPF is right (1 of 10 look-ups, 0 of 2 void)"
     assert said["example.org._report._dmarc.example.net TXT"] == "example.net takes the reports on example.org"
+
+
+KEYS = {
+    "right": ([KEY], [], "DKIM is right"),
+    "another spelling": ([f"k=rsa; p={P}"], [], "DKIM is right"),
+    "none": ([], ["missing"], "there is no DKIM record at the selector s1"),
+    "revoked": (["v=DKIM1; p="], ["revoked"], "the key is revoked"),
+    "quotes": ([f'"{KEY}"'], ["quotes"], "the value holds quotation marks"),
+    "cut": ([KEY[:255]], ["unusable"], "verifiers refuse it"),
+    "two": ([KEY, OTHER_KEY], ["several-records"], "2 records share one selector"),
+}
+
+
+@pytest.mark.parametrize(("values", "codes", "words"), KEYS.values(), ids=KEYS.keys())
+def test_a_selector(world, values, codes, words):
+    """The key at a selector is read as verifiers read it, at whichever of them."""
+    world.publish(f"s1._domainkey.{NAME}", "TXT", *values)
+    report = check(world, selectors=["s1"])
+    assert [one.code for one in report.findings if one.level != "fine"] == codes
+    assert any(one.what.startswith(words) for one in report.findings if one.name == f"s1._domainkey.{NAME}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--selector", "s1"], "--selector is for --domain"),
+        (["--domain", NAME, "--selector", "a b"], "a b"),
+        (["--domain", NAME, "--blocklist", "list.example"], "--blocklist is about this host's addresses"),
+        (["--blocklist", "*"], "'*'"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments, words):
+    """They are refused before anything is asked."""
+    done = CliRunner().invoke(main, ["dns", "check", *arguments])
+    assert done.exit_code == 2
+    assert words in done.stderr
 
 
 OTHERS = {

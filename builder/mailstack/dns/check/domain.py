@@ -1,6 +1,7 @@
 """Any domain, of which no settings are known: what its records say for themselves."""
 
 import asyncio
+from collections.abc import Sequence
 
 from mailstack.dns.ask import Look
 from mailstack.dns.check import dnssec, hosts, policy, servers, texts, tls
@@ -15,13 +16,14 @@ _NO_SPF, _NO_DMARC = "v=spf1 mx ~all", "v=DMARC1; p=none"
 _NOBODY = Evidence({}, ())
 
 
-async def check(look: Look, domain: str) -> Report:
-    """Name servers, MX, SPF and DMARC of a domain; DKIM has no list of its selectors."""
+async def check(look: Look, domain: str, selectors: Sequence[str] = ()) -> Report:
+    """Name servers, MX, SPF and DMARC of a domain, and its DKIM keys at these selectors: DKIM has no list of them."""
     seen = await look.see(domain, "TXT")
     work = (
         hosts.others_mx(look, domain),
         _spf(look, seen),
         _dmarc(look, domain),
+        *(_dkim(look, domain, one) for one in selectors),
         tls.policies(look, domain),
         dnssec.findings(look, [seen.zone] if seen.zone else []),
     )
@@ -35,6 +37,17 @@ async def _spf(look: Look, seen: Seen) -> list[Finding]:
     there = any(map(spf.is_meant, seen.values))
     text = "v=spf1" if there else _NO_SPF
     return await texts.check(look, Wanted(Row(seen.name, "TXT", text), "spf", text, seen.name), _NOBODY, {"spf": ()})
+
+
+async def _dkim(look: Look, domain: str, selector: str) -> list[Finding]:
+    """A key as verifiers read it; which one signs is not known."""
+    name = f"{selector}._domainkey.{domain}"
+    seen = await look.see(name, "TXT")
+    if not seen.values:
+        what = f"there is no DKIM record at the selector {selector}"
+        return [servers.unanswered(seen) or Finding("fault", "missing", name, "TXT", what, where=seen.where())]
+    text = unescaped(seen.values[0])
+    return await texts.check(look, Wanted(Row(name, "TXT", text), "dkim", text, domain), _NOBODY, {"dkim": ()})
 
 
 async def _dmarc(look: Look, domain: str) -> list[Finding]:
