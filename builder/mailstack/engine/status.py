@@ -17,6 +17,7 @@ from mailstack.engine.images import age, exists
 from mailstack.errors import EngineError
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_DIRECTORY = "com.docker.compose.project.working_dir"
 # Not of "docker compose run".
 LASTING = "com.docker.compose.oneoff=False"
 # Reasons that are told of all for which messages wait.
@@ -180,6 +181,15 @@ def containers(client: docker.DockerClient, project: str, service: str) -> list[
         return client.containers.list(filters={"label": labels}, ignore_removed=True)
     except Failure as error:
         raise EngineError(f"cannot read the state of {service} from the engine: {reason(error)}") from None
+
+
+def started_in(client: docker.DockerClient, project: str) -> list[str]:
+    """The directories of compose.yaml by which a project's containers were started. Raises EngineError."""
+    try:
+        found = client.api.containers(all=True, filters={"label": [f"{PROJECT}={project}", LASTING]})
+    except Failure as error:
+        raise EngineError(f"the engine does not list the containers of {project}: {reason(error)}") from None
+    return sorted({one["Labels"].get(_DIRECTORY, "") for one in found} - {""})
 
 
 def every_container(client: docker.DockerClient, project: str) -> dict[str, str]:

@@ -59,7 +59,26 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
         latest=latest.result(),
     )
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
-    return data, [*certificates.result().remarks, *images.age_warnings(ages, stack.image_max_age)]
+    others = _other_sites(directory, engine_status.started_in(client, stack.project))
+    return data, [*others, *certificates.result().remarks, *images.age_warnings(ages, stack.image_max_age)]
+
+
+def _other_sites(directory: Path, started_in: Iterable[str]) -> list[str]:
+    """A sentence for each other directory on this host whose containers have this site's names, such as of a copy."""
+    return [
+        f"containers of this name were started in {one}; 'docker compose up' here replaces them, and both use the same "
+        "volumes"
+        for one in started_in
+        if _is_another(Path(one), directory)
+    ]
+
+
+def _is_another(path: Path, directory: Path) -> bool:
+    """Whether a path is another directory of this host; one of another host, or of a virtual machine, is not here."""
+    try:
+        return path.is_dir() and not path.samefile(directory)
+    except OSError:
+        return False
 
 
 def _built(

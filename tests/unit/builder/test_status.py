@@ -1,6 +1,7 @@
 """What status makes of services that cannot be asked, and of files that they wrote; stand-ins answer for the engine."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from mailstack.engine import execution
 from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service, certificates, counts, milters, sasl
 from mailstack.errors import EngineError
 from mailstack.services import SERVICE_NAMES
+from mailstack.tasks import status as task
 from mailstack.tasks.status import status_data, why_not_well
 from unit.sites import stack
 
@@ -202,3 +204,14 @@ def test_why_a_site_is_not_well(states: dict[str, tuple[str, bool]], fault: str,
     data = status_data(stack(), services, Queued(0), {MILTER: fault}, {}, built=built)
     assert not data["well"]
     assert why_not_well(data).startswith(words)
+
+
+def test_containers_of_another_directory(tmp_path: Path) -> None:
+    """A copy of a site on the same host is told of the first one; a directory that is not here says nothing."""
+    for name in ("site", "copy"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "site")
+    site, copy, link, gone = (str(tmp_path / one) for one in ("site", "copy", "link", "gone"))
+    assert task._other_sites(tmp_path / "site", [site, link, gone]) == []
+    (said,) = task._other_sites(tmp_path / "copy", [copy, site])
+    assert said.startswith(f"containers of this name were started in {site}; 'docker compose up' here replaces them")
