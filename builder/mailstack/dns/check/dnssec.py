@@ -12,9 +12,9 @@ async def findings(look: Look, zones: Collection[str]) -> list[Finding]:
     """Which zones are secure, as the resolver says; what is bogus is a finding of the records in it."""
     names = sorted(zones)
     root, *answers = await asyncio.gather(*(look.resolve(one, "SOA") for one in (".", *names)))
-    # Of a zone alone it may validate, too, by an anchor of its own.
     if all(one.failure for one in (root, *answers)):
         return []
+    # Of a zone alone it may validate, too, by an anchor of its own.
     if not any(one.secure for one in (root, *answers)):
         what = f"the resolver {look.resolver} does not validate, so DNSSEC is not checked; --resolver names another one"
         return [Finding("fine", "dnssec", ".", "SOA", what)]

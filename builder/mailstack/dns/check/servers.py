@@ -40,10 +40,22 @@ async def unknown(look: Look, seen: Iterable[Seen], domains: Sequence[str]) -> l
     above = {one.name for one in found}
     found = [one for one in found if above.isdisjoint([*and_parents(one.name)][1:])]
     # Some networks have a resolver that knows their own names only.
-    tops = await asyncio.gather(*(look.resolve(one.name.rpartition(".")[2], "NS") for one in found))
-    lost = [top for one, top in zip(found, tops, strict=True) if one.code == "no-domain" and not top.exists]
-    by_hand = f"Name a resolver that knows the Internet's names: --resolver ADDRESS; {look.resolver} knows no top level"
-    return [replace(one, by_hand=by_hand) if lost and one.code == "no-domain" else one for one in found]
+    tops = await asyncio.gather(*(look.resolve(_top(one.name), "NS") for one in found))
+    return [
+        one if one.code != "no-domain" or top.exists else replace(one, by_hand=_other_resolver(look, one.name))
+        for one, top in zip(found, tops, strict=True)
+    ]
+
+
+def _top(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _other_resolver(look: Look, name: str) -> str:
+    return (
+        f"Name a resolver that knows the Internet's names (--resolver ADDRESS): {look.resolver} has no .{_top(name)} "
+        "at all; or correct the name"
+    )
 
 
 def _unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
