@@ -105,7 +105,7 @@ def as_nagios(report: Report) -> tuple[int, str]:
 
 def _line(one: Finding) -> str:
     mark, colour = _MARKS[one.level]
-    return f"{click.style(mark, fg=colour)}  {one.name} {one.type}: {printable(one.what)}"
+    return f"{click.style(mark, fg=colour)}  {printable(one.name)} {one.type}: {printable(one.what)}"
 
 
 def _block(one: Finding) -> str:

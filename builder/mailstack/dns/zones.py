@@ -52,7 +52,7 @@ async def _ask_all(names: Collection[str], servers: Sequence[str], port: int) ->
 def _zone(name: str, answer: dns.message.Message) -> str | None:
     """The zone that answers for a name; None if it says nothing, or is the root."""
     for rrset in (*answer.answer, *answer.authority):
-        zone = rrset.name.to_text(omit_final_dot=True)
+        zone = rrset.name.to_text(omit_final_dot=True).lower()
         # Behind a CNAME it is another name's.
         if rrset.rdtype == dns.rdatatype.SOA and zone and f".{name}".endswith(f".{zone}"):
             return zone

@@ -21,7 +21,7 @@ _EXAMPLE = "'v=DMARC1; p=reject; rua=mailto:dmarc@example.com'"
 
 
 def dmarc_record(token: str) -> str:
-    """A whole policy record, with one blank behind each semicolon and names of tags in lower case."""
+    """A whole policy record: a blank behind each semicolon, tags in lower case, p= second as RFC 7489 asked for it."""
     if not token.isascii() or not token.isprintable() or '"' in token or "\\" in token:
         raise ValueError("has characters that a DMARC record cannot have; write it without quotes and backslashes")
     found = [(name.strip().lower(), value.strip()) for name, _, value in map(_parted, token.split(";")) if name.strip()]
@@ -35,6 +35,7 @@ def dmarc_record(token: str) -> str:
         raise ValueError(f"has {twice}= more than once, and receivers take either; keep one")
     if "p" not in names:
         raise ValueError("has no p=, so it asks for nothing; write p=none, p=quarantine or p=reject")
+    found.sort(key=lambda one: (one[0] != "v", one[0] != "p"))
     record = "; ".join(f"{name}={_tag(name, value)}" for name, value in found)
     if len(record) > _MAX_OCTETS:
         raise ValueError(f"has {len(record)} characters, and receivers read {_MAX_OCTETS} at most; shorten it")

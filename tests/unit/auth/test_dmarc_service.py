@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ import pytest
 
 import mailstack_auth
 from mailstack.world.containers import wait_for
+from mailstack_auth.header.fields import Field
 from mailstack_auth.runtime import supervisor
 from unit.auth.postfix import FROM_A, INTERNAL_ID, OUR_ID, TROUBLE, Postfix, Sent, close, plain, running
-from unit.auth.test_milter import END, NEGOTIATED, NEGOTIATION, replies
+from unit.auth.test_milter import END, NEGOTIATED, NEGOTIATION, packet, replies
 
 # The program itself; its paths are the test's.
 PROGRAM = """
@@ -118,6 +121,39 @@ def test_a_worker_that_answers_nobody_is_replaced(program, tmp_path):
         # A connection that the worker had already accepted ends with it; Postfix defers, and the sender retries.
         wait_for(lambda: served(inside), "nobody is served")
     assert "in hangs" in log.read_text()
+
+
+def test_much_work_at_once_is_no_fault(program, tmp_path):
+    """Messages that each take their time may all come in one turn of the loop: nobody is cut off for that."""
+    wait_for((tmp_path / "outside.sock").is_socket, "the program does not start")
+    # Comments are what takes longest of two megabytes of header.
+    heavy = [Field(b"Authentication-Results", b" ()" * 17_900)] * 36
+    sent = plain("a.example", *heavy)
+    rest = packet(b"B", sent.body) + END
+    begin = NEGOTIATION + sent.packets().removesuffix(rest)
+    with contextlib.ExitStack() as open_ones:
+        connections = [open_ones.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(24)]
+        for one in connections:
+            one.settimeout(60)
+            one.connect(str(tmp_path / "outside.sock"))
+            one.sendall(begin)
+        wait_for(lambda: not any(map(unread, connections)), "the headers are not read")
+        for one in connections:
+            one.sendall(rest)
+        # Without a policyd-spf each waits.
+        assert {replies_of(one)[-1][:4] for one in connections} == {b"y451"}
+    assert "worker" not in (tmp_path / "log").read_text()
+
+
+def unread(connection):
+    """How many octets the other side has not read yet (unix(7), SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def replies_of(connection):
+    """What comes until the message is answered."""
+    connection.shutdown(socket.SHUT_WR)
+    return replies(connection.makefile("rb").read())
 
 
 def test_a_pause_of_all_is_no_fault(program, tmp_path):

@@ -248,6 +248,15 @@ def test_a_user_sends_in_so_many_sessions():
     assert [reply("jo", one) for one in "cba"] == [None, None, crowded]
 
 
+def test_a_refused_message_takes_no_session():
+    """Its session counts for nothing, whatever the message was refused for."""
+    limits = Limits(1, 0, 1, 1)
+    assert limits.exceeded("jo", 1, "a") == ""
+    limits.left("a")
+    assert "a user may send 1 messages" in limits.exceeded("jo", 1, "b")
+    assert limits._sessions == {}
+
+
 def test_a_message_that_is_more_than_all(capsys):
     """It would never be accepted, so it is rejected for good."""
     limits = Limits(3, 10, 60)

@@ -90,15 +90,18 @@ def _of_policy(published: str, wanted: str, domain: str) -> Iterator[Mistake]:
     for name in (one for one, _ in _tags(wanted) if theirs.p == ours.p and one in meant and said[one] != meant[one]):
         what = f"the record means {name}={said[name]}, and the settings {name}={meant[name]} ({PREFIX}DMARC_RECORD)"
         yield Mistake("warning", "another-tag", what, wanted)
-    missing = [one for one in _addresses(ours.rua) if one not in _addresses(theirs.rua)]
-    if missing:
-        yield Mistake("warning", "no-reports", f"rua= does not name {', '.join(missing)}", wanted)
+    for tag in ("rua", "ruf"):
+        named, there = (_addresses(dict(_tags(one)).get(tag, "")) for one in (wanted, published))
+        missing = [one for one in named if one not in there]
+        if missing:
+            yield Mistake("warning", "no-reports", f"{tag}= does not name {', '.join(missing)}", wanted)
 
 
 def _effective(record: Record) -> dict[str, str]:
     """What receivers take where a tag is not there (RFC 9989 section 4.7)."""
     sp = record.sp or record.p
-    return {"sp": sp, "np": record.np or sp, "adkim": record.adkim, "aspf": record.aspf, "psd": record.psd}
+    found = {"sp": sp, "np": record.np or sp, "adkim": record.adkim, "aspf": record.aspf, "psd": record.psd}
+    return found | {"t": "y" if record.testing else "n", "fo": record.fo}
 
 
 def _version(published: str) -> str:

@@ -15,6 +15,7 @@ from mailstack_auth.dmarc.discovery import Tree
 from mailstack_auth.dmarc.evidence import Evidence, Reading, TempFailure, passes
 from mailstack_auth.dns.lookup import Lookups
 from mailstack_auth.milter.message import Message
+from mailstack_auth.runtime import supervisor
 from mailstack_auth.site import Site
 from mailstack_auth.spf.judgement import Judgement
 
@@ -108,8 +109,9 @@ class Collector:
         while asking:
             answered, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for task in answered:
-                # With many messages at once each verification lets others have their turn.
+                # With many messages at once each verification lets others have their turn, which all may come in one.
                 await asyncio.sleep(0)
+                supervisor.beat()
                 one, keys = asking.pop(task), task.result()
                 hopeless = fault(fields[one.at].value) if keys is None else None
                 if hopeless:

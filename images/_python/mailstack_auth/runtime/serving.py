@@ -98,6 +98,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _work(self, answering: Coroutine[object, None, None] | None) -> None:
         try:
             while answering is not None:
+                # Many may have become ready in one turn of the loop, each with a message that takes its time.
+                supervisor.beat()
                 await answering
                 answering = None if self._transport.is_closing() else self._session.take(self._waiting)
             if self._ended:
@@ -151,6 +153,7 @@ class Connection(asyncio.BufferedProtocol):
         return _INPUT
 
     def buffer_updated(self, nbytes: int) -> None:
+        supervisor.beat()
         self._waiting += _INPUT[:nbytes]
         if self._task is not None:
             if len(self._waiting) > self._serving.limit:

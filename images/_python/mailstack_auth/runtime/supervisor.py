@@ -40,13 +40,14 @@ _MAX_PROCESSOR_SECONDS, _MAX_START_SECONDS = 2.0, 20.0
 _MAX_SECONDS, _LOOK_SECONDS = 25.0, 5.0
 # The latest beat, as a number that changes.
 _BEAT = mmap.mmap(-1, mmap.PAGESIZE)
+# Whether this process is a worker; who serves without a supervisor has no limit.
+_limited = False
 
 
 def beat() -> None:
-    """Say that the worker works: by the worker, from its event loop."""
+    """Say that the worker works: by the worker, at each turn of its event loop, and at each thing that it begins."""
     _BEAT[0] = (_BEAT[0] + 1) % 256
-    # Who serves without a supervisor has no limit.
-    if any(signal.getitimer(signal.ITIMER_PROF)):
+    if _limited:
         signal.setitimer(signal.ITIMER_PROF, _MAX_PROCESSOR_SECONDS)
 
 
@@ -109,10 +110,10 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
     watch = _Watch()
     while True:
         caught = signal.sigtimedwait(WATCHED, _LOOK_SECONDS)
+        if watch.is_time() and watch.stuck():
+            log(f"worker did not respond for {_MAX_SECONDS:g} s; ending it")
+            watch.end(worker)
         if caught is None:
-            if watch.stuck():
-                log(f"worker did not respond for {_MAX_SECONDS:g} s; ending it")
-                watch.end(worker)
             continue
         if caught.si_signo in STOP:
             stopping = True
@@ -123,7 +124,7 @@ def _run(work: Callable[[], None], log: Callable[[str], None]) -> int:
                 continue  # a health check that outlived the engine's patience
             code = os.waitstatus_to_exitcode(status)
             if stopping:
-                return abs(code)
+                return max(code, 0)  # one that was killed before is of the past
             lived = time.monotonic() - started
             if code > 0 and lived < _START_SECONDS:
                 return code  # the engine waits longer each time, and meanwhile nobody waits for an answer
@@ -153,6 +154,14 @@ class _Watch:
         # goes on.
         self._looks = 0
         self._told = False
+        self._looked = time.monotonic()
+
+    def is_time(self) -> bool:
+        """Whether it is time to look again, however many signals came meanwhile."""
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return True
 
     def end(self, worker: int) -> None:
         """Have it write what it does (faulthandler) and end; one that is stopped is killed at the next look."""
@@ -173,6 +182,8 @@ def _fork(work: Callable[[], None]) -> int:
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
+        global _limited  # noqa: PLW0603
+        _limited = True
         faulthandler.enable()
         faulthandler.register(signal.SIGPROF, chain=True)
         signal.setitimer(signal.ITIMER_PROF, _MAX_START_SECONDS)

@@ -12,6 +12,7 @@ import spf as pyspf
 
 from mailstack_auth.dns.lookup import Answer, Lookups
 from mailstack_auth.names import MAX_DOMAIN
+from mailstack_auth.runtime import supervisor
 from mailstack_auth.runtime.cache import Cache
 from mailstack_auth.spf.query import MAX_SECONDS, OutOfTimeError, Query, Wish
 
@@ -166,6 +167,7 @@ class Evaluator:
     async def _fulfil(self, wish: Wish) -> list[Answer]:
         if wish is None:
             await asyncio.sleep(0)
+            supervisor.beat()
             return []
         return await self._lookups.look_up(*wish)
 

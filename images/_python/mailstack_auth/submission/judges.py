@@ -127,9 +127,7 @@ class Signed(Submission):
         recipients = len(message.recipients)
         if reason := self._limits.never(recipients):
             action, code = "reject", "550 5.5.3"
-        elif reason := (
-            self._limits.crowded(message.user, message.session) or self._limits.exceeded(message.user, recipients)
-        ):
+        elif reason := self._limits.exceeded(message.user, recipients, message.session):
             action, code = "defer", "450 4.7.1"
         else:
             return None

@@ -44,20 +44,15 @@ class Limits:
             return f"a user may send to {self._recipients} recipients in {_minutes(self._minutes)}"
         return ""
 
-    def crowded(self, user: str, session: object) -> str:
-        """Take a session for a user's, until it has left; why the user may not send by it, empty if that may be."""
-        if session not in self._sessions:
-            if 0 < self._most_sessions <= sum(one == user for one in self._sessions.values()):
-                return f"a user may send in {self._most_sessions} sessions at a time, please retry in a minute"
-            self._sessions[session] = user
-        return ""
-
     def left(self, session: object) -> None:
         """A session has ended."""
         self._sessions.pop(session, None)
 
-    def exceeded(self, user: str, recipients: int) -> str:
-        """Count a message; why the user may not send it now, empty if that is not too much."""
+    def exceeded(self, user: str, recipients: int, session: object = None) -> str:
+        """Count a message and its session, until that has left; why the user may not send it now, empty if he may."""
+        others = sum(whose == user for one, whose in self._sessions.items() if one is not session)
+        if 0 < self._most_sessions <= others:
+            return f"a user may send in {self._most_sessions} sessions at a time, please retry in a minute"
         now = self._clock()
         while self._sent and self._left(next(iter(self._sent.values())), now) <= 0:
             del self._sent[next(iter(self._sent))]
@@ -69,7 +64,7 @@ class Limits:
         else:
             sent.messages += 1
             sent.recipients += recipients
-            self._sent[user] = sent
+            self._sent[user], self._sessions[session] = sent, user
             return ""
         again = ceil(self._left(sent, now) / 60)
         return f"a user may send {what} in {_minutes(self._minutes)}, please retry in {_minutes(again)}"
