@@ -163,6 +163,18 @@ OF_SITES = {
         "warning: the record means adkim=r, and the settings adkim=s (MAILSTACK_DMARC_RECORD)",
         "_dmarc.example.com TXT v=DMARC1; p=reject; adkim=s; sp=reject",
     ),
+    "no test mode, unlike in the site's own DMARC record": (
+        {"dmarc_record": "v=DMARC1; p=reject; t=y; fo=1"},
+        {"_dmarc.example.com TXT": ["v=DMARC1; p=reject; fo=1"]},
+        "warning: the record means t=n, and the settings t=y (MAILSTACK_DMARC_RECORD)",
+        "_dmarc.example.com TXT v=DMARC1; p=reject; t=y; fo=1",
+    ),
+    "failure reports to another address than in the site's own DMARC record": (
+        {"dmarc_record": "v=DMARC1; p=reject; ruf=mailto:user@example.com"},
+        {"_dmarc.example.com TXT": ["v=DMARC1; p=reject; ruf=mailto:other@example.com"]},
+        "warning: ruf= does not name mailto:user@example.com",
+        "_dmarc.example.com TXT v=DMARC1; p=reject; ruf=mailto:user@example.com",
+    ),
     "a term of the site's own SPF record is missing": (
         {"spf_record": "v=spf1 ip4:192.0.2.25 include:_spf.partner.example -all"},
         {

@@ -19,6 +19,7 @@ _NAGIOS: dict[Level, tuple[int, str]] = {"fine": (0, "OK"), "warning": (1, "WARN
 _WIDTH = 110
 # A DKIM record of 4096 bits is shown whole where it is to be published, and cut where it is only to be recognised.
 _MAX_SHOWN = 160
+_MAX_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,20 @@ def _line(one: Finding) -> str:
 
 def _block(one: Finding) -> str:
     lines = [_line(one)]
-    lines += [_part("found", _shown(value)) for value in one.found]
+    lines += _some([_part("found", _shown(value)) for value in one.found])
     if one.where:
         lines.append(_part("at", "; ".join(one.where)))
-    lines += [_part("remove", _row(row, one, cut=True)) for row in one.remove]
+    lines += _some([_part("remove", _row(row, one, cut=True)) for row in one.remove])
     lines += [_part("publish", _row(row, one)) for row in one.publish]
     if one.by_hand:
         lines.append(_part("do", one.by_hand))
     return "\n".join(lines) + "\n"
+
+
+def _some(lines: list[str]) -> list[str]:
+    """The first of many."""
+    more = len(lines) - _MAX_LINES
+    return lines if more <= 0 else [*lines[:_MAX_LINES], _part("", f"and {more} more")]
 
 
 def _row(row: Row, of: Finding, *, cut: bool = False) -> str:

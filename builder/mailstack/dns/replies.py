@@ -13,6 +13,8 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TXT
 
 RESOLVER = "resolver"
+# No name of a mail domain has more records of a kind; a hostile one has thousands, each to be compared with all others.
+MAX_VALUES = 500
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def read(server: Server, name: str, kind: str, message: dns.message.Message, *, 
         return failed(server, "answers with a chain of CNAMEs that does not end")
     cnames = [one for one in message.answer if one.rdtype == dns.rdatatype.CNAME and one.name == owner(name)]
     cname = None if not cnames or kind == "CNAME" else _name(next(iter(cnames[0])).target)
-    values = sorted(map(_value, found.answer or ()))
+    values = sorted(map(_value, found.answer or ()))[:MAX_VALUES]
     # Of a CNAME that leads nowhere, the code says whether the target exists (RFC 6604 section 3).
     exists = code == dns.rcode.NOERROR or bool(cname)
     beside = bool(cname and found.answer is not None and found.answer.name == owner(name))

@@ -2,11 +2,12 @@
 
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from mailstack.cli.app import main
-from mailstack.dns import ask
+from mailstack.dns import ask, findings
 from mailstack.dns.check import domain
 from mailstack.tasks.dns_check import watched
 from unit.dns_mistakes import KEY, OTHER_KEY, P
@@ -91,6 +92,29 @@ def test_options_that_do_not_go_together(arguments, words):
     done = CliRunner().invoke(main, ["dns", "check", *arguments])
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+HOSTILE = {
+    "thousands of values": {f"_dmarc.{NAME} TXT": [f"p=none{number}" for number in range(2000)]},
+    "thousands that are like SPF": {f"{NAME} TXT": [f"v =spf1 a:{number}" for number in range(2000)]},
+    "thousands of terms": {f"{NAME} TXT": ["v=spf1 " + "ptr:a.b " * 4000 + "-all"]},
+    "thousands of MX": {f"{NAME} MX": [f"10 a{number}.{NAME}." for number in range(2000)]},
+    "a receiver that is no name": {f"_dmarc.{NAME} TXT": ["v=DMARC1; p=none; rua=mailto:a@%1B[31mX%0Afine%20%20Y"]},
+    "escapes": {f"{NAME} TXT": ["v=spf1 \x1b[31m\nfine -all"]},
+}
+
+
+@pytest.mark.parametrize("published", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_zones(world, published):
+    """However much a stranger publishes, the report stays one that a person can read, and nothing steers a terminal."""
+    for key, values in published.items():
+        world.publish(*key.split(" "), *values)
+    report = check(world)
+    assert len(report.findings) < 600
+    said = findings.as_text(report)
+    assert len(said) < 1_000_000
+    assert "\x1b" not in click.unstyle(said)
+    assert not any(line.startswith("fine  ") and "Y" in line for line in said.splitlines())
 
 
 OTHERS = {

@@ -40,6 +40,7 @@ ACCEPTED = [
     (spf.spf_record, "v=spf1 mx -all exp=why.example.net", "v=spf1 mx -all exp=why.example.net"),
     (spf.spf_record, "v=spf1 include:all.example.net", "v=spf1 include:all.example.net"),
     (dmarc.dmarc_record, "v=DMARC1;p=reject", "v=DMARC1; p=reject"),
+    (dmarc.dmarc_record, "v=DMARC1; sp=reject; t=y; p=none", "v=DMARC1; p=none; sp=reject; t=y"),
     (
         dmarc.dmarc_record,
         "V = DMARC1 ; P=Reject; sp=NONE;NP=quarantine; ",

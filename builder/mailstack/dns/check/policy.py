@@ -12,6 +12,7 @@ from mailstack_auth.dmarc.discovery import Published, RecordError, Tree, is_reco
 from mailstack_auth.names import within
 
 # RFC 9989 section 4.7: an address may have a size behind "!", which RFC 9990 took away again.
+_NAME = re.compile(r"[a-z0-9._-]+")
 _MAILTO = re.compile(r"mailto:[^@]+@([^!?\s]+)(?:![0-9]+[kmgt]?)?", re.IGNORECASE)
 
 
@@ -53,7 +54,9 @@ async def authorisations(look: Look, domain: str, ours: Collection[str]) -> list
         published = await applied(look, domain)
         if published is None or published.record.domain != domain:
             return []
-        receivers = {unquote(found[1]).lower() for one in published.record.rua.split(",") if (found := _mailto(one))}
+        asked = {unquote(found[1]).lower() for one in published.record.rua.split(",") if (found := _mailto(one))}
+        # What could not be a name gets no mail, and may hold anything.
+        receivers = {one for one in asked if _NAME.fullmatch(one)}
         tree = Tree(_Lookups(look))
         own = await tree.organisational(domain)
         # As the printed records have it: names of which one lies below the other are one organisation.
@@ -63,8 +66,8 @@ async def authorisations(look: Look, domain: str, ours: Collection[str]) -> list
         # The record itself, or its server, is a finding of its own.
         return []
     named = [(one, f"{domain}._report._dmarc.{one}") for one in foreign]
-    asked = [(one, name) for one, name in named if name not in ours]
-    return list(await asyncio.gather(*(_authorisation(look, domain, *one) for one in asked)))
+    unknown = [(one, name) for one, name in named if name not in ours]
+    return list(await asyncio.gather(*(_authorisation(look, domain, *one) for one in unknown)))
 
 
 async def _authorisation(look: Look, domain: str, receiver: str, name: str) -> Finding:

@@ -14,6 +14,7 @@ from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.dns.replies import Answer, Seen
 
 _KINDS = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "report": "DMARC report authorisation"}
+_MAX_MISTAKES = 10
 _ADD_BACK = "Add the include: terms of services that do send for you, as many as ten look-ups allow"
 
 
@@ -66,7 +67,8 @@ async def _of_answers(
     if cname and cname == row.value:
         # The record at its end is a row of its own.
         return [Finding("fine", "fine", row.name, "CNAME", f"{_KINDS[wanted.purpose]} points to {cname}", where=where)]
-    return [_wrong(wanted, one, values, cname, where) for one in wrong]
+    # Of a hostile record each term may be a mistake.
+    return [_wrong(wanted, one, values, cname, where) for one in wrong[:_MAX_MISTAKES]]
 
 
 def _wrong(wanted: Wanted, one: Mistake, values: tuple[str, ...], cname: str | None, where: tuple[str, ...]) -> Finding:
