@@ -40,12 +40,20 @@ _MAX_PROCESSOR_SECONDS, _MAX_START_SECONDS = 2.0, 20.0
 _MAX_SECONDS, _LOOK_SECONDS = 25.0, 5.0
 # The latest beat, as a number that changes.
 _BEAT = mmap.mmap(-1, mmap.PAGESIZE)
+# Beats that follow one so soon, in seconds, are none: each is a system call.
+_BETWEEN_SECONDS = 0.05
+_last = 0.0
 # Whether this process is a worker; who serves without a supervisor has no limit.
 _limited = False
 
 
 def beat() -> None:
     """Say that the worker works: by the worker, at each turn of its event loop, and at each thing that it begins."""
+    global _last  # noqa: PLW0603
+    now = time.monotonic()
+    if now - _last < _BETWEEN_SECONDS:
+        return
+    _last = now
     _BEAT[0] = (_BEAT[0] + 1) % 256
     if _limited:
         signal.setitimer(signal.ITIMER_PROF, _MAX_PROCESSOR_SECONDS)
