@@ -63,7 +63,8 @@ def test_named_checkzone(name: str, world: Internet, request: pytest.FixtureRequ
     zone = site.stack.domains[0]
     ours = [one for one in records(site.stack) if one.widest == zone]
     head = f"@ 3600 IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A {world.names.address}\n"
-    (world.zones / "check.zone").write_text(f"$ORIGIN {zone}.\n$TTL 60\n{head}{formats.zone_fragment(ours)}")
+    fragment = formats.zone_fragment(formats.placed(ours, None))
+    (world.zones / "check.zone").write_text(f"$ORIGIN {zone}.\n$TTL 60\n{head}{fragment}")
     output = world.names.machine.run("named-checkzone", "-i", "local", zone, "/zones/check.zone")
     assert output.rstrip().endswith("OK")
 
@@ -84,7 +85,10 @@ def test_command_prints_the_same_in_all_forms(alpha: Site, monkeypatch: pytest.M
         data = dns.rdata.from_text("IN", row["type"], row["value"]) if row["type"] != "TXT" else None
         text = data.to_text() if data else " ".join(f'"{one}"' for one in row["strings"])
         assert (row["name"], str(formats.TTL), "IN", row["type"], text) in printed
-        assert f"name   {row['label']}\n  type   {row['type']}\n  value  {row['value']}\n" in values.stdout
+        priority = f"  priority {row['priority']}\n" if row["type"] == "MX" else ""
+        value = row.get("target", row["value"])
+        said = f"name     {row['label']}\n  type     {row['type']}\n  ttl      {row['ttl']}\n{priority}"
+        assert f"{said}  value    {value}\n" in values.stdout
 
 
 def test_one_spf_record_where_host_is_domain(world: Internet, charlie: Site) -> None:
