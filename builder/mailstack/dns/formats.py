@@ -33,8 +33,17 @@ class Placed:
 
     record: Record
     zone: str
-    label: str
     guess: bool
+
+    @property
+    def relative(self) -> str:
+        """The name in its zone, empty for the zone itself."""
+        return "" if self.record.name == self.zone else self.record.name.removesuffix(f".{self.zone}")
+
+    @property
+    def label(self) -> str:
+        """The name as a form takes it."""
+        return self.relative or (self.zone if self.guess else "@")
 
     @property
     def priority(self) -> int | None:
@@ -56,8 +65,7 @@ def placed(records: Iterable[Record], zones: Mapping[str, str] | None) -> tuple[
     for record in records:
         zone = (zones or {}).get(record.domain, record.widest)
         guess = zones is not None and record.domain not in zones
-        label = record.name.removesuffix(f".{zone}")
-        by_zone.setdefault(zone, []).append(Placed(record, zone, "@" if label == zone and not guess else label, guess))
+        by_zone.setdefault(zone, []).append(Placed(record, zone, guess))
     return tuple(one for group in by_zone.values() for one in group)
 
 
@@ -152,7 +160,7 @@ def as_csv(rows: Sequence[Placed], ttl: int = TTL) -> str:
     for one in rows:
         priority = "" if one.priority is None else one.priority
         guess = str(one.guess).lower()
-        writer.writerow((one.zone, _relative(one) or "@", one.record.type, ttl, priority, one.target, guess))
+        writer.writerow((one.zone, one.relative or "@", one.record.type, ttl, priority, one.target, guess))
     return text.getvalue()
 
 
@@ -165,7 +173,7 @@ def as_octodns(rows: Sequence[Placed], ttl: int = TTL) -> str:
     for zone, group in groupby(rows, key=lambda one: one.zone):
         here = list(group)
         lines = [f"# {zone}.yaml{f' ({_A_GUESS})' if here[0].guess else ''}\n", "---\n"]
-        names = groupby(sorted(here, key=lambda one: _natural(_relative(one))), key=_relative)
+        names = groupby(sorted(here, key=lambda one: _natural(one.relative)), key=lambda one: one.relative)
         for name, records in names:
             lines.append(f"{json.dumps(name)}:\n")
             kinds = groupby(sorted(records, key=lambda one: one.record.type), key=lambda one: one.record.type)
@@ -184,11 +192,6 @@ def _octodns_record(kind: str, rows: Sequence[Placed], ttl: int) -> Iterator[str
     yield "  values:\n"
     for one, text in zip(rows, texts, strict=True):
         yield f"  - exchange: {text}\n    preference: {one.priority}\n" if kind == "MX" else f"  - {text}\n"
-
-
-def _relative(one: Placed) -> str:
-    """The name in its zone, empty for the zone itself."""
-    return "" if one.record.name == one.zone else one.record.name.removesuffix(f".{one.zone}")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

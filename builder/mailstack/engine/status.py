@@ -185,20 +185,21 @@ def containers(client: docker.DockerClient, project: str, service: str) -> list[
 
 def started_in(client: docker.DockerClient, project: str) -> list[str]:
     """The directories of compose.yaml by which a project's containers were started. Raises EngineError."""
-    try:
-        found = client.api.containers(all=True, filters={"label": [f"{PROJECT}={project}", LASTING]})
-    except Failure as error:
-        raise EngineError(f"the engine does not list the containers of {project}: {reason(error)}") from None
-    return sorted({one["Labels"].get(_DIRECTORY, "") for one in found} - {""})
+    return sorted({one.get(_DIRECTORY, "") for one in _labels(client, project).values()} - {""})
 
 
 def every_container(client: docker.DockerClient, project: str) -> dict[str, str]:
     """The id of each service's container, be it running or not. Raises EngineError."""
+    return {labels.get(SERVICE, ""): one for one, labels in _labels(client, project).items()}
+
+
+def _labels(client: docker.DockerClient, project: str) -> dict[str, dict[str, str]]:
+    """The labels of a project's containers, by id."""
     try:
         found = client.api.containers(all=True, filters={"label": [f"{PROJECT}={project}", LASTING]})
     except Failure as error:
         raise EngineError(f"the engine does not list the containers of {project}: {reason(error)}") from None
-    return {one["Labels"].get(SERVICE): one["Id"] for one in found}
+    return {one["Id"]: one["Labels"] for one in found}
 
 
 # Where services keep what they did with messages that they did not just accept (mailstack_auth.counts).

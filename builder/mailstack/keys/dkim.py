@@ -81,16 +81,14 @@ def read(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list[str
 def brought(pem: bytes, domain: str, selector: str, where: str) -> DkimKey:
     """A private key that another program made, as a domain's; errors name where it lies. Raises as read() does."""
     private = _usable(pem, where, "Name another key; or let 'mailstack build' make one", known=False)
-    path = DIRECTORY / f"{selector}._domainkey.{domain}.pem"
+    path, _, _ = _places(Path(), domain, selector)
     return DkimKey(domain, selector, path, private.key_size, _record(private))
 
 
 def keep(directory: Path, key: DkimKey, pem: bytes) -> None:
     """Write a private key that brought() has found good. Raises DkimKeyError if it cannot be written."""
     try:
-        secret_directory((directory / key.path).parent.parent)
-        secret_directory((directory / key.path).parent)
-        write_new(directory / key.path, pem, 0o600)
+        _write(directory / key.path, pem)
     except OSError as error:
         raise DkimKeyError(f"{directory / key.path}: {os_reason(error)}") from None
 
@@ -139,10 +137,14 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
 
 
 def _make(path: Path, bits: int) -> None:
-    secret_directory(path.parent.parent)
-    secret_directory(path.parent)
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _write(path, pem)
+
+
+def _write(path: Path, pem: bytes) -> None:
+    secret_directory(path.parent.parent)
+    secret_directory(path.parent)
     write_new(path, pem, 0o600)
 
 

@@ -1,5 +1,6 @@
 """Records about TLS, where they are published: TLSA, CAA, MTA-STS, TLS-RPT. None of them is needed."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,8 +60,7 @@ def _useless(seen: Seen, value: str) -> Finding:
 
 
 def _mismatch(seen: Seen, values: Sequence[str], certificate: x509.Certificate) -> Finding:
-    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    row = Row(seen.name, "TLSA", f"3 1 1 {hashlib.sha256(key).hexdigest()}")
+    row = Row(seen.name, "TLSA", f"3 1 1 {_HASHES['1'](_key(certificate))}")
     what = "no record is that of a certificate in tls/, so servers that use DANE do not deliver here (RFC 7672)"
     remove = tuple(Row(seen.name, "TLSA", one) for one in values)
     return Finding("fault", "tlsa-mismatch", seen.name, "TLSA", what, tuple(values), seen.where(), remove, (row,))
@@ -69,10 +69,12 @@ def _mismatch(seen: Seen, values: Sequence[str], certificate: x509.Certificate) 
 def _is_of(value: str, certificate: x509.Certificate) -> bool:
     """Whether a record is that of a certificate, by its key or as a whole."""
     _, selector, kind, *data = value.split()
-    octets = certificate.public_bytes(Encoding.DER)
-    if selector == "1":
-        octets = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    octets = _key(certificate) if selector == "1" else certificate.public_bytes(Encoding.DER)
     return kind in _HASHES and selector in {"0", "1"} and "".join(data) == _HASHES[kind](octets)
+
+
+def _key(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 async def caa(look: Look, hostname: str) -> list[Finding]:
@@ -99,11 +101,11 @@ def _issuer(value: str) -> str:
 
 async def policies(look: Look, domain: str) -> list[Finding]:
     """MTA-STS and reports on TLS of a domain."""
-    sts, reports = await look.see(f"_mta-sts.{domain}", "TXT"), await look.see(f"_smtp._tls.{domain}", "TXT")
+    sts, reports = await asyncio.gather(look.see(f"_mta-sts.{domain}", "TXT"), look.see(f"_smtp._tls.{domain}", "TXT"))
     found = [*_one_of(sts, "MTA-STS", "v=STSv1", _STS), *_one_of(reports, "TLS report", "v=TLSRPTv1", _REPORTS)]
     if any(one.name == sts.name for one in found):
         host = f"mta-sts.{domain}"
-        answers = [await look.resolve(host, kind) for kind in ("A", "AAAA")]
+        answers = await asyncio.gather(*(look.resolve(host, kind) for kind in ("A", "AAAA")))
         if not any(one.values or one.failure for one in answers):
             what = f"{host} has no address, so nobody can get the policy that _mta-sts.{domain} announces (RFC 8461)"
             by_hand = f"Publish an address of {host}, or remove the record of _mta-sts.{domain}"

@@ -181,7 +181,7 @@ class Session:
         return b""
 
     def _renew(self, data: bytes) -> bytes:
-        """SMFIC_QUIT_NC: another SMTP session, which says anew who it is."""
+        """SMFIC_QUIT_NC: another SMTP session begins on this connection."""
         self._judge.left(self)
         return self._reset(data)
 
