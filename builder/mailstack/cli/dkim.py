@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from mailstack import console
-from mailstack.cli.shared import JSON, here, json_text, table
+from mailstack import compose, console
+from mailstack.cli.shared import JSON, PORT, RESOLVERS, domain_option, here, json_text, table
 from mailstack.tasks import dkim as task
 
 
 @click.group()
 def dkim() -> None:
-    """List the DKIM keys, or take those of another mail server."""
+    """List the DKIM keys, change the one that signs, or take those of another mail server."""
 
 
 @dkim.command(name="list")
@@ -52,3 +52,59 @@ def import_(path: Path, domain: str | None, selector: str | None) -> None:
         how = "imported" if one.new else "was here already"
         console.progress(f"{one.key.name}, {one.key.bits} bits: {how} ({console.printable(str(one.source))})")
     console.warn(*hints)
+
+
+_DOMAIN = click.option(
+    "--domain", metavar="NAME", callback=domain_option, help="The key of this domain alone, where each has its own."
+)
+
+
+@dkim.command()
+@_DOMAIN
+def new(domain: str | None) -> None:
+    """Make a spare key, to be published now and to sign later."""
+    from mailstack.tasks import rotate as task  # noqa: PLC0415  # other commands need no DNS library
+
+    _say(task.new(task.Rotation(here(), os.environ), domain))
+
+
+@dkim.command()
+@_DOMAIN
+@click.option("--force", is_flag=True, help="Also if a name server does not have the spare key.")
+@click.option("--auto", is_flag=True, help="Do the step that is due, if one is, and nothing else; for cron.")
+@click.option(
+    "--days",
+    type=click.IntRange(1),
+    default=90,
+    show_default=True,
+    metavar="DAYS",
+    help="With --auto: how long a key signs.",
+)
+@RESOLVERS
+@PORT
+def rotate(*, domain: str | None, force: bool, auto: bool, days: int, resolvers: tuple[str, ...], port: int) -> None:
+    """Let the spare key sign, once all name servers have it; or make one if there is none."""
+    from mailstack.tasks import rotate as task  # noqa: PLC0415  # as above
+
+    if auto and (domain or force):
+        raise click.UsageError("--auto goes with neither --domain nor --force")
+    site = task.Rotation(here(), os.environ)
+    if auto:
+        _say(task.auto(site, days, resolvers=resolvers, port=port))
+    else:
+        _say(task.rotate(site, domain, force=force, resolvers=resolvers, port=port))
+
+
+@dkim.command()
+@_DOMAIN
+@click.option("--force", is_flag=True, help="Also while messages that it signed may be under way.")
+def retire(*, domain: str | None, force: bool) -> None:
+    """Revoke the key that signed before, and destroy its private half."""
+    from mailstack.tasks import rotate as task  # noqa: PLC0415  # as above
+
+    _say(task.retire(task.Rotation(here(), os.environ), domain, force=force))
+
+
+def _say(sentences: list[str]) -> None:
+    for one in sentences:
+        console.progress(compose.spoken(one))

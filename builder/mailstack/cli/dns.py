@@ -1,6 +1,5 @@
 """The DNS records of a site."""
 
-import ipaddress
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailstack import console
-from mailstack.cli.shared import JSON, here, json_text
+from mailstack.cli.shared import JSON, PORT, RESOLVERS, domain_option, here, json_text
 from mailstack.dns import formats
 from mailstack.dns.records import beside, records
 from mailstack.errors import MailstackError, RecordFaultError, RecordWarningError
@@ -34,17 +33,8 @@ _FORMS = {
 }
 
 
-def _domain(context: click.Context, option: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    if value is None:
-        return None
-    try:
-        return mail.domain_name(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} {error}") from None
-
-
 def _domains(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(str(_domain(context, option, one)) for one in value)
+    return tuple(str(domain_option(context, option, one)) for one in value)
 
 
 def _selectors(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
@@ -64,7 +54,7 @@ def _selectors(context: click.Context, option: click.Parameter, value: tuple[str
     help="zone: lines for a zone file; values: one line each, for web forms; json and csv: for programs; octodns: "
     "octoDNS's YAML, a document for each zone.",
 )
-@click.option("--zone", metavar="NAME", callback=_domain, help="Print the records of this zone only.")
+@click.option("--zone", metavar="NAME", callback=domain_option, help="Print the records of this zone only.")
 @click.option(
     "--ttl",
     metavar="SECONDS",
@@ -103,17 +93,10 @@ def _of_zone(rows: Sequence[formats.Placed], zone: str) -> tuple[formats.Placed,
     return found
 
 
-def _address(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
-    for one in value:
-        try:
-            ipaddress.ip_address(one)
-        except ValueError:
-            raise click.BadParameter(f"{one!r} is no address; write one such as 192.0.2.53") from None
-    return value
-
-
 @dns.command(name="check")
-@click.option("--domain", metavar="NAME", callback=_domain, help="Check any domain, without settings of your own.")
+@click.option(
+    "--domain", metavar="NAME", callback=domain_option, help="Check any domain, without settings of your own."
+)
 @click.option(
     "--selector",
     "selectors",
@@ -122,14 +105,7 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
     callback=_selectors,
     help="With --domain: also check the DKIM key at this selector.",
 )
-@click.option(
-    "--resolver",
-    "resolvers",
-    metavar="ADDRESS",
-    multiple=True,
-    callback=_address,
-    help="A resolver to ask, instead of those in /etc/resolv.conf.",
-)
+@RESOLVERS
 @click.option(
     "--blocklist",
     "blocklists",
@@ -138,7 +114,7 @@ def _address(context: click.Context, option: click.Parameter, value: tuple[str, 
     callback=_domains,
     help="Ask this DNS block list about this host's addresses.",
 )
-@click.option("--port", default=53, hidden=True, help="The port of all servers, for tests.")
+@PORT
 @click.option(
     "--watch", "minutes", metavar="MINUTES", type=click.FloatRange(0), help="Check again until all is right, so long."
 )

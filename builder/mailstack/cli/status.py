@@ -64,6 +64,7 @@ def status_text(data: Mapping[str, Any]) -> str:
         *(f"TLS        {fault}" for fault in data["certificates"]["faults"]),
         f"published  {', '.join(data['published']) or 'nothing'}",
         *(f"DKIM key   {one['record']}, {one['bits']} bits, {one['file']}" for one in data["keys"]),
+        *(f"DKIM key   {one['record']} {one['next']}" for one in data["keys_beside"]),
         f"DNS        {data['records']} records to publish: mailstack dns records",
         f"version    mailstack {data['version']}",
     ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mailstack.keys.ring import DomainKey
 from mailstack.stack.model import Stack
 
 MX_PREFERENCE = 10
@@ -96,13 +97,22 @@ def _host_spf(stack: Stack) -> str:
 
 def _dkim(stack: Stack) -> list[_Row]:
     rows = []
-    for published in stack.keys.published:
-        name = f"{published.key.selector}._domainkey.{published.domain}"
-        if published.domain == published.key.domain:
-            rows.append(("TXT", name, published.key.record, "DKIM: the public key that verifies signatures"))
+    signers = {*stack.keys.signers}
+    for one in (*stack.keys.published, *stack.keys.revoked):
+        key = one.key
+        if one.name == key.name:
+            rows.append(("TXT", one.name, key.record, _why(one, stack, signs=key in signers)))
         else:
-            rows.append(("CNAME", name, f"{published.key.name}.", "DKIM: points to the shared public key"))
+            # Other domains point to a label in the key's own domain, so that they need not change when that does.
+            target = key.name if one.domain == key.domain else f"{one.selector}._domainkey.{key.domain}"
+            rows.append(("CNAME", one.name, f"{target}.", "DKIM: points to the shared public key"))
     return rows
+
+
+def _why(one: DomainKey, stack: Stack, *, signs: bool) -> str:
+    if one in stack.keys.revoked:
+        return "DKIM: revokes a key that is destroyed"
+    return f"DKIM: {'the' if signs else 'another'} public key that verifies signatures"
 
 
 def _dmarc(stack: Stack) -> list[_Row]:

@@ -93,6 +93,26 @@ def keep(directory: Path, key: DkimKey, pem: bytes) -> None:
         raise DkimKeyError(f"{directory / key.path}: {os_reason(error)}") from None
 
 
+def path(domain: str, selector: str) -> Path:
+    """Where a private key lies in a site."""
+    return DIRECTORY / f"{selector}._domainkey.{domain}.pem"
+
+
+def revoked(domain: str, selector: str) -> DkimKey:
+    """A key of which nothing is left but its record, without a key (RFC 6376 section 3.6.1)."""
+    return DkimKey(domain, selector, path(domain, selector), 0, "v=DKIM1; p=")
+
+
+def destroy(directory: Path, domain: str, selector: str) -> None:
+    """Remove a private key and the text of its record, if they are there. Raises DkimKeyError if that fails."""
+    path, published, where = _places(directory, domain, selector)
+    try:
+        (directory / path).unlink(missing_ok=True)
+        (directory / published).unlink(missing_ok=True)
+    except OSError as error:
+        raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
+
+
 def never_made(directory: Path, domain: str, selector: str) -> bool:
     """Whether neither a domain's private key nor its record is there. Raises DkimKeyError where nobody can tell."""
     path, published, where = _places(directory, domain, selector)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -13,6 +14,15 @@ def secret_directory(path: Path) -> None:
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
     """Create a file whole or not at all; one that is there stays as it is."""
+    _write(path, content, mode, os.link)
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all, in the place of one that may be there."""
+    _write(path, content, mode, os.replace)
+
+
+def _write(path: Path, content: bytes, mode: int, put: Callable[[str, Path], None]) -> None:
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mailstack-")
         try:
@@ -21,9 +31,9 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(handle)
-            os.link(temporary, path)
+            put(temporary, path)
         finally:
-            Path(temporary).unlink()
+            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         # Nobody knows the temporary file.
         error.filename = str(path)

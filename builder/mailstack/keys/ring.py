@@ -15,11 +15,35 @@ class DomainKey:
 
     domain: str
     key: DkimKey
+    # By which others use it; None: its own selector.
+    label: str | None = None
+
+    @property
+    def selector(self) -> str:
+        """The selector in a signature for the domain."""
+        return self.label or self.key.selector
+
+    @property
+    def name(self) -> str:
+        """The record's owner name without the final dot."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The other key of a domain that has two, and the labels of both, by which other domains use them."""
+
+    key: DkimKey
+    label: str
+    label_of_signer: str
+    revoked: bool = False
 
 
 @dataclass(frozen=True)
 class KeyRing:
     """What signs is published, and what is published is on disk. A key may be on disk alone, or published and not sign.
+
+    Of a revoked one the record alone is left.
 
     Raises ValueError where that does not hold.
     """
@@ -28,6 +52,7 @@ class KeyRing:
     on_disk: frozenset[Path]
     published: tuple[DomainKey, ...]
     signing: tuple[DomainKey, ...]
+    revoked: tuple[DomainKey, ...] = ()
 
     def __post_init__(self) -> None:
         if not {*self.signing} <= {*self.published}:

@@ -1,6 +1,6 @@
 """Settings → Stack."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from pydantic import SecretStr
 
 from mailstack.keys.dkim import DkimKey
-from mailstack.keys.ring import DomainKey, KeyRing
+from mailstack.keys.ring import Beside, DomainKey, KeyRing
 from mailstack.settings.model import Settings
 from mailstack.stack.mail import ClientLimits, Delivery, Judging, Relay, Screening, SigningRow, SpfActions
 from mailstack.stack.model import Stack, with_host
@@ -25,11 +25,14 @@ def stack_from(
     on_disk: frozenset[Path],
     authserv_id_digest: str,
     *,
+    beside_of: Callable[[str], Beside | None] = lambda _: None,
     srs_key_digest: str | None = None,
     relay_logins: Mapping[str | None, str] = MappingProxyType({}),
     prefix: str = "",
 ) -> Stack:
     """Decide everything; key_of gives the key of a domain, on_disk has the paths of all private keys that are there.
+
+    beside_of gives the other key of a domain, if it has one.
 
     srs_key_digest is that of the key of SRS, where that is needed (Settings.forwards_by_srs); relay_logins has the
     secret file with user and password for each relay host that has such, by its senders' domain.
@@ -38,9 +41,6 @@ def stack_from(
     """
     own = prefix + project(settings.hostname)
     signers = with_host(settings.domains, settings.hostname)
-    shared = settings.dkim_keys == "shared"
-    keys = tuple(key_of(domain) for domain in key_domains(settings))
-    signing = tuple(DomainKey(domain, keys[0] if shared else keys[at]) for at, domain in enumerate(signers))
     rows = [SigningRow(domain, domain) for domain in signers]
     if settings.sign_subdomains:
         rows += [SigningRow(f".{domain}", domain) for domain in settings.domains]
@@ -58,7 +58,7 @@ def stack_from(
         mailboxes=settings.mailboxes,
         aliases=aliases,
         srs_key_digest=srs_key_digest,
-        keys=KeyRing(on_disk, published=signing, signing=signing),
+        keys=_ring(settings, key_of, beside_of, on_disk),
         signing_rows=tuple(rows),
         trusted_networks=(*LOOPBACK, *settings.trusted_networks),
         spf_qualifier=settings.spf_qualifier,
@@ -124,6 +124,35 @@ def stack_from(
         packages=packages_from(settings),
         image_max_age=settings.image_max_age,
     )
+
+
+def _ring(
+    settings: Settings,
+    key_of: Callable[[str], DkimKey],
+    beside_of: Callable[[str], Beside | None],
+    on_disk: frozenset[Path],
+) -> KeyRing:
+    """Which keys are published and which sign, for their own domains and for those that share one."""
+    signing, published, revoked = list[DomainKey](), list[DomainKey](), list[DomainKey]()
+    for domain in key_domains(settings):
+        sharing = [one for one in with_host(settings.domains, settings.hostname) if one != domain]
+        others = sharing if settings.dkim_keys == "shared" else []
+        key, beside = key_of(domain), beside_of(domain)
+        label = beside.label_of_signer if beside else key.selector
+        signing += (DomainKey(domain, key), *(DomainKey(one, key, label) for one in others))
+        published += _published(domain, key, label, others)
+        if beside:
+            (revoked if beside.revoked else published).extend(_published(domain, beside.key, beside.label, others))
+    return KeyRing(on_disk, tuple(published), tuple(signing), tuple(revoked))
+
+
+def _published(domain: str, key: DkimKey, label: str, others: Sequence[str]) -> list[DomainKey]:
+    """A key under its own name, and under a label at its domain and at the others."""
+    own = [DomainKey(domain, key)]
+    labelled = [DomainKey(one, key, label) for one in others]
+    if labelled and label != key.selector:
+        own.append(DomainKey(domain, key, label))
+    return own + labelled
 
 
 def _dmarc_record(settings: Settings) -> str:

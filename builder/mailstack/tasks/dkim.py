@@ -30,7 +30,7 @@ def keys(directory: Path, environment: Mapping[str, str]) -> tuple[list[dict[str
                 "file": str(path),
                 "bits": key and key.bits,
                 "signs_for": [one.domain for one in signing if one.key.path == path],
-                "published_for": [one.domain for one in published if one.key.path == path],
+                "published_for": list(dict.fromkeys(one.domain for one in published if one.key.path == path)),
             }
         )
     return rows, warnings

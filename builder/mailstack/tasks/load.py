@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mailstack.errors import SettingsError
-from mailstack.keys import authserv_id, dkim, relay_login, ring, srs_key
+from mailstack.errors import DkimKeyError, SettingsError
+from mailstack.keys import authserv_id, dkim, life, relay_login, ring, srs_key
 from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
@@ -20,8 +20,16 @@ def load_stack(directory: Path, environment: Mapping[str, str]) -> tuple[Stack, 
 
 def is_made(directory: Path, chosen: Settings) -> bool:
     """Whether the secrets are made that no site is without."""
-    keys = (dkim.is_made(directory, domain, chosen.dkim_selector) for domain in key_domains(chosen))
+    keys = (dkim.is_made(directory, *one) for one in signing_keys(directory, chosen))
     return all(keys) and authserv_id.is_made(directory)
+
+
+def signing_keys(directory: Path, chosen: Settings) -> list[tuple[str, str]]:
+    """Domain and selector of each key that signs. Raises DkimKeyError as life.read() does."""
+    lives = life.read(directory, chosen.dkim_selector)
+    return [
+        (domain, lives[domain].signing if domain in lives else chosen.dkim_selector) for domain in key_domains(chosen)
+    ]
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -45,12 +53,21 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
     """
     warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
 
-    def key_of(domain: str) -> dkim.DkimKey:
-        key, found = dkim.read(directory, domain, chosen.dkim_selector)
+    def read_key(domain: str, selector: str) -> dkim.DkimKey:
+        key, found = dkim.read(directory, domain, selector)
         warnings.extend(found)
         return key
 
-    keys = {domain: key_of(domain) for domain in key_domains(chosen)}
+    def beside_of(domain: str) -> ring.Beside | None:
+        one = lives.get(domain)
+        if one is None:
+            return None
+        revoked = one.state == "revoked"
+        key = dkim.revoked(domain, one.beside) if revoked else read_key(domain, one.beside)
+        return ring.Beside(key, one.label_beside, one.label, revoked)
+
+    lives = life.read(directory, chosen.dkim_selector)
+    keys = {domain: read_key(domain, selector) for domain, selector in signing_keys(directory, chosen)}
     digest, found = authserv_id.read(directory)
     srs_digest, loose = _srs_key(directory) if chosen.forwards_by_srs else (None, [])
     on_disk = ring.on_disk(directory) | {key.path for key in keys.values()}
@@ -60,6 +77,7 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
         keys.__getitem__,
         on_disk,
         digest,
+        beside_of=beside_of,
         srs_key_digest=srs_digest,
         relay_logins=logins,
         prefix=prefix,
@@ -76,18 +94,25 @@ def _srs_key(directory: Path) -> tuple[str, list[str]]:
 def make_secrets(directory: Path, chosen: Settings) -> None:
     """Make the secrets that never were there. Raises DkimKeyError and SecretError, for those that are there first."""
     authserv_id.make(directory)
-    missing = {one for one in key_domains(chosen) if dkim.never_made(directory, one, chosen.dkim_selector)}
+    keys = signing_keys(directory, chosen)
+    missing = {one for one in keys if dkim.never_made(directory, *one)}
     if missing:
         authserv_id.read(directory)
-        for domain in key_domains(chosen):
-            if domain not in missing:
-                dkim.read(directory, domain, chosen.dkim_selector)
+        for one in keys:
+            if one not in missing:
+                dkim.read(directory, *one)
+    for domain, selector in missing:
+        if selector != chosen.dkim_selector:
+            raise DkimKeyError(
+                f"{directory / dkim.DIRECTORY}: the key {selector}._domainkey.{domain} is missing, which {life.FILE} "
+                "says signs. Restore it from a backup"
+            )
     if chosen.forwards_by_srs:
         srs_key.make(directory)
     for login in relay_logins_of(chosen).values():
         relay_login.make(directory, login)
-    for domain in key_domains(chosen):
-        dkim.make(directory, domain, chosen.dkim_selector, chosen.dkim_key_bits)
+    for domain, selector in keys:
+        dkim.make(directory, domain, selector, chosen.dkim_key_bits)
 
 
 def unused_keys(directory: Path, chosen: Settings) -> list[str]:
@@ -95,7 +120,9 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
 
     A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
     """
-    used = {f"{chosen.dkim_selector}._domainkey.{domain}.pem" for domain in key_domains(chosen)}
+    used = {f"{selector}._domainkey.{domain}.pem" for domain, selector in signing_keys(directory, chosen)}
+    lives = life.read(directory, chosen.dkim_selector)
+    used |= {f"{lives[one].beside}._domainkey.{one}.pem" for one in key_domains(chosen) if one in lives}
     there = {path.name for path in ring.on_disk(directory)}
     new = used - there
     known = {name for name in there if (directory / dkim.DIRECTORY / name).with_suffix(".txt").exists()}

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mailstack.dns import records
@@ -15,6 +16,8 @@ from mailstack.engine.connection import Client
 from mailstack.engine.logs import Line, logs
 from mailstack.engine.status import NOT_THERE, NOTHING_SERVED, Queued, Service
 from mailstack.errors import EngineError, MailstackError
+from mailstack.keys import life
+from mailstack.keys.life import Life
 from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
 from mailstack.render.site import files
@@ -57,6 +60,7 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
         certificates=certificates.result(),
         sasl=sasl.result(),
         latest=latest.result(),
+        lives=life.read(directory, chosen.dkim_selector),
     )
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
     others = _other_sites(directory, engine_status.started_in(client, stack.project))
@@ -129,12 +133,14 @@ def status_data(
     certificates: engine_status.Certificates = NOTHING_SERVED,
     sasl: str = "",
     latest: Sequence[Mapping[str, Any]] = (),
+    lives: Mapping[str, Life] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The state of a site as plain data.
 
     milters has what is wrong with each extra milter, counts what each service did with messages that it did not just
     accept, certificates what Postfix presents; built says whether compose.yaml and what it mounts are as a build
-    writes them, sasl what is wrong with the auth service, latest the last verdicts.
+    writes them, sasl what is wrong with the auth service, latest the last verdicts, lives the domains with two
+    DKIM keys.
     """
     return {
         "project": stack.project,
@@ -156,6 +162,10 @@ def status_data(
         "certificates": {"served": list(certificates.served), "faults": list(certificates.faults)},
         "published": list(stack.publish),
         "keys": [{"record": one.name, "bits": one.bits, "file": str(one.path)} for one in stack.keys.signers],
+        "keys_beside": [
+            {"record": f"{one.beside}._domainkey.{domain}", "state": one.state, "next": one.next_step}
+            for domain, one in lives.items()
+        ],
         "records": records.count(stack),
     }
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstack.errors import MailstackError, os_reason
+from mailstack.keys import dkim
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, edited
 from mailstack.tree import File, Tree
 
 # The compose.yaml that a rollback replaces, until it is the one before.
 _REPLACED = f"{SITE}/replaced.yaml"
 _IMAGE = re.compile(r"^    image: (mailstack/([a-z-]+):\S+)$", re.MULTILINE)
+_KEY = re.compile(rf"\./({re.escape(str(dkim.DIRECTORY))}/\S+\.pem)$", re.MULTILINE)
 _PLACE = re.compile(rf"\./({re.escape(SITE)}/[^/]+/[^/]+)/")
 
 
@@ -34,6 +36,8 @@ class Written:
     images: Mapping[str, str] = field(default_factory=dict)
     # Directories of SITE whose files are mounted.
     places: frozenset[str] = frozenset()
+    # DKIM keys that sign.
+    keys: frozenset[str] = frozenset()
 
 
 @contextlib.contextmanager
@@ -68,7 +72,9 @@ def read(directory: Path, name: str = COMPOSE) -> Written:
     text = content.decode(errors="replace")
     project = re.search(r"^name: (.*)$", text, re.MULTILINE)
     images = {service: name for name, service in _IMAGE.findall(text)}
-    return Written(content, project and project[1], images, frozenset(_PLACE.findall(text)))
+    return Written(
+        content, project and project[1], images, frozenset(_PLACE.findall(text)), frozenset(_KEY.findall(text))
+    )
 
 
 def project(directory: Path) -> str:
@@ -132,6 +138,7 @@ def roll_back(directory: Path) -> tuple[str, ...]:
     if not before.content:
         raise MailstackError(f"{directory / PREVIOUS}: does not exist: there is no earlier build to go back to")
     missing = [one for one in sorted(before.places) if not (directory / one).is_dir()]
+    missing += [one for one in sorted(before.keys) if not (directory / one).is_file()]
     if missing:
         raise MailstackError(f"{directory / missing[0]}: does not exist, so the earlier build cannot run; build again")
     said = keep_edited(directory)

@@ -26,7 +26,9 @@ async def check(
 
     certificates are those in its directory (keys.certificates.of_host), blocklists the zones of lists to ask.
     """
-    rows = records(stack)
+    # That a revoked key's record is gone is as well as that it says so.
+    gone = {one.name for one in stack.keys.revoked}
+    rows = [one for one in records(stack) if one.name not in gone]
     wanted = wanted_texts(rows)
     ours = defaultdict(set)
     for one in wanted:

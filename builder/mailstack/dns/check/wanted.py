@@ -42,9 +42,8 @@ class Evidence:
 
 def texts(rows: Sequence[Record]) -> list[Wanted]:
     """The rows that are, or lead to, TXT records."""
-    values = {one.name: one.value for one in rows if one.type == "TXT"}
-    found = [one for one in rows if one.type in {"TXT", "CNAME"}]
-    return [Wanted(row(one), _purpose(one.name), values[_end(one, values)], _domain(one.name)) for one in found]
+    found = {one.name: one for one in rows if one.type in {"TXT", "CNAME"}}
+    return [Wanted(row(one), _purpose(name), _text(one, found), _domain(name)) for name, one in found.items()]
 
 
 def row(record: Record) -> Row:
@@ -88,6 +87,8 @@ def _domain(name: str) -> str:
     return name.partition("._domainkey.")[2] or name.removeprefix("_dmarc.")
 
 
-def _end(record: Record, values: Mapping[str, str]) -> str:
-    target = record.value.removesuffix(".")
-    return record.name if record.type == "TXT" else target if target in values else record.name
+def _text(record: Record, by_name: Mapping[str, Record]) -> str:
+    """The value at the end of the CNAMEs, of which none leads out of the site."""
+    while record.type == "CNAME":
+        record = by_name[record.value.removesuffix(".")]
+    return record.value

@@ -1,0 +1,129 @@
+"""The life of a domain's DKIM keys: one signs, and beside it is the next one, or the one before.
+
+secrets/dkim/life.json has a row for each domain that ever had a second key. The others sign with the one of the
+settings' selector, as do those of which the settings name another selector by now.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, RootModel, ValidationError
+
+from mailstack import reading
+from mailstack.errors import DkimKeyError, os_reason
+from mailstack.keys import dkim
+from mailstack.keys.files import replace, secret_directory
+from mailstack.values.mail import Selector
+
+FILE = dkim.DIRECTORY / "life.json"
+# Postfix tries for 5 days (postconf(5), maximal_queue_lifetime); a message that then comes late may wait elsewhere.
+RETIRE_AFTER = timedelta(days=7)
+
+
+class Life(BaseModel):
+    """The two keys of a domain, by their selectors.
+
+    The one beside is "spare" (published, to sign next), "switched" (the other signs in its place as soon as OpenDKIM
+    starts anew), "retiring" (its signatures may still be under way) or "revoked" (its private key is destroyed).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # The settings' selector. Domains that share a key use it, and one more, for the two keys in turn.
+    first: Selector
+    signing: Selector
+    # When it began to sign, and when the one beside became what it is.
+    since: AwareDatetime
+    beside: Selector
+    state: Literal["spare", "switched", "retiring", "revoked"]
+    changed: AwareDatetime
+    # Whether the key that signs has the second of the two names.
+    second: bool = False
+
+    @property
+    def label(self) -> str:
+        """The selector by which other domains use the key that signs."""
+        return self._labels[self.second]
+
+    @property
+    def label_beside(self) -> str:
+        """The same of the key beside."""
+        return self._labels[not self.second]
+
+    @property
+    def _labels(self) -> tuple[str, str]:
+        return self.first, f"{self.first}2"
+
+    @property
+    def end(self) -> datetime:
+        """From then on no message is under way that a retiring key signed."""
+        return self.changed + RETIRE_AFTER
+
+    @property
+    def next_step(self) -> str:
+        """What the key beside waits for, as a clause about it."""
+        if self.state == "spare":
+            return "is the spare key; publish its records (mailstack dns records), then run: mailstack dkim rotate"
+        if self.state == "switched":
+            return "may still sign; run: mailstack build && docker compose up -d --wait"
+        if self.state == "retiring":
+            return (
+                f"signs no more, and its record stays until {self.end:%Y-%m-%d %H:%M} UTC for the messages that it "
+                "signed; then run: mailstack dkim retire"
+            )
+        return "is revoked"
+
+    def switched(self, now: datetime) -> "Life":
+        """The spare key signs."""
+        changes = {"signing": self.beside, "beside": self.signing, "second": not self.second}
+        return self.model_copy(update={**changes, "state": "switched", "since": now, "changed": now})
+
+    def with_spare(self, selector: str, now: datetime) -> "Life":
+        """Another key takes the place of the one that is revoked."""
+        return self.model_copy(update={"beside": selector, "state": "spare", "changed": now})
+
+    def become(self, state: Literal["retiring", "revoked"], now: datetime) -> "Life":
+        """The key beside goes one step on."""
+        return self.model_copy(update={"state": state, "changed": now})
+
+
+class _Lives(RootModel[dict[str, Life]]):
+    pass
+
+
+def read(directory: Path, first: str) -> dict[str, Life]:
+    """The lives of a site's domains whose first selector is that of the settings.
+
+    Raises DkimKeyError for a file that is damaged or cannot be read.
+    """
+    return {domain: one for domain, one in _all(directory).items() if one.first == first}
+
+
+def save(directory: Path, lives: Mapping[str, Life]) -> None:
+    """Write the lives of some domains; those of others stay. Raises DkimKeyError as read() does, or if that fails."""
+    path = directory / FILE
+    rows = _Lives({**_all(directory), **lives})
+    try:
+        secret_directory(path.parent.parent)
+        secret_directory(path.parent)
+        replace(path, f"{rows.model_dump_json(indent=2)}\n".encode(), 0o600)
+    except OSError as error:
+        raise DkimKeyError(f"{path}: cannot be written: {os_reason(error)}") from None
+
+
+def _all(directory: Path) -> dict[str, Life]:
+    path = directory / FILE
+    try:
+        content = reading.content(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise DkimKeyError(f"{path}: cannot be read: {os_reason(error)}") from None
+    try:
+        return _Lives.model_validate_json(content).root
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{one}: " for one in first["loc"])
+        raise DkimKeyError(f"{path}: is damaged: {where}{first['msg']}; restore it from a backup") from None

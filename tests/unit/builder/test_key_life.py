@@ -1,0 +1,195 @@
+"""mailstack.keys.life and what follows from it: which keys are made, published and sign, from step to step."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sites import environment
+
+from mailstack.dns.records import records
+from mailstack.errors import DkimKeyError
+from mailstack.keys import dkim, life
+from mailstack.settings.load import load
+from mailstack.tasks import rotate
+from mailstack.tasks.load import make_secrets, stack_of, unused_keys
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+ONE = {"domains": "example.com", "hostname": "example.com"}
+SHARED = {"domains": "example.com,example.net", "hostname": "example.com"}
+OWN = SHARED | {"dkim_keys": "per-domain"}
+FIRST, SECOND, THIRD = "default", "s20261201", "s20270301"
+
+
+def a_site(directory: Path, changes: dict[str, str]):
+    """A site with its first keys, and what its steps need to know."""
+    variables = environment(**changes, dkim_key_bits="1024")
+    make_secrets(directory, load(variables))
+    return rotate.Rotation(directory, variables, now=lambda: NOW)
+
+
+def step(site: rotate.Rotation, to: str, now: datetime = NOW) -> None:
+    """One step of all keys, without what it does to containers."""
+    lives = life.read(site.directory, FIRST)
+    changed = {domain: one.switched(now) if to == "switched" else one.become(to, now) for domain, one in lives.items()}
+    life.save(site.directory, changed)
+
+
+def published(site: rotate.Rotation) -> dict[str, str]:
+    """The DKIM records: the selector of the key, "revoked", or where a CNAME points to."""
+    chosen = load(site.environment)
+    stack, _ = stack_of(site.directory, chosen)
+    keys = {one.key.record: f"key {one.key.selector}" for one in stack.keys.published} | {"v=DKIM1; p=": "revoked"}
+    rows = [one for one in records(stack) if "._domainkey." in one.name]
+    assert len({one.name for one in rows}) == len(rows)
+    return {
+        one.name.replace("._domainkey.example", ""): keys[one.value]
+        if one.type == "TXT"
+        else one.value.replace("._domainkey.example", "").rstrip(".")
+        for one in rows
+    }
+
+
+def signing(site: rotate.Rotation) -> list[str]:
+    """Domain, selector in its signatures, and the key."""
+    stack, _ = stack_of(site.directory, load(site.environment))
+    return [f"{one.domain} {one.selector} {one.key.selector}" for one in stack.keys.signing]
+
+
+def test_one_domain(tmp_path: Path):
+    """A key signs and one is beside it; a revoked one is said to be so, until the next takes its place."""
+    site = a_site(tmp_path, ONE)
+    assert published(site) == {"default.com": "key default"}
+    (said,) = rotate.new(site)
+    assert SECOND in said
+    assert published(site) == {"default.com": "key default", f"{SECOND}.com": f"key {SECOND}"}
+    assert signing(site) == ["example.com default default"]
+    step(site, "switched")
+    assert signing(site) == [f"example.com {SECOND} {SECOND}"]
+    assert published(site) == {f"{SECOND}.com": f"key {SECOND}", "default.com": "key default"}
+    step(site, "retiring")
+    step(site, "revoked")
+    dkim.destroy(tmp_path, "example.com", FIRST)
+    assert published(site) == {f"{SECOND}.com": f"key {SECOND}", "default.com": "revoked"}
+    rotate.new(rotate.Rotation(tmp_path, site.environment, now=lambda: NOW + timedelta(days=90)))
+    assert published(site) == {f"{SECOND}.com": f"key {SECOND}", f"{THIRD}.com": f"key {THIRD}"}
+    assert unused_keys(tmp_path, load(site.environment)) == []
+
+
+def test_shared_key(tmp_path: Path):
+    """The other domains' records are the same from the first spare key on: only the first domain's zone changes."""
+    site = a_site(tmp_path, SHARED)
+    assert published(site) == {"default.com": "key default", "default.net": "default.com"}
+    rotate.new(site)
+    others = {"default.net": "default.com", "default2.net": "default2.com"}
+    assert published(site) == others | {
+        "default.com": "key default",
+        f"{SECOND}.com": f"key {SECOND}",
+        "default2.com": f"{SECOND}.com",
+    }
+    step(site, "switched")
+    assert signing(site) == [f"example.com {SECOND} {SECOND}", f"example.net default2 {SECOND}"]
+    step(site, "revoked")
+    assert published(site) == others | {
+        "default.com": "revoked",
+        f"{SECOND}.com": f"key {SECOND}",
+        "default2.com": f"{SECOND}.com",
+    }
+    rotate.new(rotate.Rotation(tmp_path, site.environment, now=lambda: NOW + timedelta(days=90)))
+    assert published(site) == others | {
+        f"{SECOND}.com": f"key {SECOND}",
+        "default2.com": f"{SECOND}.com",
+        f"{THIRD}.com": f"key {THIRD}",
+        "default.com": f"{THIRD}.com",
+    }
+    step(site, "switched")
+    assert signing(site) == [f"example.com {THIRD} {THIRD}", f"example.net default {THIRD}"]
+
+
+def test_keys_of_their_own(tmp_path: Path):
+    """Each domain's key goes its own way, and no domain points to another."""
+    site = a_site(tmp_path, OWN)
+    rotate.new(site, "example.net")
+    assert published(site) == {
+        "default.com": "key default",
+        "default.net": "key default",
+        f"{SECOND}.net": f"key {SECOND}",
+    }
+    step(site, "switched")
+    assert signing(site) == ["example.com default default", f"example.net {SECOND} {SECOND}"]
+    with pytest.raises(DkimKeyError, match=r"other\.example: has no DKIM key of its own"):
+        rotate.new(site, "other.example")
+
+
+def test_the_same_day(tmp_path: Path):
+    """A second key of a day has another name; one that was made and not written down is taken up."""
+    site = a_site(tmp_path, ONE)
+    dkim.make(tmp_path, "example.com", SECOND, 1024)
+    key, _ = dkim.read(tmp_path, "example.com", SECOND)
+    rotate.new(site)
+    assert life.read(tmp_path, FIRST)["example.com"].beside == SECOND
+    assert dkim.read(tmp_path, "example.com", SECOND)[0] == key
+    step(site, "switched")
+    step(site, "revoked")
+    rotate.new(site)
+    assert life.read(tmp_path, FIRST)["example.com"].beside == f"{SECOND}a"
+
+
+@pytest.mark.parametrize("state", ["spare", "switched", "retiring"])
+def test_new_beside_another(state: str, tmp_path: Path):
+    """A spare key stays the one; while the key before is not retired there is no place for another."""
+    site = a_site(tmp_path, ONE)
+    rotate.new(site)
+    if state == "spare":
+        (said,) = rotate.new(site)
+        assert said.startswith(f"example.com: {SECOND} is the spare key; publish its records")
+        return
+    step(site, "switched")
+    if state == "retiring":
+        step(site, "retiring")
+    with pytest.raises(DkimKeyError, match=r"default (may still sign|signs no more)"):
+        rotate.new(site)
+
+
+def test_another_selector_in_the_settings(tmp_path: Path):
+    """Who names a selector means that key: what went before rests."""
+    site = a_site(tmp_path, ONE)
+    rotate.new(site)
+    step(site, "switched")
+    other = load(environment(**ONE, dkim_selector="own"))
+    make_secrets(tmp_path, other)
+    stack, _ = stack_of(tmp_path, other)
+    assert [one.name for one in stack.keys.published] == ["own._domainkey.example.com"]
+    assert signing(site) == [f"example.com {SECOND} {SECOND}"]
+
+
+def test_a_key_that_signs_is_lost(tmp_path: Path):
+    """No other one is made under its name."""
+    site = a_site(tmp_path, ONE)
+    rotate.new(site)
+    step(site, "switched")
+    dkim.destroy(tmp_path, "example.com", SECOND)
+    with pytest.raises(DkimKeyError, match=rf"{SECOND}\._domainkey\.example\.com is missing.*Restore it"):
+        make_secrets(tmp_path, load(site.environment))
+
+
+SELECTOR_IS_NONE = b"""{"example.com": {"first": "default", "signing": "../x", "since": "2026-12-01T00:00:00Z",
+"beside": "s", "state": "spare", "changed": "2026-12-01T00:00:00Z"}}"""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"example.com": {}}',
+        b"\xff",
+        SELECTOR_IS_NONE,
+    ],
+)
+def test_damaged_file(content: bytes, tmp_path: Path):
+    """It is named; nobody guesses which key signs."""
+    site = a_site(tmp_path, ONE)
+    (tmp_path / life.FILE).write_bytes(content)
+    with pytest.raises(DkimKeyError, match=r"life\.json: is damaged: .*restore it from a backup"):
+        stack_of(tmp_path, load(site.environment))
