@@ -65,7 +65,7 @@ def new(domain: str | None) -> None:
     """Make a spare key, to be published now and to sign later."""
     from mailstack.tasks import rotate as task  # noqa: PLC0415  # other commands need no DNS library
 
-    _say(task.new(task.Rotation(here(), os.environ), domain))
+    task.new(task.Rotation(here(), os.environ, say=_say), domain)
 
 
 @dkim.command()
@@ -88,11 +88,11 @@ def rotate(*, domain: str | None, force: bool, auto: bool, days: int, resolvers:
 
     if auto and (domain or force):
         raise click.UsageError("--auto goes with neither --domain nor --force")
-    site = task.Rotation(here(), os.environ)
+    site = task.Rotation(here(), os.environ, say=_say)
     if auto:
-        _say(task.auto(site, days, resolvers=resolvers, port=port))
+        task.auto(site, days, resolvers=resolvers, port=port)
     else:
-        _say(task.rotate(site, domain, force=force, resolvers=resolvers, port=port))
+        task.rotate(site, domain, force=force, resolvers=resolvers, port=port)
 
 
 @dkim.command()
@@ -102,9 +102,8 @@ def retire(*, domain: str | None, force: bool) -> None:
     """Revoke the key that signed before, and destroy its private half."""
     from mailstack.tasks import rotate as task  # noqa: PLC0415  # as above
 
-    _say(task.retire(task.Rotation(here(), os.environ), domain, force=force))
+    task.retire(task.Rotation(here(), os.environ, say=_say), domain, force=force)
 
 
-def _say(sentences: list[str]) -> None:
-    for one in sentences:
-        console.progress(compose.spoken(one))
+def _say(sentence: str) -> None:
+    console.progress(compose.spoken(sentence))

@@ -4,6 +4,7 @@ Each step first writes what holds from now on (keys/life.py), and then does the 
 repeats the step.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,95 +24,101 @@ from mailstack.settings.model import Settings
 from mailstack.stack.decide import key_domains
 from mailstack.tasks import written
 from mailstack.tasks.build import build
+from mailstack.tasks.dns_check import DOMAIN_SECONDS
 from mailstack.tasks.load import stack_of
 
 # So long the record says that the key is revoked before the next spare key takes its place by itself.
 REVOKED_FOR = timedelta(days=30)
 DAYS = 90
+_SHOWN = 5
 _UP = "docker compose up -d --wait"
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """What the steps need to know: the site, its variables, and a world's prefix of the compose project."""
+    """What the steps need to know: the site, its variables, a world's compose prefix, and who is told."""
 
     directory: Path
     environment: Mapping[str, str]
     prefix: str = ""
+    say: Callable[[str], None] = lambda _: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0)
 
     @property
     def settings(self) -> Settings:
         return read_settings(self.directory, self.environment)
 
+    @property
+    def lives(self) -> dict[str, Life]:
+        return life.read(self.directory, self.settings.dkim_selector)
 
-def new(rotation: Rotation, domain: str | None = None) -> list[str]:
-    """Make a spare key for each domain, or one, that has none; sentences about each.
+
+def new(rotation: Rotation, domain: str | None = None) -> None:
+    """Make a spare key for each domain, or one, that has none.
 
     Raises DkimKeyError while the key before is not retired.
     """
-    return _prepare(rotation, _domains(rotation, domain))
+    _prepare(rotation, _domains(rotation, domain))
 
 
 def rotate(
     rotation: Rotation, domain: str | None = None, *, force: bool = False, resolvers: Sequence[str] = (), port: int = 53
-) -> list[str]:
-    """Let the spare key of each domain, or one, sign, or make it if there is none; sentences about each.
+) -> None:
+    """Let the spare key of each domain, or one, sign, or make it if there is none.
 
     Raises RecordFaultError if a name server does not have the key; force switches all the same. Raises DkimKeyError
     while the key before is not retired.
     """
-    chosen = rotation.settings
-    lives = life.read(rotation.directory, chosen.dkim_selector)
-    domains = _domains(rotation, domain)
+    lives, domains = rotation.lives, _domains(rotation, domain)
     bare = [one for one in domains if one not in lives or lives[one].state == "revoked"]
-    said = _prepare(rotation, bare)
+    _prepare(rotation, bare)
     ready = [one for one in domains if one not in bare]
-    busy = [one for one in ready if lives[one].state == "retiring"]
-    if busy:
-        raise DkimKeyError(f"{busy[0]}: {lives[busy[0]].beside} {lives[busy[0]].next_step}")
+    for one in ready:
+        if lives[one].state == "retiring":
+            raise DkimKeyError(f"{one}: {lives[one].beside} {lives[one].next_step}")
     spare = [one for one in ready if lives[one].state == "spare"]
-    if not force:
-        _verify(rotation, chosen, spare, resolvers, port)
-    return said + _switch(rotation, ready)
+    unpublished = {} if force else _unpublished(rotation, spare, resolvers, port)
+    _switch(rotation, [one for one in ready if one not in unpublished])
+    _complain(unpublished)
 
 
-def retire(rotation: Rotation, domain: str | None = None, *, force: bool = False) -> list[str]:
-    """Revoke the key before of each domain, or one, and destroy its private half; sentences about each.
+def retire(rotation: Rotation, domain: str | None = None, *, force: bool = False) -> None:
+    """Revoke the key before of each domain, or one, and destroy its private half.
 
     Raises DkimKeyError while messages that it signed may be under way, unless force is given, and while it still signs.
     """
-    lives = life.read(rotation.directory, rotation.settings.dkim_selector)
+    lives = rotation.lives
     domains = [one for one in _domains(rotation, domain) if one in lives]
-    said = _settle(rotation, domains)
-    lives = life.read(rotation.directory, rotation.settings.dkim_selector)
+    _settle(rotation, domains)
+    lives = rotation.lives
     for one in domains:
         if lives[one].state == "switched":
             raise DkimKeyError(f"{one}: {lives[one].beside} {lives[one].next_step}")
         if lives[one].state == "retiring" and not force and rotation.now() < lives[one].end:
             raise DkimKeyError(f"{one}: {lives[one].beside} {lives[one].next_step}; --force revokes it now")
-    return said + _revoke(rotation, [one for one in domains if lives[one].state in {"retiring", "revoked"}])
+    if not any(lives[one].state == "retiring" for one in domains):
+        rotation.say("no key waits to be retired")
+    _revoke(rotation, [one for one in domains if lives[one].state in {"retiring", "revoked"}])
 
 
-def auto(rotation: Rotation, days: int = DAYS, *, resolvers: Sequence[str] = (), port: int = 53) -> list[str]:
+def auto(rotation: Rotation, days: int = DAYS, *, resolvers: Sequence[str] = (), port: int = 53) -> None:
     """Do the one step of each domain that is due, and nothing else; a key signs for so many days.
 
     Raises RecordFaultError as rotate() does.
     """
-    chosen, now = rotation.settings, rotation.now()
-    lives = life.read(rotation.directory, chosen.dkim_selector)
-    domains = key_domains(chosen)
+    now, lives, domains = rotation.now(), rotation.lives, _domains(rotation, None)
 
-    def those(state: str, due: Callable[[Life], bool]) -> list[str]:
+    def those(state: str, due: Callable[[Life], bool] = lambda _: True) -> list[str]:
         return [one for one in domains if one in lives and lives[one].state == state and due(lives[one])]
 
     bare = [one for one in domains if one not in lives]
-    said = _prepare(rotation, bare + those("revoked", lambda one: now >= one.changed + REVOKED_FOR))
-    said += _settle(rotation, those("switched", lambda _: True))
-    said += _revoke(rotation, those("retiring", lambda one: now >= one.end))
+    _prepare(rotation, bare + those("revoked", lambda one: now >= one.changed + REVOKED_FOR))
+    _revoke(rotation, those("retiring", lambda one: now >= one.end))
     ready = those("spare", lambda one: now >= one.since + timedelta(days=days))
-    _verify(rotation, chosen, ready, resolvers, port)
-    return said + _switch(rotation, ready)
+    unpublished = _unpublished(rotation, ready, resolvers, port)
+    # One that was stopped after it was written down goes on.
+    _switch(rotation, [*(one for one in ready if one not in unpublished), *those("switched")])
+    _complain(unpublished)
 
 
 def _domains(rotation: Rotation, domain: str | None) -> list[str]:
@@ -123,42 +130,45 @@ def _domains(rotation: Rotation, domain: str | None) -> list[str]:
     return [domain]
 
 
-def _prepare(rotation: Rotation, domains: Sequence[str]) -> list[str]:
-    """Make spare keys and then say that they are there. A key that was made and not written down is taken up."""
-    directory, chosen, said = rotation.directory, rotation.settings, list[str]()
+def _prepare(rotation: Rotation, domains: Sequence[str]) -> None:
+    """Make spare keys and write down that they are there. A key that was made and not written down is taken up."""
+    directory, chosen = rotation.directory, rotation.settings
     if not domains:
-        return said
+        return
     with written.locked(directory):
-        lives, now = life.read(directory, chosen.dkim_selector), rotation.now()
-        made = dict[str, Life]()
+        lives, now, made = rotation.lives, rotation.now(), dict[str, Life]()
         for domain in domains:
             there = lives.get(domain)
             if there and there.state == "spare":
-                said.append(f"{domain}: {there.beside} {there.next_step}")
+                rotation.say(f"{domain}: {there.beside} {there.next_step}")
                 continue
             if there and there.state != "revoked":
                 raise DkimKeyError(f"{domain}: {there.beside} {there.next_step}")
-            signing = there.signing if there else chosen.dkim_selector
-            key, _ = dkim.read(directory, domain, signing)
-            if there:
-                dkim.destroy(directory, domain, there.beside)
-            selector = _selector(domain, {signing, *([there.beside] if there else [])}, now)
-            dkim.make(directory, domain, selector, chosen.dkim_key_bits)
-            made[domain] = (
-                there.with_spare(selector, now)
-                if there
-                else Life(
-                    first=chosen.dkim_selector,
-                    signing=signing,
-                    since=_made(directory / key.path),
-                    beside=selector,
-                    state="spare",
-                    changed=now,
-                )
-            )
-            said.append(f"{domain}: {selector} is new; it {made[domain].next_step}")
+            made[domain] = _with_spare(directory, domain, chosen, there, now)
         life.save(directory, made)
-    return said
+    for domain, one in made.items():
+        rotation.say(f"{domain}: {one.beside} is new; it {one.next_step}")
+
+
+def _with_spare(directory: Path, domain: str, chosen: Settings, there: Life | None, now: datetime) -> Life:
+    """A domain's keys with a new spare one."""
+    if there:
+        dkim.destroy(directory, domain, there.beside)
+        selector = _selector(domain, {there.signing, there.beside}, now)
+        life_now = there.with_spare(selector, now)
+    else:
+        key, _ = dkim.read(directory, domain, chosen.dkim_selector)
+        selector = _selector(domain, {key.selector}, now)
+        life_now = Life(
+            first=chosen.dkim_selector,
+            signing=key.selector,
+            since=_made(directory / key.path),
+            beside=selector,
+            state="spare",
+            changed=now,
+        )
+    dkim.make(directory, domain, selector, chosen.dkim_key_bits)
+    return life_now
 
 
 def _selector(domain: str, taken: set[str], now: datetime) -> str:
@@ -171,62 +181,72 @@ def _selector(domain: str, taken: set[str], now: datetime) -> str:
     raise DkimKeyError(f"{domain}: too many keys were made today; try again tomorrow")
 
 
-def _verify(rotation: Rotation, chosen: Settings, domains: Sequence[str], resolvers: Sequence[str], port: int) -> None:
-    """Raises RecordFaultError unless every authoritative server has the spare key of each domain."""
+def _unpublished(rotation: Rotation, domains: Sequence[str], resolvers: Sequence[str], port: int) -> dict[str, str]:
+    """What is wrong with the records of the spare keys of some domains; nothing where each name server has the key."""
+    if not domains:
+        return {}
+    stack, _ = stack_of(rotation.directory, rotation.settings, rotation.prefix)
+    beside, wanted = {one.key for one in stack.keys.published} - {*stack.keys.signers}, set(domains)
+    keys = [one for one in beside if one.domain in wanted]
+    seconds = ask.SECONDS + DOMAIN_SECONDS * len(keys)
+    reports = ask.look(partial(key_check.check, stack=stack, keys=keys), resolvers, port, seconds)
+    return {key.domain: as_text(one, quiet=True) for key, one in reports.items() if one.worst != "fine"}
+
+
+def _complain(unpublished: Mapping[str, str]) -> None:
+    """Raises RecordFaultError, with what is wrong for some domains, if there are any."""
+    if not unpublished:
+        return
+    shown = dict(sorted(unpublished.items())[:_SHOWN])
+    more = f"{len(unpublished) - len(shown)} more domains\n" if len(shown) < len(unpublished) else ""
+    raise RecordFaultError(
+        f"the spare key of {', '.join(shown)} does not sign yet, since not every name server is known to have it:\n"
+        f"{''.join(shown.values())}{more}Mend that and try again later; --force switches all the same"
+    )
+
+
+def _switch(rotation: Rotation, domains: Sequence[str]) -> None:
+    """Let spare keys sign, and build; done again, it goes on where it was stopped."""
     if not domains:
         return
-    stack, _ = stack_of(rotation.directory, chosen, rotation.prefix)
-    beside = {one.key for one in stack.keys.published if one.key.domain in domains} - {*stack.keys.signers}
-    for key in sorted(beside, key=lambda one: one.name):
-        report = ask.look(partial(key_check.check, stack=stack, key=key), resolvers, port)
-        if report.worst != "fine":
-            raise RecordFaultError(
-                f"{key.name} does not sign yet, since not every name server is known to have it:\n"
-                f"{as_text(report, quiet=True)}Mend that and try again later; --force switches all the same"
-            )
+    with written.locked(rotation.directory):
+        lives, now = rotation.lives, rotation.now()
+        spare = {one: lives[one].switched(now) for one in domains if lives[one].state == "spare"}
+        life.save(rotation.directory, spare)
+    build(rotation.directory, rotation.environment, prefix=rotation.prefix)
+    _settle(rotation, domains)
+    asked = set(domains)
+    for domain, one in rotation.lives.items():
+        if domain in asked and (domain in spare or one.state == "switched"):
+            rotation.say(f"{domain}: {one.signing} signs as soon as OpenDKIM runs this build; run: {_UP}")
 
 
-def _switch(rotation: Rotation, domains: Sequence[str]) -> list[str]:
-    """Let spare keys sign, and build; done again, it goes on where it was stopped."""
-    directory, first = rotation.directory, rotation.settings.dkim_selector
-    if not domains:
-        return []
-    with written.locked(directory):
-        lives, now = life.read(directory, first), rotation.now()
-        spare = [one for one in domains if lives[one].state == "spare"]
-        life.save(directory, {one: lives[one].switched(now) for one in spare})
-    build(directory, rotation.environment, prefix=rotation.prefix)
-    lives = life.read(directory, first)
-    said = [f"{one}: {lives[one].signing} signs as soon as OpenDKIM runs this build; run: {_UP}" for one in domains]
-    return said + _settle(rotation, domains)
-
-
-def _settle(rotation: Rotation, domains: Sequence[str]) -> list[str]:
+def _settle(rotation: Rotation, domains: Sequence[str]) -> None:
     """Those whose old key nothing uses any more go on to wait for the messages that it signed."""
-    directory, first = rotation.directory, rotation.settings.dkim_selector
     if not domains:
-        return []
-    with written.locked(directory):
-        lives, now, is_used = life.read(directory, first), rotation.now(), _used(directory)
+        return
+    with written.locked(rotation.directory):
+        lives, now, is_used = rotation.lives, rotation.now(), _used(rotation.directory)
         gone = {
             one: lives[one].become("retiring", now)
             for one in domains
             if lives[one].state == "switched" and not is_used(dkim.path(one, lives[one].beside))
         }
-        life.save(directory, gone)
-    return [f"{domain}: {one.beside} {one.next_step}" for domain, one in gone.items()]
+        life.save(rotation.directory, gone)
+    for domain, one in gone.items():
+        rotation.say(f"{domain}: {one.beside} {one.next_step}")
 
 
-def _revoke(rotation: Rotation, domains: Sequence[str]) -> list[str]:
+def _revoke(rotation: Rotation, domains: Sequence[str]) -> None:
     """Write down that keys are revoked, and then destroy them; done again, it destroys what is left.
 
     Raises DkimKeyError for a key that signs again, since somebody went back to an earlier build.
     """
-    directory, first = rotation.directory, rotation.settings.dkim_selector
+    directory = rotation.directory
     if not domains:
-        return []
+        return
     with written.locked(directory):
-        lives, now, is_used = life.read(directory, first), rotation.now(), _used(directory)
+        lives, now, is_used = rotation.lives, rotation.now(), _used(directory)
         for one in domains:
             if is_used(dkim.path(one, lives[one].beside)):
                 raise DkimKeyError(f"{one}: {lives[one].beside} signs again; run: mailstack build && {_UP}")
@@ -234,20 +254,24 @@ def _revoke(rotation: Rotation, domains: Sequence[str]) -> list[str]:
         life.save(directory, old)
         for one in domains:
             dkim.destroy(directory, one, lives[one].beside)
-    return [
-        f"{domain}: {one.beside} is revoked, its private key destroyed; publish its new record: mailstack dns records"
-        for domain, one in old.items()
-    ]
+    for domain, gone in old.items():
+        rotation.say(
+            f"{domain}: {gone.beside} is revoked, its private key destroyed; publish its new record (v=DKIM1; p=)"
+        )
 
 
 def _used(directory: Path) -> Callable[[Path], bool]:
     """Whether a private key of the site signs, by its compose.yaml or in a container."""
     named = written.read(directory).keys
-    mounts = mounted(connection.connect())
+    mounts = defaultdict[str, list[str]](list)
+    for one in mounted(connection.connect()):
+        mounts[Path(one).name].append(one)
 
     def is_used(file: Path) -> bool:
         path = str((directory / file).resolve())
-        return str(file) in named or any(one.endswith(path) or str(Path(one).resolve()) == path for one in mounts)
+        # An engine in a virtual machine has the host's files below a directory of its own.
+        there = (one.endswith(path) or str(Path(one).resolve()) == path for one in mounts[file.name])
+        return str(file) in named or any(there)
 
     return is_used
 

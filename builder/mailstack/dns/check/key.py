@@ -1,11 +1,12 @@
-"""One DKIM key: whether all name servers have it, under every name that leads to it."""
+"""Single DKIM keys: whether all name servers have them, under every name that leads to them."""
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
 from mailstack.dns.ask import Look
 from mailstack.dns.check import servers, texts
-from mailstack.dns.check.wanted import Evidence, Purpose
+from mailstack.dns.check.wanted import Evidence, Purpose, Wanted
 from mailstack.dns.check.wanted import texts as wanted_texts
 from mailstack.dns.findings import Report
 from mailstack.dns.records import records
@@ -13,13 +14,23 @@ from mailstack.keys.dkim import DkimKey
 from mailstack.stack.model import Stack
 
 
-async def check(look: Look, stack: Stack, key: DkimKey) -> Report:
-    """What is wrong with the published records of a key of a site. Nothing is, if each server gives this very key."""
-    names = {one.name for one in stack.keys.published if one.key == key}
-    wanted = wanted_texts([one for one in records(stack) if one.name in names])
-    evidence = Evidence({one.key.public: one.key.name for one in stack.keys.published}, ())
-    ours = defaultdict[Purpose, set[str]](set, {"dkim": {one.row.name for one in wanted}})
+async def check(look: Look, stack: Stack, keys: Collection[DkimKey]) -> dict[DkimKey, Report]:
+    """What is wrong with the published records of some keys of a site; nothing, if each server has that very key."""
+    names = defaultdict[DkimKey, set[str]](set)
+    for one in stack.keys.published:
+        names[one.key].add(one.name)
+    wanted = {one.row.name: one for one in wanted_texts([one for one in records(stack) if "._domainkey." in one.name])}
+    ours: Mapping[Purpose, Collection[str]] = {"dkim": wanted.keys()}
+    evidence = Evidence({key.public: key.name for key in names}, ())
+    of_keys = ([wanted[name] for name in sorted(names[key])] for key in keys)
+    reports = await asyncio.gather(*(_of_one(look, rows, evidence, ours) for rows in of_keys))
+    return dict(zip(keys, reports, strict=True))
+
+
+async def _of_one(
+    look: Look, wanted: Sequence[Wanted], evidence: Evidence, ours: Mapping[Purpose, Collection[str]]
+) -> Report:
     found = await asyncio.gather(*(texts.check(look, one, evidence, ours) for one in wanted))
-    seen = await asyncio.gather(*(look.see(one, "TXT") for one in sorted(names)))
+    seen = await asyncio.gather(*(look.see(one.row.name, "TXT") for one in wanted))
     unknown = await servers.unknown(look, seen, sorted({one.domain for one in wanted}))
     return Report((*unknown, *servers.findings(seen), *(one for group in found for one in group)))
