@@ -2,17 +2,23 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sites import environment
 
+from mailstack.dns import ask
+from mailstack.dns.check import key
 from mailstack.dns.records import records
 from mailstack.errors import DkimKeyError
 from mailstack.keys import dkim, life
 from mailstack.settings.load import load
 from mailstack.tasks import rotate
 from mailstack.tasks.load import make_secrets, stack_of, unused_keys
+from unit.dns_mistakes import ADDRESS
+from unit.dns_site import check, world_of, wrong
+from unit.dns_world import RESOLVER
+from unit.sites import environment
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 ONE = {"domains": "example.com", "hostname": "example.com"}
@@ -23,7 +29,7 @@ FIRST, SECOND, THIRD = "default", "s20261201", "s20270301"
 
 def a_site(directory: Path, changes: dict[str, str]):
     """A site with its first keys, and what its steps need to know."""
-    variables = environment(**changes, dkim_key_bits="1024")
+    variables = environment(**{"dkim_key_bits": "1024"} | changes)
     make_secrets(directory, load(variables))
     return rotate.Rotation(directory, variables, now=lambda: NOW)
 
@@ -105,6 +111,36 @@ def test_shared_key(tmp_path: Path):
     assert signing(site) == [f"example.com {THIRD} {THIRD}", f"example.net default {THIRD}"]
 
 
+@pytest.mark.parametrize("changes", [ONE, SHARED, OWN], ids=["one domain", "shared", "own"])
+def test_dns_check_at_each_step(changes: dict[str, str], tmp_path: Path):
+    """What is to be published is right to the check, whole and for the spare key alone; it misses the spare key."""
+    site = a_site(tmp_path, changes | {"public_addresses": ADDRESS, "dkim_key_bits": "2048"})
+    rotate.new(site)
+    for now in (NOW, NOW + timedelta(days=90)):
+        for state in ("spare", "switched", "retiring", "revoked"):
+            if state != "spare":
+                step(site, state)
+            made, _ = stack_of(tmp_path, load(site.environment))
+            world = world_of(made)
+            assert wrong(check(world, made)) == []
+        for one in life.read(tmp_path, FIRST).items():
+            dkim.destroy(tmp_path, one[0], one[1].beside)
+        rotate.new(replace(site, now=lambda now=now: now + timedelta(days=90)))
+    made, _ = stack_of(tmp_path, load(site.environment))
+    spare = sorted({one.key for one in made.keys.published} - {*made.keys.signers}, key=lambda one: one.name)
+    world = world_of(made)
+    assert [one.worst for one in spare_check(world, made, spare).values()] == ["fine"] * len(spare)
+    world.publish(spare[0].name, "TXT")
+    reports = spare_check(world, made, spare)
+    assert ("fault", "missing", spare[0].name, "TXT") in wrong(reports[spare[0]])
+    assert [one.worst for one in reports.values()] == ["fault", *["fine"] * (len(spare) - 1)]
+
+
+def spare_check(world, made, keys):
+    with world.served() as port:
+        return ask.look(partial(key.check, stack=made, keys=keys), [RESOLVER], port)
+
+
 def test_keys_of_their_own(tmp_path: Path):
     """Each domain's key goes its own way, and no domain points to another."""
     site = a_site(tmp_path, OWN)
@@ -124,10 +160,10 @@ def test_the_same_day(tmp_path: Path):
     """A second key of a day has another name; one that was made and not written down is taken up."""
     site = a_site(tmp_path, ONE)
     dkim.make(tmp_path, "example.com", SECOND, 1024)
-    key, _ = dkim.read(tmp_path, "example.com", SECOND)
+    made, _ = dkim.read(tmp_path, "example.com", SECOND)
     rotate.new(site)
     assert life.read(tmp_path, FIRST)["example.com"].beside == SECOND
-    assert dkim.read(tmp_path, "example.com", SECOND)[0] == key
+    assert dkim.read(tmp_path, "example.com", SECOND)[0] == made
     step(site, "switched")
     step(site, "revoked")
     rotate.new(site)
