@@ -5,8 +5,7 @@ from pathlib import Path
 
 from mailstack.keys import authserv_id, certificates, dkim, srs_key
 from mailstack.settings import checks
-from mailstack.stack.decide import key_domains
-from mailstack.tasks.load import read, unused_keys
+from mailstack.tasks.load import read, signing_keys, unused_keys
 
 
 def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -15,9 +14,9 @@ def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     certificates.check(directory, chosen.tls_directory)
     warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
     # What was never made is no fault: a build makes it.
-    for domain in key_domains(chosen):
-        if not dkim.never_made(directory, domain, chosen.dkim_selector):
-            warnings += dkim.read(directory, domain, chosen.dkim_selector)[1]
+    for one in signing_keys(directory, chosen):
+        if not dkim.never_made(directory, *one):
+            warnings += dkim.read(directory, *one)[1]
     if authserv_id.is_made(directory):
         warnings += authserv_id.read(directory)[1]
     if srs_key.is_made(directory):

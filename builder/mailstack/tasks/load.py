@@ -25,11 +25,14 @@ def is_made(directory: Path, chosen: Settings) -> bool:
 
 
 def signing_keys(directory: Path, chosen: Settings) -> list[tuple[str, str]]:
-    """Domain and selector of each key that signs. Raises DkimKeyError as life.read() does."""
+    """Domain and selector of each key that signs. Raises DkimKeyError as life.read() does, and for a lost one."""
     lives = life.read(directory, chosen.dkim_selector)
-    return [
-        (domain, lives[domain].signing if domain in lives else chosen.dkim_selector) for domain in key_domains(chosen)
-    ]
+    domains = key_domains(chosen)
+    for one in domains:
+        if one in lives and dkim.never_made(directory, one, lives[one].signing):
+            path = directory / dkim.path(one, lives[one].signing)
+            raise DkimKeyError(f"{path}: is missing, and signs according to {life.FILE}. Restore the key from a backup")
+    return [(one, lives[one].signing if one in lives else chosen.dkim_selector) for one in domains]
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -101,12 +104,6 @@ def make_secrets(directory: Path, chosen: Settings) -> None:
         for one in keys:
             if one not in missing:
                 dkim.read(directory, *one)
-    for domain, selector in missing:
-        if selector != chosen.dkim_selector:
-            raise DkimKeyError(
-                f"{directory / dkim.DIRECTORY}: the key {selector}._domainkey.{domain} is missing, which {life.FILE} "
-                "says signs. Restore it from a backup"
-            )
     if chosen.forwards_by_srs:
         srs_key.make(directory)
     for login in relay_logins_of(chosen).values():

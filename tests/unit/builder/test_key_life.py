@@ -14,7 +14,8 @@ from mailstack.errors import DkimKeyError
 from mailstack.keys import dkim, life
 from mailstack.settings.load import load
 from mailstack.tasks import rotate
-from mailstack.tasks.load import make_secrets, stack_of, unused_keys
+from mailstack.tasks.check import check as check_site
+from mailstack.tasks.load import make_secrets, signing_keys, stack_of, unused_keys
 from unit.dns_mistakes import ADDRESS
 from unit.dns_site import check, world_of, wrong
 from unit.dns_world import RESOLVER
@@ -205,8 +206,24 @@ def test_a_key_that_signs_is_lost(tmp_path: Path):
     rotate.new(site)
     step(site, "switched")
     dkim.destroy(tmp_path, "example.com", SECOND)
-    with pytest.raises(DkimKeyError, match=rf"{SECOND}\._domainkey\.example\.com is missing.*Restore it"):
-        make_secrets(tmp_path, load(site.environment))
+    for use in (make_secrets, stack_of, signing_keys):
+        with pytest.raises(
+            DkimKeyError, match=rf"{SECOND}\._domainkey\.example\.com\.pem: is missing, .*Restore the key"
+        ):
+            use(tmp_path, load(site.environment))
+
+
+def test_config_check_reads_the_key_that_signs(tmp_path: Path):
+    """Not the first one, which may be gone."""
+    site = a_site(tmp_path, ONE)
+    rotate.new(site)
+    step(site, "switched")
+    step(site, "revoked")
+    dkim.destroy(tmp_path, "example.com", FIRST)
+    assert any(SECOND in one and "1024 bits" in one for one in check_site(tmp_path, site.environment))
+    (tmp_path / dkim.path("example.com", SECOND)).write_bytes(b"damaged")
+    with pytest.raises(DkimKeyError, match=SECOND):
+        check_site(tmp_path, site.environment)
 
 
 SELECTOR_IS_NONE = b"""{"example.com": {"first": "default", "signing": "../x", "since": "2026-12-01T00:00:00Z",
