@@ -17,6 +17,7 @@ from mailstack.keys import dkim
 from mailstack.keys.files import replace, secret_directory
 from mailstack.values.mail import Selector
 
+_MAX_LABEL = 63
 FILE = dkim.DIRECTORY / "life.json"
 # Postfix tries for 5 days (postconf(5), maximal_queue_lifetime); a message that then comes late may wait elsewhere.
 RETIRE_AFTER = timedelta(days=7)
@@ -54,7 +55,9 @@ class Life(BaseModel):
 
     @property
     def _labels(self) -> tuple[str, str]:
-        return self.first, f"{self.first}2"
+        # A label has 63 octets at most (RFC 1035 section 2.3.4).
+        start = self.first[: _MAX_LABEL - 1]
+        return self.first, next(one for one in (f"{start}2", f"{start}3") if one != self.first)
 
     @property
     def end(self) -> datetime:
@@ -103,6 +106,8 @@ def read(directory: Path, first: str) -> dict[str, Life]:
 
 def save(directory: Path, lives: Mapping[str, Life]) -> None:
     """Write the lives of some domains; those of others stay. Raises DkimKeyError as read() does, or if that fails."""
+    if not lives:
+        return
     path = directory / FILE
     rows = _Lives({**_all(directory), **lives})
     try:

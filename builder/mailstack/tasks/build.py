@@ -108,6 +108,9 @@ def roll_back(directory: Path) -> tuple[str, ...]:
         for name in before.images.values():
             if not images.exists(client, name):
                 raise MailstackError(f"{name}: the image was removed, so the earlier build cannot run")
+        for key in sorted(before.keys):
+            if not (directory / key).is_file():
+                raise MailstackError(f"{directory / key}: is not there any more, so the earlier build cannot run")
         return (*written.roll_back(directory), *_other_project(now.project, before.project))
 
 

@@ -138,7 +138,6 @@ def roll_back(directory: Path) -> tuple[str, ...]:
     if not before.content:
         raise MailstackError(f"{directory / PREVIOUS}: does not exist: there is no earlier build to go back to")
     missing = [one for one in sorted(before.places) if not (directory / one).is_dir()]
-    missing += [one for one in sorted(before.keys) if not (directory / one).is_file()]
     if missing:
         raise MailstackError(f"{directory / missing[0]}: does not exist, so the earlier build cannot run; build again")
     said = keep_edited(directory)

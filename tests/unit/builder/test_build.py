@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from mailstack.cli.app import main
 from mailstack.engine.images import split
 from mailstack.errors import os_reason
-from mailstack.keys import srs_key
+from mailstack.keys import dkim, srs_key
 from mailstack.render.compose import COMPOSE, site
 from mailstack.tasks import build, written
 from unit.sites import stack
@@ -65,6 +65,9 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
     """That an edited compose.yaml is kept, and that what runs under another name goes on, as a build says it."""
     written.write(tmp_path, site(stack(port_smtp="2526")), [])
     written.write(tmp_path, site(stack(hostname=hostname)), [])
+    key = tmp_path / dkim.path("example.com", "default")
+    key.parent.mkdir(parents=True)
+    key.touch()
     if edited:
         with (tmp_path / COMPOSE).open("a") as stream:
             stream.write("# mine\n")
@@ -78,6 +81,20 @@ def test_what_a_rollback_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h
     assert (other in done.stderr) == (hostname == "mx.example.com")
     assert "compose.yaml restored from the previous build" in done.stderr
     assert written.read(tmp_path).project == "mail-example-com"
+
+
+def test_no_way_back_to_a_key_that_is_destroyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build of before a rotation cannot run once its key is retired; it is said before anything changes."""
+    written.write(tmp_path, site(stack(port_smtp="2526")), [])
+    written.write(tmp_path, site(stack()), [])
+    before = (tmp_path / COMPOSE).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build.connection, "connect", lambda: None)
+    monkeypatch.setattr(build.images, "exists", lambda *_: True)
+    done = CliRunner().invoke(main, ["build", "--rollback"])
+    assert done.exit_code == 1
+    assert "default._domainkey.example.com.pem: is not there any more, so the earlier build cannot run" in done.stderr
+    assert (tmp_path / COMPOSE).read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mailstack.settings.load import load
 from mailstack.tasks import rotate
 from mailstack.tasks.check import check as check_site
 from mailstack.tasks.load import make_secrets, signing_keys, stack_of, unused_keys
+from mailstack.values import mail
 from unit.dns_mistakes import ADDRESS
 from unit.dns_site import check, world_of, wrong
 from unit.dns_world import RESOLVER
@@ -155,6 +156,15 @@ def test_keys_of_their_own(tmp_path: Path):
     assert signing(site) == ["example.com default default", f"example.net {SECOND} {SECOND}"]
     with pytest.raises(DkimKeyError, match=r"other\.example: has no DKIM key of its own"):
         rotate.new(site, "other.example")
+
+
+@pytest.mark.parametrize("selector", ["s", "s" * 63, "s" * 62 + "2"])
+def test_the_second_label(selector: str, tmp_path: Path):
+    """It is a label, and another one, for every selector."""
+    site = a_site(tmp_path, SHARED | {"dkim_selector": selector})
+    rotate.new(site)
+    one = life.read(tmp_path, selector)["example.com"]
+    assert len({mail.selector(one.label), mail.selector(one.label_beside)}) == 2
 
 
 def test_the_same_day(tmp_path: Path):
