@@ -1,12 +1,15 @@
 """mailstack.keys.life and what follows from it: which keys are made, published and sign, from step to step."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mailstack.cli.app import main
 from mailstack.dns import ask
 from mailstack.dns.check import key
 from mailstack.dns.records import records
@@ -156,6 +159,31 @@ def test_keys_of_their_own(tmp_path: Path):
     assert signing(site) == ["example.com default default", f"example.net {SECOND} {SECOND}"]
     with pytest.raises(DkimKeyError, match=r"other\.example: has no DKIM key of its own"):
         rotate.new(site, "other.example")
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They say what happens and what comes next."""
+    site = a_site(tmp_path, OWN)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["dkim", *arguments], env=dict(site.environment))
+        return done.exit_code, done.stderr
+
+    code, said = run("retire")
+    assert (code, said) == (0, "no key waits to be retired\n")
+    code, said = run("new", "--domain", "EXAMPLE.net")
+    assert code == 0
+    assert re.fullmatch(r"example\.net: s[0-9]{8} is new; it is the spare key; publish its records .*\n", said)
+    code, said = run("new", "--domain", "other.example")
+    assert code == 3
+    assert "other.example: has no DKIM key of its own; those that have: example.com, example.net" in said
+    code, said = run("rotate", "--auto", "--force")
+    assert code == 2
+    code, said = run("rotate", "--resolver", "127.0.0.1", "--port", "1", "--domain", "example.net")
+    assert code != 0
+    assert "no resolver answers (127.0.0.1)" in said
+    assert life.read(tmp_path, FIRST)["example.net"].state == "spare"
 
 
 @pytest.mark.parametrize("selector", ["s", "s" * 63, "s" * 62 + "2"])
