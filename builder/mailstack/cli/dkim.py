@@ -74,23 +74,25 @@ def new(domain: str | None) -> None:
 @click.option("--auto", is_flag=True, help="Do the step that is due, if one is, and nothing else; for cron.")
 @click.option(
     "--days",
-    type=click.IntRange(1),
-    default=90,
-    show_default=True,
+    type=click.IntRange(1, 3650),
     metavar="DAYS",
-    help="With --auto: how long a key signs.",
+    help="With --auto: how long a key signs. Default: 90.",
 )
 @RESOLVERS
 @PORT
-def rotate(*, domain: str | None, force: bool, auto: bool, days: int, resolvers: tuple[str, ...], port: int) -> None:
+def rotate(
+    *, domain: str | None, force: bool, auto: bool, days: int | None, resolvers: tuple[str, ...], port: int
+) -> None:
     """Let the spare key sign, once all name servers have it; or make one if there is none."""
     from mailstack.tasks import rotate as task  # noqa: PLC0415  # as above
 
     if auto and (domain or force):
         raise click.UsageError("--auto goes with neither --domain nor --force")
+    if days and not auto:
+        raise click.UsageError("--days goes with --auto")
     site = task.Rotation(here(), os.environ, say=_say)
     if auto:
-        task.auto(site, days, resolvers=resolvers, port=port)
+        task.auto(site, days or task.DAYS, resolvers=resolvers, port=port)
     else:
         task.rotate(site, domain, force=force, resolvers=resolvers, port=port)
 

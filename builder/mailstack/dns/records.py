@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from mailstack.keys.ring import DomainKey
 from mailstack.stack.model import Stack
 
 MX_PREFERENCE = 10
@@ -97,22 +96,18 @@ def _host_spf(stack: Stack) -> str:
 
 def _dkim(stack: Stack) -> list[_Row]:
     rows = []
-    signers = {*stack.keys.signers}
+    signers, revoked = {*stack.keys.signers}, {*stack.keys.revoked}
     for one in (*stack.keys.published, *stack.keys.revoked):
         key = one.key
         if one.name == key.name:
-            rows.append(("TXT", one.name, key.record, _why(one, stack, signs=key in signers)))
+            why = "the" if key in signers else "another"
+            why = "revokes a key that is destroyed" if one in revoked else f"{why} public key that verifies signatures"
+            rows.append(("TXT", one.name, key.record, f"DKIM: {why}"))
         else:
             # Other domains point to a label in the key's own domain, so that they need not change when that does.
             target = key.name if one.domain == key.domain else f"{one.selector}._domainkey.{key.domain}"
             rows.append(("CNAME", one.name, f"{target}.", "DKIM: points to the shared public key"))
     return rows
-
-
-def _why(one: DomainKey, stack: Stack, *, signs: bool) -> str:
-    if one in stack.keys.revoked:
-        return "DKIM: revokes a key that is destroyed"
-    return f"DKIM: {'the' if signs else 'another'} public key that verifies signatures"
 
 
 def _dmarc(stack: Stack) -> list[_Row]:

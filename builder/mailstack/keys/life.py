@@ -1,15 +1,15 @@
 """The life of a domain's DKIM keys: one signs, and beside it is the next one, or the one before.
 
-secrets/dkim/life.json has a row for each domain that ever had a second key. The others sign with the one of the
-settings' selector, as do those of which the settings name another selector by now.
+secrets/dkim/life.json has, below the selector of the settings, a row for each domain that ever had a second key. The
+others sign with the key of that selector. Who sets another selector begins anew, and finds these again when going back.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, RootModel, ValidationError, model_validator
 
 from mailstack import reading
 from mailstack.errors import DkimKeyError, os_reason
@@ -18,6 +18,7 @@ from mailstack.keys.files import replace, secret_directory
 from mailstack.values.mail import Selector
 
 _MAX_LABEL = 63
+_LAST_YEAR = 9000
 FILE = dkim.DIRECTORY / "life.json"
 # Postfix tries for 5 days (postconf(5), maximal_queue_lifetime); a message that then comes late may wait elsewhere.
 RETIRE_AFTER = timedelta(days=7)
@@ -32,7 +33,7 @@ class Life(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # The settings' selector. Domains that share a key use it, and one more, for the two keys in turn.
+    # That of the settings. Domains that share a key use it, and one more, for the two keys in turn.
     first: Selector
     signing: Selector
     # When it began to sign, and when the one beside became what it is.
@@ -42,6 +43,14 @@ class Life(BaseModel):
     changed: AwareDatetime
     # Whether the key that signs has the second of the two names.
     second: bool = False
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.signing == self.beside:
+            raise ValueError("a key is beside itself")
+        if max(self.since, self.changed).year > _LAST_YEAR:
+            raise ValueError("a date is too far away")
+        return self
 
     @property
     def label(self) -> str:
@@ -72,9 +81,10 @@ class Life(BaseModel):
         if self.state == "switched":
             return "may still sign; run: mailstack build && docker compose up -d --wait"
         if self.state == "retiring":
+            end = f"{self.end.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             return (
-                f"signs no more, and its record stays until {self.end:%Y-%m-%d %H:%M} UTC for the messages that it "
-                "signed; then run: mailstack dkim retire"
+                f"signs no more, and its record stays until {end} for the messages that it signed; then run: "
+                "mailstack dkim retire"
             )
         return "is revoked"
 
@@ -87,13 +97,13 @@ class Life(BaseModel):
         """Another key takes the place of the one that is revoked."""
         return self.model_copy(update={"beside": selector, "state": "spare", "changed": now})
 
-    def become(self, state: Literal["retiring", "revoked"], now: datetime) -> "Life":
+    def become(self, state: Literal["switched", "retiring", "revoked"], now: datetime) -> "Life":
         """The key beside goes one step on."""
         return self.model_copy(update={"state": state, "changed": now})
 
 
-class _Lives(RootModel[dict[str, Life]]):
-    pass
+class _Lives(RootModel[dict[str, dict[str, Life]]]):
+    """By the settings' selector, and by domain."""
 
 
 def read(directory: Path, first: str) -> dict[str, Life]:
@@ -101,7 +111,13 @@ def read(directory: Path, first: str) -> dict[str, Life]:
 
     Raises DkimKeyError for a file that is damaged or cannot be read.
     """
-    return {domain: one for domain, one in _all(directory).items() if one.first == first}
+    return _all(directory).get(first, {})
+
+
+def selectors(directory: Path, domain: str) -> set[str]:
+    """All selectors of a domain's keys that are written down. Raises DkimKeyError as read() does."""
+    rows = (lives[domain] for lives in _all(directory).values() if domain in lives)
+    return {selector for one in rows for selector in (one.first, one.signing, one.beside)}
 
 
 def save(directory: Path, lives: Mapping[str, Life]) -> None:
@@ -109,16 +125,31 @@ def save(directory: Path, lives: Mapping[str, Life]) -> None:
     if not lives:
         return
     path = directory / FILE
-    rows = _Lives({**_all(directory), **lives})
+    rows = _all(directory)
+    for domain, one in lives.items():
+        rows.setdefault(one.first, {})[domain] = one
     try:
         secret_directory(path.parent.parent)
         secret_directory(path.parent)
-        replace(path, f"{rows.model_dump_json(indent=2)}\n".encode(), 0o600)
+        replace(path, f"{_Lives(rows).model_dump_json(indent=2)}\n".encode(), 0o600)
     except OSError as error:
         raise DkimKeyError(f"{path}: cannot be written: {os_reason(error)}") from None
 
 
-def _all(directory: Path) -> dict[str, Life]:
+def signing_again(directory: Path, files: Collection[str], now: datetime) -> None:
+    """Somebody goes back to a build in which these private keys sign: they are retired later.
+
+    Raises DkimKeyError as read() does, and for one that is revoked.
+    """
+    for lives in _all(directory).values():
+        old = {domain: one for domain, one in lives.items() if str(dkim.path(domain, one.beside)) in files}
+        for domain, one in old.items():
+            if one.state == "revoked":
+                raise DkimKeyError(f"{domain}: {one.beside} is revoked, so the earlier build cannot run")
+        save(directory, {domain: one.become("switched", now) for domain, one in old.items() if one.state == "retiring"})
+
+
+def _all(directory: Path) -> dict[str, dict[str, Life]]:
     path = directory / FILE
     try:
         content = reading.content(path)

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mailstack.engine import checker, connection, images, preflight
 from mailstack.engine import status as engine_status
 from mailstack.errors import MailstackError, os_reason
-from mailstack.keys import certificates, relay_login, ring, srs_key
+from mailstack.keys import certificates, life, relay_login, ring, srs_key
 from mailstack.render.compose import COMPOSE, PREVIOUS, SITE, assembled
 from mailstack.render.contexts import image_names, is_checked
 from mailstack.render.site import files
@@ -111,6 +112,7 @@ def roll_back(directory: Path) -> tuple[str, ...]:
         for key in sorted(before.keys):
             if not (directory / key).is_file():
                 raise MailstackError(f"{directory / key}: is not there any more, so the earlier build cannot run")
+        life.signing_again(directory, before.keys, datetime.now(UTC).replace(microsecond=0))
         return (*written.roll_back(directory), *_other_project(now.project, before.project))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mailstack.errors import DkimKeyError
-from mailstack.keys import dkim, others
+from mailstack.keys import dkim, life, others
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX
 from mailstack.tasks.load import load_stack, unused_keys
@@ -68,6 +68,11 @@ def bring(
         if other and other[1].record != key.record:
             raise DkimKeyError(f"{one.path}: is another key for {key.name} than {other[0].path}; name one of them")
         wanted[key.path] = one, key
+    lives = life.read(directory, chosen.dkim_selector)
+    for one, key in wanted.values():
+        row = lives.get(key.domain)
+        if row and row.beside == key.selector and row.state == "revoked":
+            raise DkimKeyError(f"{one.path}: is for {key.name}, which is revoked here; use another selector")
     there = {key.path: _there(directory, one, key) for one, key in wanted.values()}
     for one, key in wanted.values():
         if not there[key.path]:

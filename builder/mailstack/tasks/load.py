@@ -65,7 +65,11 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
         one = lives.get(domain)
         if one is None:
             return None
-        revoked = one.state == "revoked"
+        lost = one.state != "revoked" and dkim.never_made(directory, domain, one.beside)
+        if lost:
+            again = "; for another one run: mailstack dkim new" if one.state == "spare" else ""
+            warnings.append(f"{dkim.path(domain, one.beside)} is missing, so its record revokes it{again}")
+        revoked = lost or one.state == "revoked"
         key = dkim.revoked(domain, one.beside) if revoked else read_key(domain, one.beside)
         return ring.Beside(key, one.label_beside, one.label, revoked)
 
@@ -133,6 +137,8 @@ def _what_uses(name: str, chosen: Settings) -> str:
         return "its name does not have the form SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
     if domain not in {*chosen.domains, chosen.hostname}:
         return f"{domain} is not a domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
+    if (domain, chosen.dkim_selector) == (domain, selector) and domain in key_domains(chosen):
+        return f"another key of {domain} signs ({life.FILE}); move it away"
     changes = []
     if selector != chosen.dkim_selector:
         changes.append(f"{PREFIX}DKIM_SELECTOR={selector}")

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from mailstack.dns import ask
 from mailstack.dns.check import key as key_check
-from mailstack.dns.findings import as_text
+from mailstack.dns.findings import Report, as_text
 from mailstack.engine import connection
 from mailstack.engine.status import mounted
 from mailstack.errors import DkimKeyError, RecordFaultError
@@ -44,7 +44,7 @@ class Rotation:
     say: Callable[[str], None] = lambda _: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0)
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         return read_settings(self.directory, self.environment)
 
@@ -70,15 +70,14 @@ def rotate(
     while the key before is not retired.
     """
     lives, domains = rotation.lives, _domains(rotation, domain)
-    bare = [one for one in domains if one not in lives or lives[one].state == "revoked"]
-    _prepare(rotation, bare)
-    ready = [one for one in domains if one not in bare]
-    for one in ready:
-        if lives[one].state == "retiring":
+    for one in domains:
+        if one in lives and lives[one].state == "retiring":
             raise DkimKeyError(f"{one}: {lives[one].beside} {lives[one].next_step}")
+    _prepare(rotation, [one for one in domains if one not in lives or lives[one].state == "revoked"])
+    ready = {one: lives[one].beside for one in domains if one in lives and lives[one].state != "revoked"}
     spare = [one for one in ready if lives[one].state == "spare"]
     unpublished = {} if force else _unpublished(rotation, spare, resolvers, port)
-    _switch(rotation, [one for one in ready if one not in unpublished])
+    _switch(rotation, {domain: one for domain, one in ready.items() if domain not in unpublished})
     _complain(unpublished)
 
 
@@ -114,10 +113,12 @@ def auto(rotation: Rotation, days: int = DAYS, *, resolvers: Sequence[str] = (),
     bare = [one for one in domains if one not in lives]
     _prepare(rotation, bare + those("revoked", lambda one: now >= one.changed + REVOKED_FOR))
     _revoke(rotation, those("retiring", lambda one: now >= one.end))
+    # One that was stopped after it was written down goes on.
+    _settle(rotation, those("switched"))
+    _switch(rotation, {one: lives[one].beside for one in those("switched") if rotation.lives[one].state == "switched"})
     ready = those("spare", lambda one: now >= one.since + timedelta(days=days))
     unpublished = _unpublished(rotation, ready, resolvers, port)
-    # One that was stopped after it was written down goes on.
-    _switch(rotation, [*(one for one in ready if one not in unpublished), *those("switched")])
+    _switch(rotation, {one: lives[one].beside for one in ready if one not in unpublished})
     _complain(unpublished)
 
 
@@ -138,13 +139,14 @@ def _prepare(rotation: Rotation, domains: Sequence[str]) -> None:
     with written.locked(directory):
         lives, now, made = rotation.lives, rotation.now(), dict[str, Life]()
         for domain in domains:
+            if domain in lives and lives[domain].state in {"switched", "retiring"}:
+                raise DkimKeyError(f"{domain}: {lives[domain].beside} {lives[domain].next_step}")
+        for domain in domains:
             there = lives.get(domain)
-            if there and there.state == "spare":
+            if there and there.state == "spare" and not dkim.never_made(directory, domain, there.beside):
                 rotation.say(f"{domain}: {there.beside} {there.next_step}")
-                continue
-            if there and there.state != "revoked":
-                raise DkimKeyError(f"{domain}: {there.beside} {there.next_step}")
-            made[domain] = _with_spare(directory, domain, chosen, there, now)
+            else:
+                made[domain] = _with_spare(directory, domain, chosen, there, now)
         life.save(directory, made)
     for domain, one in made.items():
         rotation.say(f"{domain}: {one.beside} is new; it {one.next_step}")
@@ -154,11 +156,11 @@ def _with_spare(directory: Path, domain: str, chosen: Settings, there: Life | No
     """A domain's keys with a new spare one."""
     if there:
         dkim.destroy(directory, domain, there.beside)
-        selector = _selector(domain, {there.signing, there.beside}, now)
+        selector = _selector(directory, domain, now)
         life_now = there.with_spare(selector, now)
     else:
         key, _ = dkim.read(directory, domain, chosen.dkim_selector)
-        selector = _selector(domain, {key.selector}, now)
+        selector = _selector(directory, domain, now)
         life_now = Life(
             first=chosen.dkim_selector,
             signing=key.selector,
@@ -171,9 +173,9 @@ def _with_spare(directory: Path, domain: str, chosen: Settings, there: Life | No
     return life_now
 
 
-def _selector(domain: str, taken: set[str], now: datetime) -> str:
+def _selector(directory: Path, domain: str, now: datetime) -> str:
     """The day's, with a letter if the day has another."""
-    day = f"s{now:%Y%m%d}"
+    taken, day = life.selectors(directory, domain), f"s{now:%Y%m%d}"
     names = (f"{day}{letter}" for letter in ("", *"abcdefghijklmnopqrstuvwxyz"))
     for one in names:
         if one not in taken:
@@ -187,10 +189,11 @@ def _unpublished(rotation: Rotation, domains: Sequence[str], resolvers: Sequence
         return {}
     stack, _ = stack_of(rotation.directory, rotation.settings, rotation.prefix)
     beside, wanted = {one.key for one in stack.keys.published} - {*stack.keys.signers}, set(domains)
-    keys = [one for one in beside if one.domain in wanted]
-    seconds = ask.SECONDS + DOMAIN_SECONDS * len(keys)
+    keys = {one for one in beside if one.domain in wanted}
+    seconds = ask.SECONDS + DOMAIN_SECONDS * sum(one.key in keys for one in stack.keys.published)
     reports = ask.look(partial(key_check.check, stack=stack, keys=keys), resolvers, port, seconds)
-    return {key.domain: as_text(one, quiet=True) for key, one in reports.items() if one.worst != "fine"}
+    wrong = {key.domain: one for key, one in reports.items() if one.worst != "fine"}
+    return {domain: as_text(Report(one.findings[:_SHOWN]), quiet=True) for domain, one in wrong.items()}
 
 
 def _complain(unpublished: Mapping[str, str]) -> None:
@@ -205,19 +208,27 @@ def _complain(unpublished: Mapping[str, str]) -> None:
     )
 
 
-def _switch(rotation: Rotation, domains: Sequence[str]) -> None:
-    """Let spare keys sign, and build; done again, it goes on where it was stopped."""
+def _switch(rotation: Rotation, domains: Mapping[str, str]) -> None:
+    """Let spare keys sign, by domain and selector, and build; done again, it goes on where it was stopped."""
     if not domains:
         return
     with written.locked(rotation.directory):
         lives, now = rotation.lives, rotation.now()
-        spare = {one: lives[one].switched(now) for one in domains if lives[one].state == "spare"}
+        spare = {
+            domain: one.switched(now)
+            for domain, one in lives.items()
+            if one.state == "spare" and domains.get(domain) == one.beside
+        }
+        for domain, one in spare.items():
+            if dkim.never_made(rotation.directory, domain, one.signing):
+                missing = dkim.path(domain, one.signing)
+                raise DkimKeyError(f"{domain}: {missing} is missing; for another spare key run: mailstack dkim new")
         life.save(rotation.directory, spare)
-    build(rotation.directory, rotation.environment, prefix=rotation.prefix)
-    _settle(rotation, domains)
-    asked = set(domains)
+    for warning in build(rotation.directory, rotation.environment, prefix=rotation.prefix).warnings:
+        rotation.say(f"warning: {warning}")
+    _settle(rotation, [*domains])
     for domain, one in rotation.lives.items():
-        if domain in asked and (domain in spare or one.state == "switched"):
+        if domain in domains and (domain in spare or one.state == "switched"):
             rotation.say(f"{domain}: {one.signing} signs as soon as OpenDKIM runs this build; run: {_UP}")
 
 
@@ -230,7 +241,7 @@ def _settle(rotation: Rotation, domains: Sequence[str]) -> None:
         gone = {
             one: lives[one].become("retiring", now)
             for one in domains
-            if lives[one].state == "switched" and not is_used(dkim.path(one, lives[one].beside))
+            if one in lives and lives[one].state == "switched" and not is_used(dkim.path(one, lives[one].beside))
         }
         life.save(rotation.directory, gone)
     for domain, one in gone.items():
@@ -247,13 +258,14 @@ def _revoke(rotation: Rotation, domains: Sequence[str]) -> None:
         return
     with written.locked(directory):
         lives, now, is_used = rotation.lives, rotation.now(), _used(directory)
-        for one in domains:
-            if is_used(dkim.path(one, lives[one].beside)):
-                raise DkimKeyError(f"{one}: {lives[one].beside} signs again; run: mailstack build && {_UP}")
-        old = {one: lives[one].become("revoked", now) for one in domains if lives[one].state == "retiring"}
+        done = {one: lives[one] for one in domains if one in lives and lives[one].state in {"retiring", "revoked"}}
+        for domain, one in done.items():
+            if is_used(dkim.path(domain, one.beside)):
+                raise DkimKeyError(f"{domain}: {one.beside} signs again; run: mailstack build && {_UP}")
+        old = {domain: one.become("revoked", now) for domain, one in done.items() if one.state == "retiring"}
         life.save(directory, old)
-        for one in domains:
-            dkim.destroy(directory, one, lives[one].beside)
+        for domain, one in done.items():
+            dkim.destroy(directory, domain, one.beside)
     for domain, gone in old.items():
         rotation.say(
             f"{domain}: {gone.beside} is revoked, its private key destroyed; publish its new record (v=DKIM1; p=)"

@@ -22,6 +22,7 @@ from mailstack.render.compose import assembled
 from mailstack.render.contexts import image_names
 from mailstack.render.site import files
 from mailstack.settings.model import PREFIX
+from mailstack.stack.decide import key_domains
 from mailstack.stack.model import Stack
 from mailstack.stack.services import service_names
 from mailstack.tasks import written
@@ -41,6 +42,7 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
     if not is_made(directory, chosen):
         raise MailstackError(f"{chosen.hostname} was not built with these settings; run: mailstack build")
     stack, _ = stack_of(directory, chosen, prefix)
+    lives = life.read(directory, chosen.dkim_selector)
     client = connection.connect()
     # What containers are asked takes its time, in which the files are worked out.
     with ThreadPoolExecutor() as pool:
@@ -60,7 +62,7 @@ def status(directory: Path, environment: Mapping[str, str], *, prefix: str = "")
         certificates=certificates.result(),
         sasl=sasl.result(),
         latest=latest.result(),
-        lives=life.read(directory, chosen.dkim_selector),
+        lives={one: lives[one] for one in key_domains(chosen) if one in lives},
     )
     ages = {one.image: one.image_age for one in states if one.image_age is not None}
     others = _other_sites(directory, engine_status.started_in(client, stack.project))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from mailstack.keys import dkim, life
 from mailstack.settings.load import load
 from mailstack.tasks import rotate
 from mailstack.tasks.check import check as check_site
+from mailstack.tasks.dkim import bring
 from mailstack.tasks.load import make_secrets, signing_keys, stack_of, unused_keys
 from mailstack.values import mail
 from unit.dns_mistakes import ADDRESS
@@ -178,8 +180,8 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     code, said = run("new", "--domain", "other.example")
     assert code == 3
     assert "other.example: has no DKIM key of its own; those that have: example.com, example.net" in said
-    code, said = run("rotate", "--auto", "--force")
-    assert code == 2
+    for wrong_use in (["--auto", "--force"], ["--auto", "--domain", "example.com"], ["--days", "9"]):
+        assert run("rotate", *wrong_use)[0] == 2
     code, said = run("rotate", "--resolver", "127.0.0.1", "--port", "1", "--domain", "example.net")
     assert code != 0
     assert "no resolver answers (127.0.0.1)" in said
@@ -235,7 +237,84 @@ def test_another_selector_in_the_settings(tmp_path: Path):
     make_secrets(tmp_path, other)
     stack, _ = stack_of(tmp_path, other)
     assert [one.name for one in stack.keys.published] == ["own._domainkey.example.com"]
+    rotate.new(replace(site, environment=environment(**ONE, dkim_selector="own", dkim_key_bits="1024")))
+    assert life.read(tmp_path, "own")["example.com"].beside == f"{SECOND}a"
     assert signing(site) == [f"example.com {SECOND} {SECOND}"]
+
+
+def test_a_spare_key_is_lost(tmp_path: Path):
+    """It is said, nothing else stops, it never signs, and another one takes its place."""
+    site = a_site(tmp_path, SHARED)
+    rotate.new(site)
+    dkim.destroy(tmp_path, "example.com", SECOND)
+    _, warnings = stack_of(tmp_path, load(site.environment))
+    assert any(f"{SECOND}._domainkey.example.com.pem is missing" in one for one in warnings)
+    assert signing(site) == ["example.com default default", "example.net default default"]
+    with pytest.raises(DkimKeyError, match="is missing; for another spare key run: mailstack dkim new"):
+        rotate.rotate(site, force=True)
+    rotate.new(site)
+    assert life.read(tmp_path, FIRST)["example.com"].beside == f"{SECOND}a"
+    assert f"{SECOND}a.com" in published(site)
+
+
+def test_what_another_has_done_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A key is destroyed only if it still is the one that was retired, and only the key that was verified signs."""
+    site = a_site(tmp_path, ONE)
+    monkeypatch.setattr(rotate, "_used", lambda _: lambda _: False)
+    monkeypatch.setattr(rotate, "build", lambda *_, **__: SimpleNamespace(warnings=()))
+    rotate.new(site)
+    rotate._revoke(site, ["example.com"])
+    assert dkim.is_made(tmp_path, "example.com", SECOND)
+    rotate._switch(site, {"example.com": "another"})
+    assert signing(site) == ["example.com default default"]
+
+
+def test_back_to_an_earlier_build(tmp_path: Path):
+    """The key before signs again, so the week begins anew; once it is revoked there is no way back."""
+    site = a_site(tmp_path, ONE)
+    rotate.new(site)
+    step(site, "switched")
+    step(site, "retiring")
+    files = {str(dkim.path("example.com", FIRST))}
+    life.signing_again(tmp_path, {"another"}, NOW)
+    assert life.read(tmp_path, FIRST)["example.com"].state == "retiring"
+    life.signing_again(tmp_path, files, NOW)
+    assert life.read(tmp_path, FIRST)["example.com"].state == "switched"
+    step(site, "revoked")
+    with pytest.raises(DkimKeyError, match="default is revoked, so the earlier build cannot run"):
+        life.signing_again(tmp_path, files, NOW)
+
+
+def test_a_revoked_key_that_is_still_published(tmp_path: Path):
+    """The check says so, and what it offers mends it; no record is as good."""
+    site = a_site(tmp_path, ONE | {"public_addresses": ADDRESS, "dkim_key_bits": "2048"})
+    rotate.new(site)
+    made, _ = stack_of(tmp_path, load(site.environment))
+    (old,) = made.keys.signers
+    step(site, "switched")
+    step(site, "revoked")
+    made, _ = stack_of(tmp_path, load(site.environment))
+    world = world_of(made)
+    world.publish(old.name, "TXT", old.record)
+    report = check(world, made)
+    assert wrong(report) == [("fault", "not-revoked", old.name, "TXT")]
+    (paste,) = report.findings[0].publish
+    for values in ([paste.value], []):
+        world.publish(old.name, "TXT", *values)
+        assert wrong(check(world, made)) == []
+
+
+def test_import_of_a_revoked_key(tmp_path: Path):
+    """Nobody brings it back under its old name."""
+    site = a_site(tmp_path, ONE)
+    pem = (tmp_path / dkim.path("example.com", FIRST)).read_bytes()
+    rotate.new(site)
+    step(site, "switched")
+    step(site, "revoked")
+    dkim.destroy(tmp_path, "example.com", FIRST)
+    (tmp_path / "old.pem").write_bytes(pem)
+    with pytest.raises(DkimKeyError, match=r"is for default\._domainkey\.example\.com, which is revoked here"):
+        bring(tmp_path, site.environment, tmp_path / "old.pem", "example.com", FIRST)
 
 
 def test_a_key_that_signs_is_lost(tmp_path: Path):
@@ -264,8 +343,8 @@ def test_config_check_reads_the_key_that_signs(tmp_path: Path):
         check_site(tmp_path, site.environment)
 
 
-SELECTOR_IS_NONE = b"""{"example.com": {"first": "default", "signing": "../x", "since": "2026-12-01T00:00:00Z",
-"beside": "s", "state": "spare", "changed": "2026-12-01T00:00:00Z"}}"""
+SELECTOR_IS_NONE = b"""{"default": {"example.com": {"first": "default", "signing": "../x", "since": "2026-12-01T00:00:00Z",
+"beside": "s", "state": "spare", "changed": "2026-12-01T00:00:00Z"}}}"""
 
 
 @pytest.mark.parametrize(
@@ -274,9 +353,11 @@ SELECTOR_IS_NONE = b"""{"example.com": {"first": "default", "signing": "../x", "
         b"",
         b"{",
         b"[]",
-        b'{"example.com": {}}',
+        b'{"default": {"example.com": {}}}',
         b"\xff",
         SELECTOR_IS_NONE,
+        SELECTOR_IS_NONE.replace(b"../x", b"s"),
+        SELECTOR_IS_NONE.replace(b"../x", b"x").replace(b"2026", b"9999"),
     ],
 )
 def test_damaged_file(content: bytes, tmp_path: Path):

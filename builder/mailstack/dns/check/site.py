@@ -26,7 +26,6 @@ async def check(
 
     certificates are those in its directory (keys.certificates.of_host), blocklists the zones of lists to ask.
     """
-    # That a revoked key's record is gone is as well as that it says so.
     gone = {one.name for one in stack.keys.revoked}
     rows = [one for one in records(stack) if one.name not in gone]
     wanted = wanted_texts(rows)
@@ -41,6 +40,7 @@ async def check(
     work += [hosts.ptr(look, stack.hostname, one) for one in addresses]
     work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
     work += [texts.check(look, one, evidence, ours) for one in wanted]
+    work += [texts.revoked(look, one.key) for one in stack.keys.revoked if one.name == one.key.name]
     work += [policy.authorisations(look, one, ours["report"]) for one in stack.signing_domains]
     work += [tls.tlsa(look, stack.hostname, certificates), tls.caa(look, stack.hostname)]
     work += [blocklist(look, zone, one) for zone in blocklists for one in addresses]

@@ -10,8 +10,10 @@ from mailstack.dns.check.evaluation import evaluated
 from mailstack.dns.check.places import LABEL_MISSING, places
 from mailstack.dns.check.wanted import Evidence, Purpose, Wanted, meant, mistakes
 from mailstack.dns.findings import Finding, Level, Row
+from mailstack.dns.mistakes import dkim
 from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.dns.replies import Answer, Seen
+from mailstack.keys.dkim import DkimKey
 
 _KINDS = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "report": "DMARC report authorisation"}
 _MAX_MISTAKES = 10
@@ -40,6 +42,28 @@ async def check(
         if misplaced:
             return misplaced
     return [*differing, *await servers.settled(look, seen, by_group)]
+
+
+async def revoked(look: Look, key: DkimKey) -> list[Finding]:
+    """Whether a revoked key is still published. That its record is gone is as well as that it says so."""
+    seen = await look.see(key.name, "TXT")
+    groups = [(values, answers) for answers in seen.groups().values() if (values := answers[0].values)]
+    old = [(values, answers) for values, answers in groups if any(dkim.has_key(one) for one in values)]
+    what = "the record still has a key, which is revoked and destroyed"
+    return [
+        Finding(
+            "fault",
+            "not-revoked",
+            key.name,
+            "TXT",
+            what,
+            values,
+            seen.where(answers),
+            tuple(Row(key.name, "TXT", one) for one in values),
+            (Row(key.name, "TXT", key.record),),
+        )
+        for values, answers in old
+    ]
 
 
 def _missing(found: list[Finding]) -> bool:

@@ -36,6 +36,11 @@ def same(published: str, wanted: str) -> bool:
     return bool(key) and key == _key(wanted)
 
 
+def has_key(published: str) -> bool:
+    """Whether a record has a key at all, of whomever."""
+    return bool(_key(published))
+
+
 def _mistakes(published: str, wanted: str, domain: str, keys: Mapping[str, str]) -> Iterator[Mistake]:
     """What is wrong with one value, the cause first."""
     right = same(published, wanted) and not _reason(published, domain)
