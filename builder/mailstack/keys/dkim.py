@@ -81,8 +81,7 @@ def read(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list[str
 def brought(pem: bytes, domain: str, selector: str, where: str) -> DkimKey:
     """A private key that another program made, as a domain's; errors name where it lies. Raises as read() does."""
     private = _usable(pem, where, "Name another key; or let 'mailstack build' make one", known=False)
-    path, _, _ = _places(Path(), domain, selector)
-    return DkimKey(domain, selector, path, private.key_size, _record(private))
+    return DkimKey(domain, selector, path(domain, selector), private.key_size, _record(private))
 
 
 def keep(directory: Path, key: DkimKey, pem: bytes) -> None:
@@ -129,9 +128,8 @@ def is_made(directory: Path, domain: str, selector: str) -> bool:
 
 def _places(directory: Path, domain: str, selector: str) -> tuple[Path, Path, str]:
     """The private key and the record below directory, and how errors name them."""
-    name = f"{selector}._domainkey.{domain}"
-    path = DIRECTORY / f"{name}.pem"
-    return path, DIRECTORY / f"{name}.txt", f"DKIM key of {domain}, selector {selector}, {directory / path}"
+    private = path(domain, selector)
+    return private, private.with_suffix(".txt"), f"DKIM key of {domain}, selector {selector}, {directory / private}"
 
 
 def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list[str]]:

@@ -1,7 +1,8 @@
 """The life of a domain's DKIM keys: one signs, and beside it is the next one, or the one before.
 
 secrets/dkim/life.json has, below the selector of the settings, a row for each domain that ever had a second key. The
-others sign with the key of that selector. Who sets another selector begins anew, and finds these again when going back.
+others sign with the key of that selector. If the settings name another selector, the key of that one signs, and these
+rows stay.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,8 +28,8 @@ RETIRE_AFTER = timedelta(days=7)
 class Life(BaseModel):
     """The two keys of a domain, by their selectors.
 
-    The one beside is "spare" (published, to sign next), "switched" (the other signs in its place as soon as OpenDKIM
-    starts anew), "retiring" (its signatures may still be under way) or "revoked" (its private key is destroyed).
+    The one beside is "spare" (it is published and signs next), "switched" (it signs until OpenDKIM starts again),
+    "retiring" (messages that it signed may still be under way) or "revoked" (its private key is destroyed).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

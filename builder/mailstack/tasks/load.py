@@ -121,9 +121,9 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
 
     A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
     """
-    used = {f"{selector}._domainkey.{domain}.pem" for domain, selector in signing_keys(directory, chosen)}
+    used = {dkim.path(*one).name for one in signing_keys(directory, chosen)}
     lives = life.read(directory, chosen.dkim_selector)
-    used |= {f"{lives[one].beside}._domainkey.{one}.pem" for one in key_domains(chosen) if one in lives}
+    used |= {dkim.path(one, lives[one].beside).name for one in key_domains(chosen) if one in lives}
     there = {path.name for path in ring.on_disk(directory)}
     new = used - there
     known = {name for name in there if (directory / dkim.DIRECTORY / name).with_suffix(".txt").exists()}
@@ -137,7 +137,7 @@ def _what_uses(name: str, chosen: Settings) -> str:
         return "its name does not have the form SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
     if domain not in {*chosen.domains, chosen.hostname}:
         return f"{domain} is not a domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
-    if (domain, chosen.dkim_selector) == (domain, selector) and domain in key_domains(chosen):
+    if selector == chosen.dkim_selector and domain in key_domains(chosen):
         return f"another key of {domain} signs ({life.FILE}); move it away"
     changes = []
     if selector != chosen.dkim_selector:

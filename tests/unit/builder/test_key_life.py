@@ -270,7 +270,7 @@ def test_what_another_has_done_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_back_to_an_earlier_build(tmp_path: Path):
-    """The key before signs again, so the week begins anew; once it is revoked there is no way back."""
+    """The key before signs again, so its seven days start again; after it is revoked the build is refused."""
     site = a_site(tmp_path, ONE)
     rotate.new(site)
     step(site, "switched")
