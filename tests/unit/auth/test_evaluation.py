@@ -347,7 +347,7 @@ WORST = {
 @pytest.mark.parametrize(("record", "sender"), WORST.values(), ids=WORST.keys())
 def test_the_worst_records_do_not_keep_the_loop(record, sender, client):
     """Between two turns of the loop pyspf takes some milliseconds at most, with all of DNS in the cache."""
-    lookup._check_length(record.encode())
+    lookup.check_length(record.encode())
 
     async def longest_turn():
         task = asyncio.create_task(evaluation.Evaluator(Known(record)).evaluate(client, "mail.example.org", sender))

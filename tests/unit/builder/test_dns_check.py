@@ -172,6 +172,21 @@ def test_a_resolver_with_an_old_answer():
     assert "for 300 s at most" in found.what
 
 
+@pytest.mark.parametrize("behind", ["resolver", "secondary"])
+def test_what_is_evaluated(behind):
+    """SPF is evaluated for the record as the servers have it, whatever the resolver says of it meanwhile."""
+    made = a_stack()
+    world = world_of(made)
+    (right,) = world.published("example.com", "TXT")
+    world.stale["example.com", "TXT"] = [right]
+    world.publish("example.com", "TXT", "v=spf1 -ip4:192.0.2.0/24 ip4:192.0.2.25 ~all")
+    expected = {"spf-fails"}
+    if behind == "secondary":
+        world.publish("example.com", "TXT", right, at=NS2)
+        expected = {"servers-disagree"}
+    assert {one.code for one in check(world, made).findings if one.level == "fault"} == expected
+
+
 def test_a_bogus_zone():
     """If the resolver answers without validation only, DNSSEC is named."""
     made = a_stack()

@@ -10,7 +10,7 @@ from mailstack.dns.check.wanted import Evidence, Wanted
 from mailstack.dns.mistakes import spf
 from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.values.spf import MAX_LOOKUPS, continued
-from mailstack_auth.dns.lookup import Lookups
+from mailstack_auth.dns.lookup import Answer, Lookups, check_length
 from mailstack_auth.spf.evaluation import Counted, Evaluator
 from mailstack_auth.spf.query import MAX_VOID_LOOKUPS
 
@@ -18,12 +18,27 @@ from mailstack_auth.spf.query import MAX_VOID_LOOKUPS
 _NOBODY = "203.0.113.254"
 
 
-async def evaluate(look: Look, domain: str, addresses: Sequence[str]) -> tuple[list[Counted], Counted]:
+class _Judged(Lookups):
+    """A resolver's answers, but for the record that is judged: servers that disagree have several."""
+
+    def __init__(self, look: Look, domain: str, record: str) -> None:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = [look.resolver]
+        resolver.port = look.port
+        super().__init__(resolver)
+        self._judged = domain, "TXT"
+        self._record = record.encode("utf-8", "surrogateescape")
+
+    async def look_up(self, name: str, kind: str, seconds: float) -> list[Answer]:
+        if (name, kind) != self._judged:
+            return await super().look_up(name, kind, seconds)
+        check_length(self._record)
+        return [(self._judged, (self._record,))]
+
+
+async def evaluate(look: Look, domain: str, record: str, addresses: Sequence[str]) -> tuple[list[Counted], Counted]:
     """The results of each address, and of one that no record names, which costs the most look-ups."""
-    resolver = dns.asyncresolver.Resolver(configure=False)
-    resolver.nameservers = [look.resolver]
-    resolver.port = look.port
-    evaluator = Evaluator(Lookups(resolver), seconds=look.left)
+    evaluator = Evaluator(_Judged(look, domain, record), seconds=look.left)
     *found, nobody = await asyncio.gather(*(evaluator.counted(domain, one) for one in (*addresses, _NOBODY)))
     return found, nobody
 
@@ -39,7 +54,7 @@ async def evaluated(
     if any(one.level == "fault" and one.code != "not-allowed" for one in wrong):
         return list(wrong), ""
     addresses = () if wanted.domain in evidence.relayed else tuple(map(str, evidence.addresses))
-    results, nobody = await evaluate(look, wanted.domain, addresses)
+    results, nobody = await evaluate(look, wanted.domain, record, addresses)
     passes = bool(results) and all(one.result == "pass" for one in results)
     left = [one for one in wrong if not (passes and one.code == "not-allowed")]
     left += [one async for one in _of_the_whole(look, wanted, evidence, record, nobody)]

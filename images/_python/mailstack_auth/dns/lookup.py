@@ -154,7 +154,7 @@ def _values(kind: str, records: tuple[Any, ...]) -> tuple[object, ...]:
             texts = [b"".join(record.strings) for record in records]
             found = tuple((text,) for text in texts if spf.RE_SPF.match(text))
             for (text,) in found:
-                _check_length(text)
+                check_length(text)
             return found[:_MAX_SPF] or (_OTHER_TXT,) * bool(texts)
         case "MX":
             return tuple((record.preference, _text(record.exchange)) for record in records)
@@ -168,7 +168,8 @@ def _values(kind: str, records: tuple[Any, ...]) -> tuple[object, ...]:
             return tuple(record.to_text() for record in records)
 
 
-def _check_length(record: bytes) -> None:
+def check_length(record: bytes) -> None:
+    """Refuse an SPF record that costs too much. Raises spf.PermError."""
     terms = record.split(b" ")
     if len(record) > MAX_RECORD:
         raise spf.PermError(f"the record has more than {MAX_RECORD} octets")
