@@ -96,17 +96,23 @@ def _host_spf(stack: Stack) -> str:
 
 def _dkim(stack: Stack) -> list[_Row]:
     rows = []
-    signers, revoked = {*stack.keys.signers}, {*stack.keys.revoked}
+    signers, spare, revoked = {*stack.keys.signers}, {*stack.keys.spare}, {*stack.keys.revoked}
     for one in (*stack.keys.published, *stack.keys.revoked):
         key = one.key
         if one.name == key.name:
-            why = "the" if key in signers else "another"
-            why = "revokes a key that is destroyed" if one in revoked else f"{why} public key that verifies signatures"
+            why = "the public key that verifies signatures"
+            if one in revoked:
+                why = "revokes a key that is destroyed"
+            elif one in spare:
+                why = "the spare public key, for signatures after the next rotation"
+            elif key not in signers:
+                why = "another public key that verifies signatures"
             rows.append(("TXT", one.name, key.record, f"DKIM: {why}"))
         else:
             # Other domains point to a label in the key's own domain, so that they need not change when that does.
             target = key.name if one.domain == key.domain else f"{one.selector}._domainkey.{key.domain}"
-            rows.append(("CNAME", one.name, f"{target}.", "DKIM: points to the shared public key"))
+            which = "spare" if one in spare else "public"
+            rows.append(("CNAME", one.name, f"{target}.", f"DKIM: points to the shared {which} key"))
     return rows
 
 

@@ -5,6 +5,7 @@ others sign with the key of that selector. If the settings name another selector
 rows stay.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,7 +79,7 @@ class Life(BaseModel):
     def next_step(self) -> str:
         """What the key beside waits for, as a clause about it."""
         if self.state == "spare":
-            return "is the spare key; publish its records (mailstack dns records), then run: mailstack dkim rotate"
+            return "is the spare key: publish its records (mailstack dns records); it signs after mailstack dkim rotate"
         if self.state == "switched":
             return "may still sign; run: mailstack build && docker compose up -d --wait"
         if self.state == "retiring":
@@ -103,6 +104,11 @@ class Life(BaseModel):
         return self.model_copy(update={"state": state, "changed": now})
 
 
+def time_now() -> datetime:
+    """The time, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 class _Lives(RootModel[dict[str, dict[str, Life]]]):
     """By the settings' selector, and by domain."""
 
@@ -115,10 +121,13 @@ def read(directory: Path, first: str) -> dict[str, Life]:
     return _all(directory).get(first, {})
 
 
-def selectors(directory: Path, domain: str) -> set[str]:
-    """All selectors of a domain's keys that are written down. Raises DkimKeyError as read() does."""
-    rows = (lives[domain] for lives in _all(directory).values() if domain in lives)
-    return {selector for one in rows for selector in (one.first, one.signing, one.beside)}
+def selectors(directory: Path) -> dict[str, set[str]]:
+    """All selectors of each domain's keys that are written down. Raises DkimKeyError as read() does."""
+    found = defaultdict[str, set[str]](set)
+    for lives in _all(directory).values():
+        for domain, one in lives.items():
+            found[domain] |= {one.first, one.signing, one.beside}
+    return found
 
 
 def save(directory: Path, lives: Mapping[str, Life]) -> None:

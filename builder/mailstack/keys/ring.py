@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mailstack.errors import DkimKeyError, os_reason
 from mailstack.keys import dkim
@@ -36,14 +37,15 @@ class Beside:
     key: DkimKey
     label: str
     label_of_signer: str
-    revoked: bool = False
+    # As Life has it.
+    state: Literal["spare", "switched", "retiring", "revoked"]
 
 
 @dataclass(frozen=True)
 class KeyRing:
     """What signs is published, and what is published is on disk. A key may be on disk alone, or published and not sign.
 
-    Of a revoked one the record alone is left.
+    Of the latter, spare ones sign later. Of a revoked one the record alone is left.
 
     Raises ValueError where that does not hold.
     """
@@ -52,11 +54,14 @@ class KeyRing:
     on_disk: frozenset[Path]
     published: tuple[DomainKey, ...]
     signing: tuple[DomainKey, ...]
+    spare: tuple[DomainKey, ...] = ()
     revoked: tuple[DomainKey, ...] = ()
 
     def __post_init__(self) -> None:
         if not {*self.signing} <= {*self.published}:
             raise ValueError("a key signs that is not published")
+        if not {*self.spare} <= {*self.published} - {*self.signing}:
+            raise ValueError("a spare key is not published, or signs")
         if not {one.key.path for one in self.published} <= self.on_disk:
             raise ValueError("a key is published that is not on disk")
 

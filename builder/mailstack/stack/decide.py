@@ -133,7 +133,7 @@ def _ring(
     on_disk: frozenset[Path],
 ) -> KeyRing:
     """Which keys are published and which sign, for their own domains and for those that share one."""
-    signing, published, revoked = list[DomainKey](), list[DomainKey](), list[DomainKey]()
+    signing, published, spare, revoked = list[DomainKey](), list[DomainKey](), list[DomainKey](), list[DomainKey]()
     for domain in key_domains(settings):
         sharing = [one for one in with_host(settings.domains, settings.hostname) if one != domain]
         others = sharing if settings.dkim_keys == "shared" else []
@@ -142,8 +142,10 @@ def _ring(
         signing += (DomainKey(domain, key), *(DomainKey(one, key, label) for one in others))
         published += _published(domain, key, label, others)
         if beside:
-            (revoked if beside.revoked else published).extend(_published(domain, beside.key, beside.label, others))
-    return KeyRing(on_disk, tuple(published), tuple(signing), tuple(revoked))
+            names = _published(domain, beside.key, beside.label, others)
+            (revoked if beside.state == "revoked" else published).extend(names)
+            spare += names if beside.state == "spare" else []
+    return KeyRing(on_disk, tuple(published), tuple(signing), tuple(spare), tuple(revoked))
 
 
 def _published(domain: str, key: DkimKey, label: str, others: Sequence[str]) -> list[DomainKey]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def roll_back(directory: Path) -> tuple[str, ...]:
         for key in sorted(before.keys):
             if not (directory / key).is_file():
                 raise MailstackError(f"{directory / key}: is not there any more, so the earlier build cannot run")
-        life.signing_again(directory, before.keys, datetime.now(UTC).replace(microsecond=0))
+        life.signing_again(directory, before.keys, life.time_now())
         return (*written.roll_back(directory), *_other_project(now.project, before.project))
 
 
@@ -121,6 +120,12 @@ def _news(stack: Stack, before: str | None, known: frozenset[Path]) -> list[str]
     if not before:
         return []
     found = [
+        f"{key.path} is a new spare key: publish its records (mailstack dns records); it signs after "
+        "mailstack dkim rotate"
+        for key in dict.fromkeys(one.key for one in stack.keys.spare)
+        if key.path not in known
+    ]
+    found += [
         f"{key.path} is a new key: publish the record {key.name} now. OpenDKIM signs with the key as soon as the stack "
         "runs this build, and its signatures fail until DNS has the record"
         for key in stack.keys.signers

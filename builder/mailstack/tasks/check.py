@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mailstack.keys import authserv_id, certificates, dkim, srs_key
 from mailstack.settings import checks
-from mailstack.tasks.load import read, signing_keys, unused_keys
+from mailstack.tasks.load import keys_beside, read, signing_keys, unused_keys
 
 
 def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -14,7 +14,7 @@ def check(directory: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     certificates.check(directory, chosen.tls_directory)
     warnings = checks.warnings(chosen) + unused_keys(directory, chosen)
     # What was never made is no fault: a build makes it.
-    for one in signing_keys(directory, chosen):
+    for one in signing_keys(directory, chosen) + keys_beside(directory, chosen):
         if not dkim.never_made(directory, *one):
             warnings += dkim.read(directory, *one)[1]
     if authserv_id.is_made(directory):

@@ -1,10 +1,11 @@
 """The Stack of a directory: its settings, overrides and keys read."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from mailstack.errors import DkimKeyError, SettingsError
-from mailstack.keys import authserv_id, dkim, life, relay_login, ring, srs_key
+from mailstack.keys import authserv_id, dkim, life, relay_login, ring, spare, srs_key
 from mailstack.render import overrides
 from mailstack.settings import checks
 from mailstack.settings.load import read_settings
@@ -33,6 +34,12 @@ def signing_keys(directory: Path, chosen: Settings) -> list[tuple[str, str]]:
             path = directory / dkim.path(one, lives[one].signing)
             raise DkimKeyError(f"{path}: is missing, and signs according to {life.FILE}. Restore the key from a backup")
     return [(one, lives[one].signing if one in lives else chosen.dkim_selector) for one in domains]
+
+
+def keys_beside(directory: Path, chosen: Settings) -> list[tuple[str, str]]:
+    """Domain and selector of each other key that is not revoked. Raises DkimKeyError as life.read() does."""
+    lives = life.read(directory, chosen.dkim_selector)
+    return [(one, lives[one].beside) for one in key_domains(chosen) if one in lives and lives[one].state != "revoked"]
 
 
 def read(directory: Path, environment: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
@@ -71,7 +78,7 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
             warnings.append(f"{dkim.path(domain, one.beside)} is missing, so its record revokes it{again}")
         revoked = lost or one.state == "revoked"
         key = dkim.revoked(domain, one.beside) if revoked else read_key(domain, one.beside)
-        return ring.Beside(key, one.label_beside, one.label, revoked)
+        return ring.Beside(key, one.label_beside, one.label, "revoked" if revoked else one.state)
 
     lives = life.read(directory, chosen.dkim_selector)
     keys = {domain: read_key(domain, selector) for domain, selector in signing_keys(directory, chosen)}
@@ -98,8 +105,11 @@ def _srs_key(directory: Path) -> tuple[str, list[str]]:
     return srs_key.read(directory) if srs_key.is_made(directory) else ("not made", [])
 
 
-def make_secrets(directory: Path, chosen: Settings) -> None:
-    """Make the secrets that never were there. Raises DkimKeyError and SecretError, for those that are there first."""
+def make_secrets(directory: Path, chosen: Settings, now: datetime | None = None) -> None:
+    """Make the secrets that never were there, a spare key for each DKIM key among them.
+
+    Raises DkimKeyError and SecretError, for those that are there first.
+    """
     authserv_id.make(directory)
     keys = signing_keys(directory, chosen)
     missing = {one for one in keys if dkim.never_made(directory, *one)}
@@ -114,6 +124,9 @@ def make_secrets(directory: Path, chosen: Settings) -> None:
         relay_login.make(directory, login)
     for domain, selector in keys:
         dkim.make(directory, domain, selector, chosen.dkim_key_bits)
+    lives = life.read(directory, chosen.dkim_selector)
+    alone = [domain for domain, _ in keys if domain not in lives]
+    spare.make(directory, alone, chosen.dkim_selector, chosen.dkim_key_bits, now or life.time_now())
 
 
 def unused_keys(directory: Path, chosen: Settings) -> list[str]:

@@ -7,7 +7,7 @@ repeats the step.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mailstack.engine import connection
 from mailstack.engine.status import mounted
 from mailstack.errors import DkimKeyError, RecordFaultError
 from mailstack.keys import dkim, life
+from mailstack.keys import spare as spare_key
 from mailstack.keys.life import Life
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import Settings
@@ -42,7 +43,7 @@ class Rotation:
     environment: Mapping[str, str]
     prefix: str = ""
     say: Callable[[str], None] = lambda _: None
-    now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0)
+    now: Callable[[], datetime] = life.time_now
 
     @cached_property
     def settings(self) -> Settings:
@@ -137,50 +138,18 @@ def _prepare(rotation: Rotation, domains: Sequence[str]) -> None:
     if not domains:
         return
     with written.locked(directory):
-        lives, now, made = rotation.lives, rotation.now(), dict[str, Life]()
-        for domain in domains:
-            if domain in lives and lives[domain].state in {"switched", "retiring"}:
-                raise DkimKeyError(f"{domain}: {lives[domain].beside} {lives[domain].next_step}")
+        lives, lacking = rotation.lives, list[str]()
         for domain in domains:
             there = lives.get(domain)
+            if there and there.state in {"switched", "retiring"}:
+                raise DkimKeyError(f"{domain}: {there.beside} {there.next_step}")
             if there and there.state == "spare" and not dkim.never_made(directory, domain, there.beside):
                 rotation.say(f"{domain}: {there.beside} {there.next_step}")
             else:
-                made[domain] = _with_spare(directory, domain, chosen, there, now)
-        life.save(directory, made)
+                lacking.append(domain)
+        made = spare_key.make(directory, lacking, chosen.dkim_selector, chosen.dkim_key_bits, rotation.now())
     for domain, one in made.items():
         rotation.say(f"{domain}: {one.beside} is new; it {one.next_step}")
-
-
-def _with_spare(directory: Path, domain: str, chosen: Settings, there: Life | None, now: datetime) -> Life:
-    """A domain's keys with a new spare one."""
-    if there:
-        dkim.destroy(directory, domain, there.beside)
-        selector = _selector(directory, domain, now)
-        life_now = there.with_spare(selector, now)
-    else:
-        key, _ = dkim.read(directory, domain, chosen.dkim_selector)
-        selector = _selector(directory, domain, now)
-        life_now = Life(
-            first=chosen.dkim_selector,
-            signing=key.selector,
-            since=_made(directory / key.path),
-            beside=selector,
-            state="spare",
-            changed=now,
-        )
-    dkim.make(directory, domain, selector, chosen.dkim_key_bits)
-    return life_now
-
-
-def _selector(directory: Path, domain: str, now: datetime) -> str:
-    """The day's, with a letter if the day has another."""
-    taken, day = life.selectors(directory, domain), f"s{now:%Y%m%d}"
-    names = (f"{day}{letter}" for letter in ("", *"abcdefghijklmnopqrstuvwxyz"))
-    for one in names:
-        if one not in taken:
-            return one
-    raise DkimKeyError(f"{domain}: too many keys were made today; try again tomorrow")
 
 
 def _unpublished(rotation: Rotation, domains: Sequence[str], resolvers: Sequence[str], port: int) -> dict[str, str]:
@@ -286,8 +255,3 @@ def _used(directory: Path) -> Callable[[Path], bool]:
         return str(file) in named or any(there)
 
     return is_used
-
-
-def _made(path: Path) -> datetime:
-    """When a file was last written."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(microsecond=0)

@@ -89,10 +89,11 @@ def streams(insider: Machine, wheel: Site, bravo: Site) -> tuple[Stream, ...]:
 def test_rotation_under_a_stream(
     world: Internet, wheel: Site, bravo: Site, steps: rotate.Rotation, streams: tuple[Stream, ...]
 ) -> None:
-    """Spare, verified, switched, retired: nothing is lost or leaves unsigned, and Postfix runs on."""
+    """A spare key from the first day, verified, switched, retired: nothing is lost or leaves unsigned, and Postfix runs on."""
     resolvers = (str(world.names.address),)
-    rotate.rotate(steps)
     spare = life.read(steps.directory, "default")[DOMAINS[0]].beside
+    world.names.set(f"{spare}._domainkey.wheel.example", "TXT")
+    world.names.publish()
     with pytest.raises(RecordFaultError, match=r"the spare key of wheel\.example does not sign yet"):
         rotate.rotate(steps, resolvers=resolvers)
     assert state(steps) == "spare"

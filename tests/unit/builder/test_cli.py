@@ -240,6 +240,7 @@ def test_records_of_one_zone(tmp_path: Path) -> None:
     assert {one.split()[0] for one in lines} == {
         "example.net.",
         "default._domainkey.example.net.",
+        "default2._domainkey.example.net.",
         "_dmarc.example.net.",
     }
     assert {one.split()[1] for one in lines} == {"300"}
@@ -261,10 +262,10 @@ def test_config_check_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
-    """A damaged key is found without an engine, and so is an override that goes nowhere."""
+    """A damaged key, the spare one too, is found without an engine, and so is an override that goes nowhere."""
     run("init", *FLAGS)
     make_keys(tmp_path)
-    (key,) = ring.on_disk(tmp_path)
+    key, spare = sorted(ring.on_disk(tmp_path))
     assert run("config", "check").exit_code == 0
     (tmp_path / "overrides/postfix").mkdir(parents=True)
     (tmp_path / "overrides/postfix/main.fc").write_text("x = y\n")
@@ -272,10 +273,11 @@ def test_config_check_looks_at_keys_and_overrides(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "overrides/postfix/main.fc: is not used; possible names are postfix/main.cf" in (done.stderr)
     (tmp_path / "overrides/postfix/main.fc").unlink()
-    (tmp_path / key).write_text("cut")
-    done = run("config", "check")
-    assert done.exit_code == 3
-    assert "selector default" in done.stderr
+    for one in (spare, key):
+        (tmp_path / one).write_text("cut")
+        done = run("config", "check")
+        assert done.exit_code == 3
+        assert f"selector {one.name.partition('.')[0]}" in done.stderr
 
 
 # Settings, the keys that lie there, and what is said of each that is not used.

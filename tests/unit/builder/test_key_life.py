@@ -35,16 +35,16 @@ FIRST, SECOND, THIRD = "default", "s20261201", "s20270301"
 
 
 def a_site(directory: Path, changes: dict[str, str]):
-    """A site with its first keys, and what its steps need to know."""
+    """A site with its first keys and the spare ones, and what its steps need to know."""
     variables = environment(**{"dkim_key_bits": "1024"} | changes)
-    make_secrets(directory, load(variables))
+    make_secrets(directory, load(variables), NOW)
     return rotate.Rotation(directory, variables, now=lambda: NOW)
 
 
-def step(site: rotate.Rotation, to: str, now: datetime = NOW) -> None:
-    """One step of all keys, without what it does to containers."""
-    lives = life.read(site.directory, FIRST)
-    changed = {domain: one.switched(now) if to == "switched" else one.become(to, now) for domain, one in lives.items()}
+def step(site: rotate.Rotation, to: str, *domains: str) -> None:
+    """One step of some keys, or all, without what it does to containers."""
+    lives = {one: row for one, row in life.read(site.directory, FIRST).items() if not domains or one in domains}
+    changed = {domain: one.switched(NOW) if to == "switched" else one.become(to, NOW) for domain, one in lives.items()}
     life.save(site.directory, changed)
 
 
@@ -72,8 +72,8 @@ def signing(site: rotate.Rotation) -> list[str]:
 def test_one_domain(tmp_path: Path):
     """A key signs and one is beside it; a revoked one is said to be so, until the next takes its place."""
     site = a_site(tmp_path, ONE)
-    assert published(site) == {"default.com": "key default"}
-    rotate.new(site)
+    assert published(site) == {"default.com": "key default", f"{SECOND}.com": f"key {SECOND}"}
+    make_secrets(tmp_path, load(site.environment), NOW + timedelta(days=1))
     assert published(site) == {"default.com": "key default", f"{SECOND}.com": f"key {SECOND}"}
     assert signing(site) == ["example.com default default"]
     step(site, "switched")
@@ -89,10 +89,8 @@ def test_one_domain(tmp_path: Path):
 
 
 def test_shared_key(tmp_path: Path):
-    """The other domains' records are the same from the first spare key on: only the first domain's zone changes."""
+    """The other domains' records are the same from the first day on: only the first domain's zone changes."""
     site = a_site(tmp_path, SHARED)
-    assert published(site) == {"default.com": "key default", "default.net": "default.com"}
-    rotate.new(site)
     others = {"default.net": "default.com", "default2.net": "default2.com"}
     assert published(site) == others | {
         "default.com": "key default",
@@ -122,7 +120,6 @@ def test_shared_key(tmp_path: Path):
 def test_dns_check_at_each_step(changes: dict[str, str], tmp_path: Path):
     """What is to be published is right to the check, whole and for the spare key alone; it misses the spare key."""
     site = a_site(tmp_path, changes | {"public_addresses": ADDRESS, "dkim_key_bits": "2048"})
-    rotate.new(site)
     for now in (NOW, NOW + timedelta(days=90)):
         for state in ("spare", "switched", "retiring", "revoked"):
             if state != "spare":
@@ -138,6 +135,9 @@ def test_dns_check_at_each_step(changes: dict[str, str], tmp_path: Path):
     world = world_of(made)
     assert [one.worst for one in spare_check(world, made, spare).values()] == ["fine"] * len(spare)
     world.publish(spare[0].name, "TXT")
+    found = [one for one in check(world, made).findings if one.level != "fine"]
+    assert {one.level for one in found} == {"warning"}
+    assert ("missing", spare[0].name) in {(one.code, one.name) for one in found}
     reports = spare_check(world, made, spare)
     assert ("fault", "missing", spare[0].name, "TXT") in wrong(reports[spare[0]])
     assert [one.worst for one in reports.values()] == ["fault", *["fine"] * (len(spare) - 1)]
@@ -151,13 +151,8 @@ def spare_check(world, made, keys):
 def test_keys_of_their_own(tmp_path: Path):
     """Each domain's key goes its own way, and no domain points to another."""
     site = a_site(tmp_path, OWN)
-    rotate.new(site, "example.net")
-    assert published(site) == {
-        "default.com": "key default",
-        "default.net": "key default",
-        f"{SECOND}.net": f"key {SECOND}",
-    }
-    step(site, "switched")
+    assert published(site) == {f"{one}.{domain}": f"key {one}" for one in (FIRST, SECOND) for domain in ("com", "net")}
+    step(site, "switched", "example.net")
     assert signing(site) == ["example.com default default", f"example.net {SECOND} {SECOND}"]
     with pytest.raises(DkimKeyError, match=r"other\.example: has no DKIM key of its own"):
         rotate.new(site, "other.example")
@@ -175,8 +170,11 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     code, said = run("retire")
     assert (code, said) == (0, "no key waits to be retired\n")
     code, said = run("new", "--domain", "EXAMPLE.net")
+    assert (code, said.partition(": publish")[0]) == (0, f"example.net: {SECOND} is the spare key")
+    dkim.destroy(tmp_path, "example.net", SECOND)
+    code, said = run("new", "--domain", "EXAMPLE.net")
     assert code == 0
-    assert re.fullmatch(r"example\.net: s[0-9]{8} is new; it is the spare key; publish its records .*\n", said)
+    assert re.fullmatch(r"example\.net: s[0-9]{8}a? is new; it is the spare key: publish its records .*\n", said)
     code, said = run("new", "--domain", "other.example")
     assert code == 3
     assert "other.example: has no DKIM key of its own; those that have: example.com, example.net" in said
@@ -191,18 +189,16 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("selector", ["s", "s" * 63, "s" * 62 + "2"])
 def test_the_second_label(selector: str, tmp_path: Path):
     """It is a label, and another one, for every selector."""
-    site = a_site(tmp_path, SHARED | {"dkim_selector": selector})
-    rotate.new(site)
+    a_site(tmp_path, SHARED | {"dkim_selector": selector})
     one = life.read(tmp_path, selector)["example.com"]
     assert len({mail.selector(one.label), mail.selector(one.label_beside)}) == 2
 
 
 def test_the_same_day(tmp_path: Path):
     """A second key of a day has another name; one that was made and not written down is taken up."""
-    site = a_site(tmp_path, ONE)
     dkim.make(tmp_path, "example.com", SECOND, 1024)
     made, _ = dkim.read(tmp_path, "example.com", SECOND)
-    rotate.new(site)
+    site = a_site(tmp_path, ONE)
     assert life.read(tmp_path, FIRST)["example.com"].beside == SECOND
     assert dkim.read(tmp_path, "example.com", SECOND)[0] == made
     step(site, "switched")
@@ -215,11 +211,10 @@ def test_the_same_day(tmp_path: Path):
 def test_new_beside_another(state: str, tmp_path: Path):
     """A spare key stays the one; while the key before is not retired there is no place for another."""
     site = a_site(tmp_path, ONE)
-    rotate.new(site)
     if state == "spare":
         said = []
         rotate.new(replace(site, say=said.append))
-        assert said[0].startswith(f"example.com: {SECOND} is the spare key; publish its records")
+        assert said[0].startswith(f"example.com: {SECOND} is the spare key: publish its records")
         return
     step(site, "switched")
     if state == "retiring":
@@ -231,13 +226,11 @@ def test_new_beside_another(state: str, tmp_path: Path):
 def test_another_selector_in_the_settings(tmp_path: Path):
     """Who names a selector means that key: what went before rests."""
     site = a_site(tmp_path, ONE)
-    rotate.new(site)
     step(site, "switched")
     other = load(environment(**ONE, dkim_selector="own"))
-    make_secrets(tmp_path, other)
+    make_secrets(tmp_path, other, NOW)
     stack, _ = stack_of(tmp_path, other)
-    assert [one.name for one in stack.keys.published] == ["own._domainkey.example.com"]
-    rotate.new(replace(site, environment=environment(**ONE, dkim_selector="own", dkim_key_bits="1024")))
+    assert [one.key.selector for one in stack.keys.published] == ["own", f"{SECOND}a"]
     assert life.read(tmp_path, "own")["example.com"].beside == f"{SECOND}a"
     assert signing(site) == [f"example.com {SECOND} {SECOND}"]
 
@@ -245,7 +238,6 @@ def test_another_selector_in_the_settings(tmp_path: Path):
 def test_a_spare_key_is_lost(tmp_path: Path):
     """It is said, nothing else stops, it never signs, and another one takes its place."""
     site = a_site(tmp_path, SHARED)
-    rotate.new(site)
     dkim.destroy(tmp_path, "example.com", SECOND)
     _, warnings = stack_of(tmp_path, load(site.environment))
     assert any(f"{SECOND}._domainkey.example.com.pem is missing" in one for one in warnings)
@@ -262,7 +254,6 @@ def test_what_another_has_done_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
     site = a_site(tmp_path, ONE)
     monkeypatch.setattr(rotate, "_used", lambda _: lambda _: False)
     monkeypatch.setattr(rotate, "build", lambda *_, **__: SimpleNamespace(warnings=()))
-    rotate.new(site)
     rotate._revoke(site, ["example.com"])
     assert dkim.is_made(tmp_path, "example.com", SECOND)
     rotate._switch(site, {"example.com": "another"})
@@ -272,7 +263,6 @@ def test_what_another_has_done_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
 def test_back_to_an_earlier_build(tmp_path: Path):
     """The key before signs again, so its seven days start again; after it is revoked the build is refused."""
     site = a_site(tmp_path, ONE)
-    rotate.new(site)
     step(site, "switched")
     step(site, "retiring")
     files = {str(dkim.path("example.com", FIRST))}
@@ -288,7 +278,6 @@ def test_back_to_an_earlier_build(tmp_path: Path):
 def test_a_revoked_key_that_is_still_published(tmp_path: Path):
     """The check says so, and what it offers mends it; no record is as good."""
     site = a_site(tmp_path, ONE | {"public_addresses": ADDRESS, "dkim_key_bits": "2048"})
-    rotate.new(site)
     made, _ = stack_of(tmp_path, load(site.environment))
     (old,) = made.keys.signers
     step(site, "switched")
@@ -308,7 +297,6 @@ def test_import_of_a_revoked_key(tmp_path: Path):
     """Nobody brings it back under its old name."""
     site = a_site(tmp_path, ONE)
     pem = (tmp_path / dkim.path("example.com", FIRST)).read_bytes()
-    rotate.new(site)
     step(site, "switched")
     step(site, "revoked")
     dkim.destroy(tmp_path, "example.com", FIRST)
@@ -320,7 +308,6 @@ def test_import_of_a_revoked_key(tmp_path: Path):
 def test_a_key_that_signs_is_lost(tmp_path: Path):
     """No other one is made under its name."""
     site = a_site(tmp_path, ONE)
-    rotate.new(site)
     step(site, "switched")
     dkim.destroy(tmp_path, "example.com", SECOND)
     for use in (make_secrets, stack_of, signing_keys):
@@ -333,7 +320,6 @@ def test_a_key_that_signs_is_lost(tmp_path: Path):
 def test_config_check_reads_the_key_that_signs(tmp_path: Path):
     """Not the first one, which may be gone."""
     site = a_site(tmp_path, ONE)
-    rotate.new(site)
     step(site, "switched")
     step(site, "revoked")
     dkim.destroy(tmp_path, "example.com", FIRST)
