@@ -115,7 +115,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory, env_example: Path) -> Path:
     (directory / "config").mkdir()
     for name, text in OLD.items():
         (directory / "config" / name).write_text(text)
-    (key,) = (env_example / "secrets/dkim").glob("*.pem")
+    (key,) = (env_example / "secrets/dkim").glob("default.*.pem")
     for domain in ("example.com", "example.net"):
         (directory / f"config/opendkim/keys/{domain}").mkdir(parents=True)
         shutil.copy(key, directory / f"config/opendkim/keys/{domain}/mail.private")
@@ -196,7 +196,7 @@ def both_are_there(site: Path) -> bool:
 
 def test_upkeep(kept: Path) -> None:
     """In their order, in one site: the removed stack comes back from the backup with its mail, queue and key."""
-    (key,) = (kept / "secrets/dkim").glob("*.pem")
+    (key,) = (kept / "secrets/dkim").glob("default.*.pem")
     whole = key.read_bytes()
     for example in UPKEEP:
         if example.text == "mailstack restore site.tar":
