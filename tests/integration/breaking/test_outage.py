@@ -4,6 +4,7 @@ import json
 import re
 import smtplib
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -243,13 +244,17 @@ def test_dmarc_judges_without_opendkim(charlie_without: Site, outsider: Machine,
 
 @dataclass
 class Stream:
-    """Sends message after message from a thread; remembers those that were accepted."""
+    """Sends message after message from a thread; remembers those that were accepted, and tries refused ones again.
+
+    interval is the time from one try to the next, in seconds.
+    """
 
     machine: Machine
     site: Site
     sender: str
     recipient: str
     port: int
+    interval: float = 0.0
     accepted: list[str] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
 
@@ -264,8 +269,9 @@ class Stream:
         self._thread.join()
 
     def _send(self) -> None:
-        while not self._stop.is_set():
-            about = subject("stream")
+        about, due = subject("stream"), time.monotonic()
+        while not self._stop.wait(due - time.monotonic()):
+            due = max(due + self.interval, time.monotonic())
             content = message(self.sender, self.recipient, about)
             try:
                 code = send(
@@ -275,10 +281,12 @@ class Stream:
                 # The greeting, or another reply that smtplib takes for an error.
                 code = error.smtp_code
             except OSError:
-                # No connection, or one that broke: nothing was accepted. smtplib's errors are OSErrors.
+                # No connection, or one that broke, perhaps behind the message. smtplib's errors are OSErrors.
+                about = subject("stream")
                 continue
             if code == 250:
                 self.accepted.append(about)
+                about = subject("stream")
             else:
                 self.refused.append(code)
 
