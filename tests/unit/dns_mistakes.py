@@ -388,6 +388,21 @@ MISTAKES = {
         "fault: p=, sp= or np= is none of none, quarantine and reject",
         f"_dmarc.example.com TXT {DMARC}",
     ),
+    "no such policy, but reports": (
+        {"_dmarc.example.com TXT": ["v=DMARC1; p=monitor; rua=mailto:dmarc@example.com"]},
+        "fault: p=, sp= or np= is none of none, quarantine and reject",
+        f"_dmarc.example.com TXT {DMARC}",
+    ),
+    "no policy": (
+        {"_dmarc.example.com TXT": ["v=DMARC1; adkim=r"]},
+        "fault: the record has no p=, so it asks for nothing",
+        f"_dmarc.example.com TXT {DMARC}",
+    ),
+    "no policy, but reports": (
+        {"_dmarc.example.com TXT": ["v=DMARC1; rua=mailto:dmarc@example.com"]},
+        "warning: the record has no p=, so receivers take p=none",
+        f"_dmarc.example.com TXT {DMARC}",
+    ),
     "another policy than the settings'": (
         {"_dmarc.example.com TXT": ["v=DMARC1; p=reject"]},
         "warning: the record asks for p=reject, and the settings for p=none",

@@ -157,6 +157,28 @@ def test_other_domains(world, published, expected):
     assert wrong(check(world)) == expected
 
 
+MENDED = {
+    "no such policy": ("v=DMARC1; p=monitor; adkim=s", "v=DMARC1; p=none; adkim=s"),
+    "no such policy, but reports": (
+        "v=DMARC1; p=reject; np=none.; rua=mailto:b@example.org",
+        "v=DMARC1; p=reject; np=none; rua=mailto:b@example.org",
+    ),
+    "no policy": ("v=DMARC1; rua=mailto:b@example.org", "v=DMARC1; p=none; rua=mailto:b@example.org"),
+    "a tag twice": ("v=DMARC1; aspf=s; p=reject; p=none", "v=DMARC1; p=reject; aspf=s"),
+    "no record": ("v=DMARC1, p=reject", "v=DMARC1; p=none"),
+}
+
+
+@pytest.mark.parametrize(("published", "paste"), MENDED.values(), ids=MENDED.keys())
+def test_what_to_paste(world, published, paste):
+    """Without settings, a record is mended so that its owner loses nothing that receivers take from it."""
+    world.publish("_dmarc.example.org", "TXT", published)
+    (found,) = [one for one in check(world).findings if one.level != "fine"]
+    assert [one.value for one in found.publish] == [paste]
+    world.publish("_dmarc.example.org", "TXT", paste)
+    assert wrong(check(world)) == []
+
+
 def test_a_sub_domain_has_the_policy_from_above(world):
     """The tree walk finds the policy of a domain without a record of its own."""
     world.publish("sub.example.org", "MX", "10 mx.example.net.")

@@ -61,7 +61,7 @@ async def _dmarc(look: Look, domain: str) -> list[Finding]:
     if not meant and above is not None:
         what = f"the policy is p={above.applied}, by the record of {above.record.domain}"
         return [Finding("fine", "fine", name, "TXT", what)]
-    text = unescaped(meant[0]) if meant else _NO_DMARC
-    wanted = Wanted(Row(name, "TXT", text), "dmarc", text if dmarc.is_usable(text) else _NO_DMARC, domain)
+    text = (dmarc.usable(unescaped(meant[0])) if meant else "") or _NO_DMARC
+    wanted = Wanted(Row(name, "TXT", text), "dmarc", text, domain)
     found = await texts.check(look, wanted, _NOBODY, {"dmarc": ()})
     return found + await policy.authorisations(look, domain, ())

@@ -1,12 +1,14 @@
 """Mistakes in DMARC policy records (RFC 9989 section 4.7)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import get_args
 
+from mailstack.dns.findings import Level
 from mailstack.dns.mistakes import texts
 from mailstack.dns.mistakes.mistake import Mistake
 from mailstack.settings.model import PREFIX
-from mailstack_auth.dmarc.discovery import Record, RecordError, is_record, parse
+from mailstack_auth.dmarc.discovery import Policy, Record, RecordError, is_record, parse
 
 _WHITE = " \t"
 # RFC 9989 appendix C.
@@ -20,12 +22,22 @@ def is_meant(text: str) -> bool:
     return _LIKE_A_RECORD.search(text) is not None
 
 
-def is_usable(text: str) -> bool:
-    """Whether a TXT value is a policy record with a valid policy."""
-    try:
-        return is_record(text) and parse("", text) is not None
-    except RecordError:
-        return False
+def usable(text: str) -> str:
+    """A policy record without what receivers ignore: second tags of a name, policies that do not exist.
+
+    It is the text itself where nothing is wrong with its tags, and empty where the text is no policy record.
+    """
+    if not is_record(text):
+        return ""
+    found = _tags(text)
+    tags = {name: value for name, value in reversed(found) if value}
+    for name in _unknown_policies(found):
+        tags[name] = "none"
+    if len(found) == len(tags) and "p" in tags and not _unknown_policies(found):
+        return text
+    version, policy = tags.pop("v"), tags.pop("p", "none")
+    first = dict.fromkeys(name for name, _ in found if name in tags)
+    return _text([("v", version), ("p", policy), *((name, tags[name]) for name in first)])
 
 
 def mistakes(published: Sequence[str], wanted: str, domain: str) -> list[Mistake]:
@@ -56,14 +68,13 @@ def _mistakes(published: str, wanted: str, domain: str) -> Iterator[Mistake]:
     found = _tags(published)
     names = [name for name, _ in found]
     try:
-        record = parse(domain, published)
+        record = None if _unknown_policies(found) else parse(domain, published)
     except RecordError:
+        record = None
+    if record is None:
         yield Mistake("fault", "policy", "p=, sp= or np= is none of none, quarantine and reject", wanted)
         return
-    for name in sorted({one for one in names if names.count(one) > 1}):
-        yield Mistake("fault", "tag-twice", f"{name}= is there twice, and receivers take either", wanted)
-    if "p" not in names:
-        yield Mistake("fault", "no-policy", "the record has no p=, so it asks for nothing", wanted)
+    yield from (Mistake(level, code, what, wanted) for level, code, what in _of_names(names, record))
     if any(_NO_SCHEME.fullmatch(one.strip()) for one in record.rua.split(",") if one.strip()):
         what = "an address in rua= lacks mailto:, so nobody sends reports there"
         yield Mistake("fault", "no-mailto", what, _with_scheme(published))
@@ -78,6 +89,16 @@ def _mistakes(published: str, wanted: str, domain: str) -> Iterator[Mistake]:
         what = "t=y asks receivers for one level less than p= says: it is the test mode"
         yield Mistake("warning", "test-mode", what, _text((name, text) for name, text in found if name != "t"))
     yield from _of_policy(published, wanted, domain)
+
+
+def _of_names(names: Sequence[str], record: Record) -> Iterator[tuple[Level, str, str]]:
+    """What is wrong with the tags that are there, and that are not, whatever their values."""
+    for name in sorted({one for one in names if names.count(one) > 1}):
+        yield "fault", "tag-twice", f"{name}= is there twice, and receivers take either"
+    if "p" not in names and ":" in record.rua:
+        yield "warning", "no-policy", "the record has no p=, so receivers take p=none (RFC 9989 section 4.10.1)"
+    elif "p" not in names:
+        yield "fault", "no-policy", "the record has no p=, so it asks for nothing"
 
 
 def _of_policy(published: str, wanted: str, domain: str) -> Iterator[Mistake]:
@@ -119,7 +140,12 @@ def _tags(text: str) -> list[tuple[str, str]]:
     return [(name.strip(_WHITE).lower(), value.strip(_WHITE)) for name, _, value in pairs]
 
 
-def _text(tags: Iterator[tuple[str, str]]) -> str:
+def _unknown_policies(tags: Iterable[tuple[str, str]]) -> list[str]:
+    """The tags whose policy does not exist: receivers take p=none, and that only if they are asked for reports."""
+    return [name for name, value in tags if name in {"p", "sp", "np"} and value.lower() not in get_args(Policy)]
+
+
+def _text(tags: Iterable[tuple[str, str]]) -> str:
     return "; ".join(f"{name}={value}" for name, value in tags)
 
 
