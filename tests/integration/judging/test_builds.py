@@ -1,4 +1,4 @@
-"""Builds without a registry, from a mirror, broken off, failing, old; and from the wheel."""
+"""Builds without a registry, from a mirror, broken off, failing, old."""
 
 import contextlib
 import datetime as dt
@@ -9,7 +9,6 @@ import io
 import ipaddress
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,13 +22,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from integration.conftest import CHECKOUT, MAILSTACK, copy_checkout, run_in, without_settings
+from integration.conftest import CHECKOUT, MAILSTACK, run_in, without_settings
 from mailstack.engine import images
 from mailstack.engine.images import age, age_warnings
 from mailstack.render.contexts import image_name
 from mailstack.services import SERVICE_NAMES
 from mailstack.stack.packages import Packages
-from mailstack.version import version
 from mailstack.world.containers import wait_for
 from place import BASE_IMAGE
 
@@ -307,42 +305,3 @@ def test_where_an_image_comes_from(engine_client: docker.DockerClient, tmp_path:
         assert labels[f"{prefix}.version"]
         assert labels[f"{prefix}.base.name"] == BASE_IMAGE
         assert labels[f"{prefix}.base.digest"] == engine_client.images.get(BASE_IMAGE).id
-
-
-def test_the_wheel_renders_the_same(engine: None, tmp_path: Path) -> None:
-    """Installed from the wheel, in an empty environment outside the checkout, the command writes the same bytes."""
-    wheels, environment, here, there = (tmp_path / name for name in ("wheels", "environment", "here", "there"))
-    # A build leaves its traces in the directory that it builds from.
-    source = tmp_path / "source"
-    copy_checkout(source)
-    # As in an sdist, which has no git; compose.yaml names the version.
-    (source / "PKG-INFO").write_text(f"Name: mailstack\nVersion: {version()}\n")
-    for command in (
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source],
-        [sys.executable, "-m", "venv", environment],
-        [environment / "bin/python", "-m", "pip", "install", "--quiet"],
-    ):
-        if "install" in command:
-            command += [str(one) for one in wheels.glob("*.whl")]
-        done = run_in(tmp_path, *map(str, command))
-        assert done.returncode == 0, done.stderr
-    said = run_in(tmp_path, str(environment / "bin/mailstack"), "--version").stdout
-    assert said == f"mailstack {version()}\n"
-    here.mkdir()
-    first = run_in(site(here), *MAILSTACK, "build")
-    assert first.returncode == 0, first.stderr
-    shutil.rmtree(source)
-    there.mkdir()
-    shutil.copytree(here / "secrets", there / "secrets")
-    second = run_in(site(there), str(environment / "bin/mailstack"), "build")
-    assert second.returncode == 0, second.stderr
-    # The names of the images in compose.yaml are digests of what they are built from, so nothing was to be built.
-    assert "0 images built" in second.stderr
-    assert second.stdout == first.stdout
-    assert contents(there) == contents(here)
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    found = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
-    assert len(found) > 20
-    return {name: path.read_bytes() for name, path in found.items()}

@@ -21,8 +21,8 @@ DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "git clone … mailstack && cd mailstack": "where it comes from is not part of the project",
     "make up": "tests/integration/judging/test_first_run.py::test_make_up_says_what_runs_and_what_comes_next",
-    "python3 -m venv ~/mailstack-venv && . ~/mailstack-venv/bin/activate": "tests/integration/judging/test_builds.py::test_the_wheel_renders_the_same",
-    "pip install .": "tests/integration/judging/test_builds.py::test_the_wheel_renders_the_same",
+    "python3 -m venv ~/mailstack-venv && . ~/mailstack-venv/bin/activate": "tests/integration/judging/test_wheel.py::test_the_wheel_renders_the_same",
+    "pip install .": "tests/integration/judging/test_wheel.py::test_the_wheel_renders_the_same",
     "mailstack init": "tests/unit/builder/test_cli.py::test_init_asks_until_an_answer_is_right",
     "docker build --tag acme acme/": "tests/integration/judging/test_acme.py::test_issued_and_renewed",
     "make test": "this is it",
