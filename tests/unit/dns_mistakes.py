@@ -14,9 +14,14 @@ PTR = "25.2.0.192.in-addr.arpa"
 
 
 @cache
+def private_key(number):
+    """A real key; none of another number has its length."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048 + 8 * number)
+
+
 def text_of_key(number):
-    """A real key's record."""
-    return dkim._record(rsa.generate_private_key(public_exponent=65537, key_size=2048 + 8 * number))
+    """Its record."""
+    return dkim._record(private_key(number))
 
 
 KEY = text_of_key(0)
