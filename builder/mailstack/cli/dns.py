@@ -114,6 +114,7 @@ def _of_zone(rows: Sequence[formats.Placed], zone: str) -> tuple[formats.Placed,
     callback=_domains,
     help="Ask this DNS block list about this host's addresses.",
 )
+@click.option("--no-smtp", is_flag=True, help="Do not look who answers at port 25 of this host's addresses.")
 @PORT
 @click.option(
     "--watch", "minutes", metavar="MINUTES", type=click.FloatRange(0), help="Check again until all is right, so long."
@@ -128,6 +129,7 @@ def dns_check(
     selectors: tuple[str, ...],
     resolvers: tuple[str, ...],
     blocklists: tuple[str, ...],
+    no_smtp: bool,
     port: int,
     minutes: float | None,
     strict: bool,
@@ -147,7 +149,7 @@ def dns_check(
     if blocklists and domain is not None:
         raise click.UsageError("--blocklist is about this host's addresses; leave out --domain")
     try:
-        check = _check(domain, selectors, resolvers, blocklists, port)
+        check = _check(domain, selectors, resolvers, blocklists, port, smtp_too=not no_smtp)
         report = check() if minutes is None else _watched(check, minutes)
     except MailstackError as error:
         if nagios:
@@ -176,13 +178,15 @@ def _check(
     resolvers: tuple[str, ...],
     blocklists: tuple[str, ...],
     port: int,
+    *,
+    smtp_too: bool,
 ) -> "Callable[[], Report]":
     """What is to be checked, once or again."""
     from mailstack.tasks import dns_check as task  # noqa: PLC0415
 
     if domain is not None:
         return task.domain_check(domain, resolvers, port, selectors)
-    check, warnings = task.dns_check(here(), os.environ, resolvers, port, blocklists)
+    check, warnings = task.dns_check(here(), os.environ, resolvers, port, blocklists, smtp_too=smtp_too)
     console.warn(*warnings)
     return check
 

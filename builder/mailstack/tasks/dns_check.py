@@ -23,13 +23,17 @@ def dns_check(
     resolvers: Sequence[str] = (),
     port: int = 53,
     blocklists: Sequence[str] = (),
+    *,
+    smtp_too: bool = True,
 ) -> tuple[Callable[[], Report], tuple[str, ...]]:
     """A check of a site's records, to be made once or again, with warnings of the settings; blocklists are asked, too.
+
+    smtp_too: so is port 25 of its addresses.
 
     Raises as load_stack() does; the check raises DnsError.
     """
     stack, warnings = load_stack(directory, environment)
-    return lambda: _site(directory, stack, resolvers, port, blocklists), warnings
+    return lambda: _site(directory, stack, resolvers, port, blocklists, smtp_too=smtp_too), warnings
 
 
 def domain_check(
@@ -58,7 +62,11 @@ def watched(
         time.sleep(interval)
 
 
-def _site(directory: Path, stack: Stack, resolvers: Sequence[str], port: int, blocklists: Sequence[str]) -> Report:
+def _site(
+    directory: Path, stack: Stack, resolvers: Sequence[str], port: int, blocklists: Sequence[str], *, smtp_too: bool
+) -> Report:
     seconds = ask.SECONDS + DOMAIN_SECONDS * len(stack.domains)
     there = certificates.of_host(directory / stack.tls_directory, stack.hostname)
-    return ask.look(lambda look: site.check(look, stack, there, blocklists), resolvers, port, seconds)
+    return ask.look(
+        lambda look: site.check(look, stack, there, blocklists, smtp_too=smtp_too), resolvers, port, seconds
+    )

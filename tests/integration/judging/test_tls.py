@@ -1,5 +1,6 @@
 """TLS from outside and to others: real clients, real certificates, DANE by real TLSA records."""
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certificates import Authority, Pair
 from integration import in_clear
+from mailstack.dns.check import smtp
+from mailstack.keys.certificates import of_host
 from mailstack.services.ids import IDS
 from mailstack.world.containers import Machine, wait_for
 from mailstack.world.internet import Internet
@@ -95,6 +98,16 @@ def test_ports(
         session.sendmail(sender, ["user@bravo.example"], message(sender, "user@bravo.example", about))
     received = [str(one) for one in parse(delivered(bravo, "user@bravo.example", about)).get_all("Received", [])]
     assert "using TLSv1.3 with cipher " in received[0]
+
+
+def test_dns_check_looks_at_port_25(pairs: object, bravo: Site) -> None:
+    """It knows the site by its name and its certificate."""
+    (address,) = bravo.stack.public_addresses
+    own, other = (of_host(bravo.directory / "tls", name)[:1] for name in (NAME, OTHER))
+    cases = [(NAME, own, "fine"), (NAME, other, "smtp-certificate"), (OTHER, other, "smtp-other")]
+    for name, certificates, code in cases:
+        (found,) = asyncio.run(smtp.answers(address, name, certificates, smtp.SECONDS))
+        assert found.code == code, found.what
 
 
 def test_clear_on_port_25(pairs: object, outsider: Machine, bravo: Site) -> None:

@@ -41,11 +41,12 @@ def world(tmp_path, monkeypatch):
 
 @pytest.fixture
 def check(world):
-    """The command, with the world's resolver."""
+    """The command, with the world's resolver, and port 25 if it is asked for."""
 
-    def run(*arguments, color=False, **variables):
+    def run(*arguments, color=False, smtp=False, **variables):
         with world.served() as port:
             whole = ["dns", "check", "--resolver", RESOLVER, "--port", str(port), *arguments]
+            whole += [] if smtp else ["--no-smtp"]
             return CliRunner().invoke(main, whole, env=VARIABLES | variables, color=color)
 
     return run
@@ -59,6 +60,13 @@ def test_all_is_right(check):
     assert f"fine     {SELECTOR} TXT: DKIM is right\n" in done.stdout
     assert "\x1b" not in done.stdout
     assert check("--quiet").stdout == done.stdout.splitlines(keepends=True)[-1]
+
+
+def test_port_25(check):
+    """It is looked at, too; nobody answers at an address of the documentation (RFC 5737)."""
+    done = check("--strict", "--quiet", smtp=True)
+    assert done.exit_code == 7
+    assert f"warning  mail.example.com SMTP: port 25 of {ADDRESS} does not answer from here: " in done.stdout
 
 
 def test_a_fault(check, world):

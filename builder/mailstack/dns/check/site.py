@@ -9,7 +9,7 @@ from dataclasses import replace
 from cryptography import x509
 
 from mailstack.dns.ask import Look
-from mailstack.dns.check import dnssec, hosts, policy, servers, texts, tls
+from mailstack.dns.check import dnssec, hosts, policy, servers, smtp, texts, tls
 from mailstack.dns.check.blocklists import blocklist
 from mailstack.dns.check.wanted import Evidence
 from mailstack.dns.check.wanted import texts as wanted_texts
@@ -21,11 +21,17 @@ from mailstack.values.network import Address
 
 
 async def check(
-    look: Look, stack: Stack, certificates: Sequence[x509.Certificate] = (), blocklists: Sequence[str] = ()
+    look: Look,
+    stack: Stack,
+    certificates: Sequence[x509.Certificate] = (),
+    blocklists: Sequence[str] = (),
+    *,
+    smtp_too: bool = False,
 ) -> Report:
     """What is wrong with the published records of a site, and with the servers that have them.
 
     certificates are those in its directory (keys.certificates.of_host), blocklists the zones of lists to ask.
+    smtp_too: whoever answers at port 25 of its addresses is looked at.
     """
     gone = {one.name for one in stack.keys.revoked}
     rows = [one for one in records(stack) if one.name not in gone]
@@ -46,6 +52,8 @@ async def check(
     work += [tls.tlsa(look, stack.hostname, certificates), tls.caa(look, stack.hostname)]
     work += [blocklist(look, zone, one) for zone in blocklists for one in addresses]
     work += [tls.policies(look, one) for one in stack.domains]
+    if smtp_too:
+        work += [smtp.answers(one, stack.hostname, certificates, look.left) for one in addresses]
     found = [one for group in await asyncio.gather(*work) for one in group]
     # Nothing is signed with a spare key yet, so what is wrong with its records is no fault yet.
     spare = {one.name for one in stack.keys.spare}
