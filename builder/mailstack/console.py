@@ -38,4 +38,4 @@ def fail(text: str) -> None:
 def _say(kind: str, colour: str, text: str) -> None:
     # https://no-color.org; without it click looks whether this is a terminal.
     plain = False if os.environ.get("NO_COLOR") else None
-    click.echo(click.style(kind, fg=colour) + compose.spoken(text), err=True, color=plain)
+    click.echo(click.style(kind, fg=colour) + printable(compose.spoken(text), also="\t\n"), err=True, color=plain)

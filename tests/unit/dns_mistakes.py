@@ -210,6 +210,16 @@ MISTAKES = {
         "fault: s= lists neither email nor *",
         f"{SELECTOR} TXT {KEY}",
     ),
+    "v= is not the first tag": (
+        {f"{SELECTOR} TXT": [f"k=rsa; v=DKIM1; p={P}"]},
+        "warning: v= is not the first tag, as it must be",
+        f"{SELECTOR} TXT {KEY}",
+    ),
+    "a sign that is not base64 in p=": (
+        {f"{SELECTOR} TXT": [KEY.replace("MII", "MI!I")]},
+        "fault: p= is not base64, so it holds no key",
+        f"{SELECTOR} TXT {KEY}",
+    ),
     "test flag": (
         {f"{SELECTOR} TXT": [f"{KEY}; t=y"]},
         "warning: the flag t=y says that the domain only tests DKIM",

@@ -33,7 +33,7 @@ class Internet:
 
     publish() changes a name at all servers of its zone, or at one address. behaviours has what an address, or the
     resolver, does instead of answering; stale has what the resolver still knows, bogus the zones that do not validate. A
-    patient resolver says nothing where no server answers. asked holds the questions.
+    patient resolver says nothing where no server answers, and of failing types it knows none. asked holds the questions.
     """
 
     def __init__(self, zones: Mapping[str, Mapping[str, str]]) -> None:
@@ -43,6 +43,7 @@ class Internet:
         self.stale: dict[tuple[str, str], list[Value]] = {}
         self.bogus: set[str] = set()
         self.patient = False
+        self.failing: set[str] = set()
         self.asked: list[tuple[str, str, str]] = []
         addresses = {one for servers in zones.values() for one in servers.values()}
         self._data: dict[str, dict[tuple[str, str], list[Value]]] = {one: {} for one in addresses}
@@ -143,7 +144,8 @@ class Internet:
             address = next(
                 (one for one in self.zones[zone].values() if self.behaviours.get(one) in {None, *_PARTLY}), None
             )
-            if address is None or (zone in self.bogus and not query.flags & dns.flags.CD):
+            bogus = zone in self.bogus and not query.flags & dns.flags.CD
+            if address is None or bogus or kind in self.failing:
                 response.set_rcode(dns.rcode.SERVFAIL)
                 return None if address is None and self.patient else response
             if (name, kind) in self.stale:

@@ -15,14 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack import reading
 from mailstack.errors import DkimKeyError, os_reason
-from mailstack.keys.files import loose_modes, secret_directory, write_new
+from mailstack.keys.files import loose_modes, remove_torsos, secret_directory, write_new
 from mailstack.values.mail import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
 _PUBLIC = re.compile(rb"-----BEGIN ([A-Z ]*PUBLIC KEY)-----.*?-----END \1-----\s*", re.DOTALL)
 _REMEDY = (
-    "Restore the key from a backup; or remove this file and its .txt, run 'mailstack build' for a new "
-    "key, and publish its record"
+    "Restore the key from a backup; or move this file and its .txt away, and 'mailstack build' says what is possible"
 )
 
 
@@ -108,6 +107,8 @@ def destroy(directory: Path, domain: str, selector: str) -> None:
     try:
         (directory / path).unlink(missing_ok=True)
         (directory / published).unlink(missing_ok=True)
+        # It may be a whole key.
+        remove_torsos(directory / DIRECTORY)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 
@@ -136,8 +137,8 @@ def _checked(directory: Path, domain: str, selector: str) -> tuple[DkimKey, list
     path, published, where = _places(directory, domain, selector)
     if not (directory / path).exists():
         raise DkimKeyError(
-            f"{where}: the private key is missing. Restore it from a backup; "
-            f"or remove {published}, run 'mailstack build' for a new key, and publish its record"
+            f"{where}: the private key is missing. Restore it from a backup; or move {published} away, and "
+            "'mailstack build' says what is possible"
         )
     warnings = loose_modes(directory, path, path.parent, path.parent.parent)
     private = _load(directory / path, where, known=(directory / published).exists())

@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+_TEMPORARY = ".mailstack-"
+
 
 def secret_directory(path: Path) -> None:
     """Make a directory, closed to others."""
@@ -22,9 +24,15 @@ def replace(path: Path, content: bytes, mode: int) -> None:
     _write(path, content, mode, os.replace)
 
 
+def remove_torsos(directory: Path) -> None:
+    """Remove what somebody left in a directory who was killed while he wrote. Nobody may write there meanwhile."""
+    for one in directory.glob(f"{_TEMPORARY}*"):
+        one.unlink(missing_ok=True)
+
+
 def _write(path: Path, content: bytes, mode: int, put: Callable[[str, Path], None]) -> None:
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mailstack-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
         try:
             with os.fdopen(handle, "wb") as stream:
                 os.fchmod(handle, mode)

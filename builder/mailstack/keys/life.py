@@ -45,6 +45,9 @@ class Life(BaseModel):
     changed: AwareDatetime
     # Whether the key that signs has the second of the two names.
     second: bool = False
+    # Selectors whose keys are destroyed or lost. No other key has such a name: somebody may have the old one, or
+    # remember its record.
+    former: tuple[Selector, ...] = ()
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -96,8 +99,14 @@ class Life(BaseModel):
         return self.model_copy(update={**changes, "state": "switched", "since": now, "changed": now})
 
     def with_spare(self, selector: str, now: datetime) -> "Life":
-        """Another key takes the place of the one that is revoked."""
-        return self.model_copy(update={"beside": selector, "state": "spare", "changed": now})
+        """Another key takes the place of the one beside, which is no more."""
+        former = tuple(dict.fromkeys((*self.former, self.beside)))
+        return self.model_copy(update={"beside": selector, "state": "spare", "changed": now, "former": former})
+
+    def back(self, now: datetime) -> "Life":
+        """The key before signs again, since the one that signs is lost."""
+        changes = {"signing": self.beside, "beside": self.signing, "second": not self.second}
+        return self.model_copy(update={**changes, "state": "revoked", "since": now, "changed": now})
 
     def become(self, state: Literal["switched", "retiring", "revoked"], now: datetime) -> "Life":
         """The key beside goes one step on."""
@@ -111,6 +120,12 @@ def time_now() -> datetime:
 
 class _Lives(RootModel[dict[str, dict[str, Life]]]):
     """By the settings' selector, and by domain."""
+
+    @model_validator(mode="after")
+    def _are_in_place(self) -> Self:
+        if any(one.first != first for first, lives in self.root.items() for one in lives.values()):
+            raise ValueError("a row lies under another selector than its first")
+        return self
 
 
 def read(directory: Path, first: str) -> dict[str, Life]:
@@ -126,7 +141,22 @@ def selectors(directory: Path) -> dict[str, set[str]]:
     found = defaultdict[str, set[str]](set)
     for lives in _all(directory).values():
         for domain, one in lives.items():
-            found[domain] |= {one.first, one.signing, one.beside}
+            found[domain] |= {one.first, one.signing, one.beside, *one.former}
+    return found
+
+
+def firsts(directory: Path) -> dict[tuple[str, str], str]:
+    """The settings' selector to which a key belongs, by its domain and its own. Raises DkimKeyError as read() does."""
+    rows = [(domain, one) for lives in _all(directory).values() for domain, one in lives.items()]
+    return {(domain, selector): one.first for domain, one in rows for selector in (one.signing, one.beside)}
+
+
+def gone(directory: Path) -> dict[str, set[str]]:
+    """The selectors of each domain whose keys are revoked or lost. Raises DkimKeyError as read() does."""
+    found = defaultdict[str, set[str]](set)
+    for lives in _all(directory).values():
+        for domain, one in lives.items():
+            found[domain] |= {*one.former, *((one.beside,) if one.state == "revoked" else ())}
     return found
 
 
@@ -171,5 +201,5 @@ def _all(directory: Path) -> dict[str, dict[str, Life]]:
         return _Lives.model_validate_json(content).root
     except ValidationError as error:
         first = error.errors()[0]
-        where = "".join(f"{one}: " for one in first["loc"])
+        where = "".join(f"{one!s:.70}: " for one in first["loc"])
         raise DkimKeyError(f"{path}: is damaged: {where}{first['msg']}; restore it from a backup") from None

@@ -39,6 +39,7 @@ class Beside:
     label_of_signer: str
     # As Life has it.
     state: Literal["spare", "switched", "retiring", "revoked"]
+    former: tuple[DkimKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class KeyRing:
     signing: tuple[DomainKey, ...]
     spare: tuple[DomainKey, ...] = ()
     revoked: tuple[DomainKey, ...] = ()
+    # Of which even the record is to be gone.
+    former: tuple[DkimKey, ...] = ()
 
     def __post_init__(self) -> None:
         if not {*self.signing} <= {*self.published}:

@@ -20,7 +20,7 @@ def make(directory: Path, domains: Collection[str], first: str, bits: int, now: 
     lives, taken = life.read(directory, first), life.selectors(directory)
     made = {}
     for domain in domains:
-        selector, there = _selector(domain, taken.get(domain, ()), now), lives.get(domain)
+        selector, there = _selector(domain, {first, *taken.get(domain, ())}, now), lives.get(domain)
         if there:
             dkim.destroy(directory, domain, there.beside)
             made[domain] = there.with_spare(selector, now)

@@ -134,6 +134,7 @@ def _ring(
 ) -> KeyRing:
     """Which keys are published and which sign, for their own domains and for those that share one."""
     signing, published, spare, revoked = list[DomainKey](), list[DomainKey](), list[DomainKey](), list[DomainKey]()
+    former = list[DkimKey]()
     for domain in key_domains(settings):
         sharing = [one for one in with_host(settings.domains, settings.hostname) if one != domain]
         others = sharing if settings.dkim_keys == "shared" else []
@@ -145,7 +146,8 @@ def _ring(
             names = _published(domain, beside.key, beside.label, others)
             (revoked if beside.state == "revoked" else published).extend(names)
             spare += names if beside.state == "spare" else []
-    return KeyRing(on_disk, tuple(published), tuple(signing), tuple(spare), tuple(revoked))
+            former += beside.former
+    return KeyRing(on_disk, tuple(published), tuple(signing), tuple(spare), tuple(revoked), tuple(former))
 
 
 def _published(domain: str, key: DkimKey, label: str, others: Sequence[str]) -> list[DomainKey]:

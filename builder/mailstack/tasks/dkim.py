@@ -9,6 +9,7 @@ from mailstack.errors import DkimKeyError
 from mailstack.keys import dkim, life, others
 from mailstack.settings.load import read_settings
 from mailstack.settings.model import PREFIX
+from mailstack.tasks import written
 from mailstack.tasks.load import load_stack, unused_keys
 from mailstack.values import mail
 
@@ -68,15 +69,15 @@ def bring(
         if other and other[1].record != key.record:
             raise DkimKeyError(f"{one.path}: is another key for {key.name} than {other[0].path}; name one of them")
         wanted[key.path] = one, key
-    lives = life.read(directory, chosen.dkim_selector)
+    gone = life.gone(directory)
     for one, key in wanted.values():
-        row = lives.get(key.domain)
-        if row and row.beside == key.selector and row.state == "revoked":
-            raise DkimKeyError(f"{one.path}: is for {key.name}, which is revoked here; use another selector")
-    there = {key.path: _there(directory, one, key) for one, key in wanted.values()}
-    for one, key in wanted.values():
-        if not there[key.path]:
-            dkim.keep(directory, key, one.pem)
+        if key.selector in gone.get(key.domain, ()):
+            raise DkimKeyError(f"{one.path}: is for {key.name}, which is revoked or lost here; use another selector")
+    with written.locked(directory):
+        there = {key.path: _there(directory, one, key) for one, key in wanted.values()}
+        for one, key in wanted.values():
+            if not there[key.path]:
+                dkim.keep(directory, key, one.pem)
     taken = [Imported(key, one.path, not there[key.path]) for one, key in wanted.values()]
     return taken, unused_keys(directory, chosen)
 

@@ -32,7 +32,14 @@ def signing_keys(directory: Path, chosen: Settings) -> list[tuple[str, str]]:
     for one in domains:
         if one in lives and dkim.never_made(directory, one, lives[one].signing):
             path = directory / dkim.path(one, lives[one].signing)
-            raise DkimKeyError(f"{path}: is missing, and signs according to {life.FILE}. Restore the key from a backup")
+            other = lives[one].beside
+            usable = lives[one].state != "revoked" and not dkim.never_made(directory, one, other)
+            instead = (
+                f"let {other} sign: mailstack dkim rotate --force" if usable else f"set another {PREFIX}DKIM_SELECTOR"
+            )
+            raise DkimKeyError(
+                f"{path}: is missing, and signs according to {life.FILE}. Restore the key from a backup; or {instead}"
+            )
     return [(one, lives[one].signing if one in lives else chosen.dkim_selector) for one in domains]
 
 
@@ -78,7 +85,8 @@ def stack_of(directory: Path, chosen: Settings, prefix: str = "") -> tuple[Stack
             warnings.append(f"{dkim.path(domain, one.beside)} is missing, so its record revokes it{again}")
         revoked = lost or one.state == "revoked"
         key = dkim.revoked(domain, one.beside) if revoked else read_key(domain, one.beside)
-        return ring.Beside(key, one.label_beside, one.label, "revoked" if revoked else one.state)
+        former = tuple(dkim.revoked(domain, selector) for selector in one.former)
+        return ring.Beside(key, one.label_beside, one.label, "revoked" if revoked else one.state, former)
 
     lives = life.read(directory, chosen.dkim_selector)
     keys = {domain: read_key(domain, selector) for domain, selector in signing_keys(directory, chosen)}
@@ -112,7 +120,13 @@ def make_secrets(directory: Path, chosen: Settings, now: datetime | None = None)
     """
     authserv_id.make(directory)
     keys = signing_keys(directory, chosen)
-    missing = {one for one in keys if dkim.never_made(directory, *one)}
+    missing, gone = {one for one in keys if dkim.never_made(directory, *one)}, life.gone(directory)
+    for domain, selector in sorted(missing):
+        if selector in gone.get(domain, ()):
+            raise DkimKeyError(
+                f"{domain}: the key of the selector {selector} is revoked or lost, and no other one may have its name; "
+                f"set another {PREFIX}DKIM_SELECTOR"
+            )
     if missing:
         authserv_id.read(directory)
         for one in keys:
@@ -135,16 +149,18 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
     A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
     """
     used = {dkim.path(*one).name for one in signing_keys(directory, chosen)}
+    firsts = {dkim.path(*one).name: first for one, first in life.firsts(directory).items()}
     lives = life.read(directory, chosen.dkim_selector)
     used |= {dkim.path(one, lives[one].beside).name for one in key_domains(chosen) if one in lives}
     there = {path.name for path in ring.on_disk(directory)}
-    new = used - there
+    new = {dkim.path(*one).name for one in signing_keys(directory, chosen)} - there
     known = {name for name in there if (directory / dkim.DIRECTORY / name).with_suffix(".txt").exists()}
-    rest = there - used if new else there - used - known
-    return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, chosen)}" for name in sorted(rest)]
+    rest = there - used if new else there - used - known - firsts.keys()
+    return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, firsts, chosen)}" for name in sorted(rest)]
 
 
-def _what_uses(name: str, chosen: Settings) -> str:
+def _what_uses(name: str, firsts: Mapping[str, str], chosen: Settings) -> str:
+    """Firsts has the selector of the settings to which a key belongs that had its turn, or has it next."""
     selector, mark, domain = name.removesuffix(".pem").partition("._domainkey.")
     if not mark:
         return "its name does not have the form SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"
@@ -152,12 +168,12 @@ def _what_uses(name: str, chosen: Settings) -> str:
         return f"{domain} is not a domain of this site; add it to {PREFIX}DOMAINS, or move the key away"
     if selector == chosen.dkim_selector and domain in key_domains(chosen):
         return f"another key of {domain} signs ({life.FILE}); move it away"
-    changes = []
+    changes, selector = [], firsts.get(name, selector)
     if selector != chosen.dkim_selector:
         changes.append(f"{PREFIX}DKIM_SELECTOR={selector}")
     if domain not in key_domains(chosen):
         changes.append(f"{PREFIX}DKIM_KEYS=per-domain")
     return (
         f"the selector is {chosen.dkim_selector!r} and {PREFIX}DKIM_KEYS is {chosen.dkim_keys!r}. To sign with it, set "
-        f"{' and '.join(changes)}; otherwise move it away"
+        f"{' and '.join(changes)}; otherwise {'it may stay' if name in firsts else 'move it away'}"
     )

@@ -67,10 +67,12 @@ def rotate(
 ) -> None:
     """Let the spare key of each domain, or one, sign, or make it if there is none.
 
-    Raises RecordFaultError if a name server does not have the key; force switches all the same. Raises DkimKeyError
-    while the key before is not retired.
+    Raises RecordFaultError if a name server does not have the key; force switches all the same, and where the key that
+    signs is lost, it lets the one before sign again. Raises DkimKeyError while the key before is not retired.
     """
-    lives, domains = rotation.lives, _domains(rotation, domain)
+    domains = _domains(rotation, domain)
+    back = _take_back(rotation, domains) if force else []
+    lives, domains = rotation.lives, [one for one in domains if one not in back]
     for one in domains:
         if one in lives and lives[one].state == "retiring":
             raise DkimKeyError(f"{one}: {lives[one].beside} {lives[one].next_step}")
@@ -112,12 +114,13 @@ def auto(rotation: Rotation, days: int = DAYS, *, resolvers: Sequence[str] = (),
         return [one for one in domains if one in lives and lives[one].state == state and due(lives[one])]
 
     bare = [one for one in domains if one not in lives]
+    bare += [one for one in those("spare") if dkim.never_made(rotation.directory, one, lives[one].beside)]
     _prepare(rotation, bare + those("revoked", lambda one: now >= one.changed + REVOKED_FOR))
     _revoke(rotation, those("retiring", lambda one: now >= one.end))
     # One that was stopped after it was written down goes on.
     _settle(rotation, those("switched"))
     _switch(rotation, {one: lives[one].beside for one in those("switched") if rotation.lives[one].state == "switched"})
-    ready = those("spare", lambda one: now >= one.since + timedelta(days=days))
+    ready = [one for one in those("spare", lambda one: now >= one.since + timedelta(days=days)) if one not in bare]
     unpublished = _unpublished(rotation, ready, resolvers, port)
     _switch(rotation, {one: lives[one].beside for one in ready if one not in unpublished})
     _complain(unpublished)
@@ -192,13 +195,41 @@ def _switch(rotation: Rotation, domains: Mapping[str, str]) -> None:
             if dkim.never_made(rotation.directory, domain, one.signing):
                 missing = dkim.path(domain, one.signing)
                 raise DkimKeyError(f"{domain}: {missing} is missing; for another spare key run: mailstack dkim new")
+            dkim.read(rotation.directory, domain, one.signing)
         life.save(rotation.directory, spare)
-    for warning in build(rotation.directory, rotation.environment, prefix=rotation.prefix).warnings:
-        rotation.say(f"warning: {warning}")
+    _build(rotation)
     _settle(rotation, [*domains])
     for domain, one in rotation.lives.items():
         if domain in domains and (domain in spare or one.state == "switched"):
             rotation.say(f"{domain}: {one.signing} signs as soon as OpenDKIM runs this build; run: {_UP}")
+
+
+def _take_back(rotation: Rotation, domains: Sequence[str]) -> list[str]:
+    """Let the key before sign again where the one that signs is lost; these domains."""
+    directory = rotation.directory
+    with written.locked(directory):
+        lives, now = rotation.lives, rotation.now()
+        lost = {
+            domain: lives[domain].back(now)
+            for domain in domains
+            if domain in lives
+            and lives[domain].state in {"switched", "retiring"}
+            and dkim.never_made(directory, domain, lives[domain].signing)
+            and not dkim.never_made(directory, domain, lives[domain].beside)
+        }
+        for domain, one in lost.items():
+            dkim.read(directory, domain, one.signing)
+        life.save(directory, lost)
+    if lost:
+        _build(rotation)
+    for domain, one in lost.items():
+        rotation.say(f"{domain}: {one.signing} signs again as soon as OpenDKIM runs this build; run: {_UP}")
+    return list(lost)
+
+
+def _build(rotation: Rotation) -> None:
+    for warning in build(rotation.directory, rotation.environment, prefix=rotation.prefix).warnings:
+        rotation.say(f"warning: {warning}")
 
 
 def _settle(rotation: Rotation, domains: Sequence[str]) -> None:
@@ -231,6 +262,8 @@ def _revoke(rotation: Rotation, domains: Sequence[str]) -> None:
         for domain, one in done.items():
             if is_used(dkim.path(domain, one.beside)):
                 raise DkimKeyError(f"{domain}: {one.beside} signs again; run: mailstack build && {_UP}")
+            # It may be the last key with which somebody can sign.
+            dkim.read(directory, domain, one.signing)
         old = {domain: one.become("revoked", now) for domain, one in done.items() if one.state == "retiring"}
         life.save(directory, old)
         for domain, one in done.items():

@@ -301,7 +301,7 @@ def test_import_of_a_revoked_key(tmp_path: Path):
     step(site, "revoked")
     dkim.destroy(tmp_path, "example.com", FIRST)
     (tmp_path / "old.pem").write_bytes(pem)
-    with pytest.raises(DkimKeyError, match=r"is for default\._domainkey\.example\.com, which is revoked here"):
+    with pytest.raises(DkimKeyError, match=r"is for default\._domainkey\.example\.com, which is revoked or lost here"):
         bring(tmp_path, site.environment, tmp_path / "old.pem", "example.com", FIRST)
 
 

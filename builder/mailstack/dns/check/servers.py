@@ -68,6 +68,10 @@ def _unknown(seen: Iterable[Seen], domains: Sequence[str]) -> Iterator[Finding]:
         elif not one.resolved.exists:
             what = f"{one.name} does not exist in DNS: no servers are delegated for it"
             yield Finding("fault", "no-domain", one.name, "NS", what, by_hand="Register the domain, or delegate it")
+        else:
+            what = "the resolver names no name server that could be asked, so only its own answers are known"
+            by_hand = "Name another resolver (--resolver ADDRESS), and check the delegation of the zone"
+            yield Finding("warning", "unasked", one.name, "NS", what, by_hand=by_hand)
 
 
 def unanswered(seen: Seen, level: Level = "fault") -> Finding | None:

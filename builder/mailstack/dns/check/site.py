@@ -48,6 +48,8 @@ async def check(
     work += [hosts.mx(look, one, stack.hostname, MX_PREFERENCE) for one in stack.domains]
     work += [texts.check(look, one, evidence, ours) for one in wanted]
     work += [texts.revoked(look, one.key) for one in stack.keys.revoked if one.name == one.key.name]
+    names = {one.name for one in rows}
+    work += [texts.revoked(look, one) for one in stack.keys.former if one.name not in names]
     work += [policy.authorisations(look, one, ours["report"]) for one in stack.signing_domains]
     work += [tls.tlsa(look, stack.hostname, certificates), tls.caa(look, stack.hostname)]
     work += [blocklist(look, zone, one) for zone in blocklists for one in addresses]

@@ -54,6 +54,9 @@ def _mistakes(published: str, wanted: str, domain: str, keys: Mapping[str, str])
         return
     yield from (Mistake("fault", *one, wanted) for one in _of_key(published, tags, wanted, keys))
     yield from (Mistake("fault", *one, wanted) for one in _of_tags(tags))
+    if b"v" in tags and next(iter(tags)) != b"v":
+        what = "v= is not the first tag, as it must be (RFC 6376 section 3.6.1); some verifiers may refuse the key"
+        yield Mistake("warning", "version-not-first", what, wanted)
     reason = _reason(published, domain)
     if reason:
         yield Mistake("fault", "unusable", f"verifiers refuse it: {reason}", wanted)
@@ -74,6 +77,8 @@ def _of_key(
         yield "revoked", "the key is revoked (an empty p=), and mail is still signed with it"
     elif theirs.lower() == ours.lower() and theirs != ours:
         yield "base64-case", "upper and lower case of p= were changed, and base64 tells them apart"
+    elif _key(published) is None:
+        yield "not-base64", "p= is not base64, so it holds no key"
     elif _key(published) != _key(wanted):
         whose = keys.get(theirs)
         said = f"that of {whose}" if whose else f"one that this site does not have{_bits(published)}"
