@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mailstack import reading
 from mailstack.errors import DkimKeyError, os_reason
-from mailstack.keys.files import loose_modes, remove_torsos, secret_directory, write_new
+from mailstack.keys.files import loose_modes, remove_unfinished, secret_directory, write_new
 from mailstack.values.mail import GOOD_KEY_BITS, MIN_KEY_BITS
 
 DIRECTORY = Path("secrets/dkim")
@@ -108,7 +108,7 @@ def destroy(directory: Path, domain: str, selector: str) -> None:
         (directory / path).unlink(missing_ok=True)
         (directory / published).unlink(missing_ok=True)
         # It may be a whole key.
-        remove_torsos(directory / DIRECTORY)
+        remove_unfinished(directory / DIRECTORY)
     except OSError as error:
         raise DkimKeyError(f"{where}: {error.filename or path}: {os_reason(error)}") from None
 

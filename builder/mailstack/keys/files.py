@@ -24,7 +24,7 @@ def replace(path: Path, content: bytes, mode: int) -> None:
     _write(path, content, mode, os.replace)
 
 
-def remove_torsos(directory: Path) -> None:
+def remove_unfinished(directory: Path) -> None:
     """Remove what somebody left in a directory who was killed while he wrote. Nobody may write there meanwhile."""
     for one in directory.glob(f"{_TEMPORARY}*"):
         one.unlink(missing_ok=True)

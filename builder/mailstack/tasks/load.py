@@ -160,7 +160,7 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
 
 
 def _what_uses(name: str, firsts: Mapping[str, str], chosen: Settings) -> str:
-    """Firsts has the selector of the settings to which a key belongs that had its turn, or has it next."""
+    """What would let a key sign. Of one that had its turn, or has it next, firsts has the selector of the settings."""
     selector, mark, domain = name.removesuffix(".pem").partition("._domainkey.")
     if not mark:
         return "its name does not have the form SELECTOR._domainkey.DOMAIN.pem; rename it, or move it away"

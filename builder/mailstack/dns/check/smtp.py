@@ -47,7 +47,7 @@ async def answers(
     try:
         async with asyncio.timeout(min(SECONDS, seconds)):
             found = await _greeted(str(address), port, hostname)
-    except (OSError, EOFError, _ReplyError, ssl.CertificateError) as error:
+    except (OSError, _ReplyError) as error:
         by_hand = (
             "Check it from another network: some routers do not let this host in by its own outer address. If it does "
             "not answer there either, let firewall, router and provider pass port 25; --no-smtp leaves this out"
