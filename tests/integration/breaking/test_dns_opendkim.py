@@ -128,7 +128,7 @@ SAID = {
     "blanks around =": ("key OK", "fine"),
     "a sign that is not base64 in p=": ("key OK", "not-base64"),
     "base64 without its end": ("keys do not match", "cut"),
-    "text behind the key": ("keys do not match", "another-key"),
+    "text behind the key": ("keys do not match", "not-base64"),
     "a key without SubjectPublicKeyInfo": ("keys do not match", "another-key"),
     "no p=": ("key missing", "no-key"),
     "an empty string": ("empty key record", "malformed"),
