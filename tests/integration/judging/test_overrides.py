@@ -199,10 +199,10 @@ def test_env_that_compose_does_not_read(directory: Path, line: str) -> None:
 
 
 def test_a_busy_machine(directory: Path, engine_client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a small part of a processor Postfix takes its configuration as well, only later."""
+    """With a quarter of a processor Postfix takes its configuration as well, only later."""
     (files,) = (directory / ".mailstack/postfix").iterdir()
     tree = Tree({str(one.relative_to(files)): File(one.read_bytes()) for one in files.rglob("*") if one.is_file()})
     image = yaml.safe_load((directory / "compose.yaml").read_text())["services"]["postfix"]["image"]
-    slow = partialmethod(ContainerCollection.create, nano_cpus=120_000_000)
+    slow = partialmethod(ContainerCollection.create, nano_cpus=250_000_000)
     monkeypatch.setattr(ContainerCollection, "create", slow)
     checker.check(engine_client, "postfix", image, tree, added=[], mounted={})
