@@ -37,7 +37,11 @@ FIRST, SECOND, THIRD = "default", "s20261201", "s20270301"
 def a_site(directory: Path, changes: dict[str, str]):
     """A site with its first keys and the spare ones, and what its steps need to know."""
     variables = environment(**{"dkim_key_bits": "1024"} | changes)
-    make_secrets(directory, load(variables), NOW)
+    chosen = load(variables)
+    make_secrets(directory, chosen, NOW)
+    lives = life.read(directory, chosen.dkim_selector)
+    # The first key signs since its file is there.
+    life.save(directory, {domain: one.model_copy(update={"since": NOW}) for domain, one in lives.items()})
     return rotate.Rotation(directory, variables, now=lambda: NOW)
 
 
