@@ -24,6 +24,7 @@ _LAST_YEAR = 9000
 FILE = dkim.DIRECTORY / "life.json"
 # Postfix tries for 5 days (postconf(5), maximal_queue_lifetime); a message that then comes late may wait elsewhere.
 RETIRE_AFTER = timedelta(days=7)
+State = Literal["spare", "switched", "retiring", "revoked"]
 
 
 class Life(BaseModel):
@@ -41,7 +42,7 @@ class Life(BaseModel):
     # When it began to sign, and when the one beside became what it is.
     since: AwareDatetime
     beside: Selector
-    state: Literal["spare", "switched", "retiring", "revoked"]
+    state: State
     changed: AwareDatetime
     # Whether the key that signs has the second of the two names.
     second: bool = False
@@ -105,8 +106,7 @@ class Life(BaseModel):
 
     def back(self, now: datetime) -> "Life":
         """The key before signs again, since the one that signs is lost."""
-        changes = {"signing": self.beside, "beside": self.signing, "second": not self.second}
-        return self.model_copy(update={**changes, "state": "revoked", "since": now, "changed": now})
+        return self.switched(now).become("revoked", now)
 
     def become(self, state: Literal["switched", "retiring", "revoked"], now: datetime) -> "Life":
         """The key beside goes one step on."""
@@ -139,24 +139,21 @@ def read(directory: Path, first: str) -> dict[str, Life]:
 def selectors(directory: Path) -> dict[str, set[str]]:
     """All selectors of each domain's keys that are written down. Raises DkimKeyError as read() does."""
     found = defaultdict[str, set[str]](set)
-    for lives in _all(directory).values():
-        for domain, one in lives.items():
-            found[domain] |= {one.first, one.signing, one.beside, *one.former}
+    for domain, one in _rows(directory):
+        found[domain] |= {one.first, one.signing, one.beside, *one.former}
     return found
 
 
 def firsts(directory: Path) -> dict[tuple[str, str], str]:
     """The settings' selector to which a key belongs, by its domain and its own. Raises DkimKeyError as read() does."""
-    rows = [(domain, one) for lives in _all(directory).values() for domain, one in lives.items()]
-    return {(domain, selector): one.first for domain, one in rows for selector in (one.signing, one.beside)}
+    return {(domain, selector): one.first for domain, one in _rows(directory) for selector in (one.signing, one.beside)}
 
 
 def gone(directory: Path) -> dict[str, set[str]]:
     """The selectors of each domain whose keys are revoked or lost. Raises DkimKeyError as read() does."""
     found = defaultdict[str, set[str]](set)
-    for lives in _all(directory).values():
-        for domain, one in lives.items():
-            found[domain] |= {*one.former, *((one.beside,) if one.state == "revoked" else ())}
+    for domain, one in _rows(directory):
+        found[domain] |= {*one.former, *((one.beside,) if one.state == "revoked" else ())}
     return found
 
 
@@ -187,6 +184,10 @@ def signing_again(directory: Path, files: Collection[str], now: datetime) -> Non
             if one.state == "revoked":
                 raise DkimKeyError(f"{domain}: {one.beside} is revoked, so the earlier build cannot run")
         save(directory, {domain: one.become("switched", now) for domain, one in old.items() if one.state == "retiring"})
+
+
+def _rows(directory: Path) -> list[tuple[str, Life]]:
+    return [row for lives in _all(directory).values() for row in lives.items()]
 
 
 def _all(directory: Path) -> dict[str, dict[str, Life]]:

@@ -3,11 +3,11 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mailstack.errors import DkimKeyError, os_reason
 from mailstack.keys import dkim
 from mailstack.keys.dkim import DkimKey
+from mailstack.keys.life import State
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Beside:
     key: DkimKey
     label: str
     label_of_signer: str
-    # As Life has it.
-    state: Literal["spare", "switched", "retiring", "revoked"]
+    state: State
     former: tuple[DkimKey, ...] = ()
 
 

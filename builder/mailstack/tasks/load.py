@@ -148,12 +148,12 @@ def unused_keys(directory: Path, chosen: Settings) -> list[str]:
 
     A key that has its record beside it was used once, and rests there; it counts where a new one is to take its place.
     """
-    used = {dkim.path(*one).name for one in signing_keys(directory, chosen)}
+    signing = {dkim.path(*one).name for one in signing_keys(directory, chosen)}
     firsts = {dkim.path(*one).name: first for one, first in life.firsts(directory).items()}
     lives = life.read(directory, chosen.dkim_selector)
-    used |= {dkim.path(one, lives[one].beside).name for one in key_domains(chosen) if one in lives}
+    used = signing | {dkim.path(one, lives[one].beside).name for one in key_domains(chosen) if one in lives}
     there = {path.name for path in ring.on_disk(directory)}
-    new = {dkim.path(*one).name for one in signing_keys(directory, chosen)} - there
+    new = signing - there
     known = {name for name in there if (directory / dkim.DIRECTORY / name).with_suffix(".txt").exists()}
     rest = there - used if new else there - used - known - firsts.keys()
     return [f"{dkim.DIRECTORY / name} is not used: {_what_uses(name, firsts, chosen)}" for name in sorted(rest)]
